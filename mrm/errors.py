@@ -1,0 +1,45 @@
+"""Errors that a person can act on.
+
+Every message says what was found, where (file, key, field), what is allowed, and what to do.
+`MrmError` is a `ValueError`, so that callers may catch either. Impossible states use `assert`.
+"""
+
+
+class MrmError(ValueError):
+    """Base of all errors that this project raises for bad input."""
+
+
+class ConfigError(MrmError):
+    """The configuration cannot be run; the message lists every problem found."""
+
+
+class RecordError(MrmError):
+    """A preference sample breaks a rule of the record.
+
+    Args:
+        reason: a short stable name of the rule, fit for counting (`"empty response"`).
+        message: the full explanation, naming the key and the mend.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+    def __reduce__(self):  # two arguments: the default would lose one when a worker sends it home
+        return type(self), (self.reason, str(self))
+
+
+class ShardError(MrmError):
+    """A shard or its index is missing, cut off, altered, or does not fit the other."""
+
+
+class LedgerError(MrmError):
+    """A ledger snapshot is missing, altered, or does not fit the index or the epoch."""
+
+
+class CurationError(MrmError):
+    """Curation cannot go on: accounts do not balance, or the pool would be emptied."""
+
+
+class UnreadableSamplesError(MrmError):
+    """More samples than allowed could not be read."""

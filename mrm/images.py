@@ -1,0 +1,70 @@
+"""Decoding images from bytes that nobody vouches for.
+
+The size is read from the header and checked before anything is decoded. What a person would see is what comes out: EXIF
+orientation applied, transparency over white, the first frame of an animation.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+
+from PIL import Image, ImageOps
+
+from mrm.errors import RecordError
+
+UNDECODABLE = "image does not decode"
+# The formats that shards hold (JPEG includes MPO). A closed list also keeps Pillow from starting other programs (EPS calls Ghostscript).
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+MAX_IMAGE_PIXELS = 178_956_970  # where Pillow takes an image for a decompression bomb: 512 MiB decoded as RGB
+MAX_ASPECT_RATIO = 200  # Qwen-VL's image processors refuse anything longer
+
+
+def decode_image(data: bytes, *, name: str, max_pixels: int = MAX_IMAGE_PIXELS) -> Image.Image:
+    """Decodes an image to RGB.
+
+    Args:
+        data: the encoded image.
+        name: what to call it in a message.
+        max_pixels: width x height at most.
+
+    Raises:
+        RecordError: "image does not decode", "image too large" or "image too narrow".
+    """
+    try:
+        with warnings.catch_warnings():
+            # The limit below is the one that counts; Pillow warns at half of its own.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+                _check_size(*image.size, name, max_pixels)
+                image.load()
+                return _to_rgb(ImageOps.exif_transpose(image))
+    except RecordError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise RecordError("image too large", f"{name}: {error}") from error
+    except Exception as error:  # Pillow's decoders raise whatever they like: OSError, SyntaxError, struct.error, ...
+        raise RecordError(
+            UNDECODABLE, f"{name} does not decode ({len(data)} bytes): {error}; fetch it again."
+        ) from error
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        white = Image.new("RGB", rgba.size, (255, 255, 255))
+        white.paste(rgba, mask=rgba.getchannel("A"))
+        return white
+    return image.convert("RGB")
+
+
+def _check_size(width: int, height: int, name: str, max_pixels: int) -> None:
+    if width * height > max_pixels:
+        raise RecordError(
+            "image too large",
+            f"{name} is {width} x {height} pixels, {max_pixels} are allowed; scale it down or raise max_image_pixels.",
+        )
+    if max(width, height) > MAX_ASPECT_RATIO * min(width, height):
+        raise RecordError(
+            "image too narrow", f"{name} is {width} x {height}; at most 1 to {MAX_ASPECT_RATIO} is allowed."
+        )

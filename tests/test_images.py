@@ -1,0 +1,67 @@
+"""Image checks: every format of the shards passes, cut and oversized ones don't."""
+
+import io
+import struct
+import zlib
+
+import pytest
+from PIL import Image
+
+from mrm.errors import RecordError
+from mrm.images import UNDECODABLE, decode_image
+
+
+def encoded(kind: str, size=(40, 30)) -> bytes:
+    buffer = io.BytesIO()
+    Image.effect_noise(size, 80).convert("RGB").save(buffer, kind)
+    return buffer.getvalue()
+
+
+def reason_of(data: bytes, **options) -> str:
+    with pytest.raises(RecordError, match="picture") as error:
+        decode_image(data, name="picture", **options)
+    return error.value.reason
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"])
+def test_decode_image_whole_passes_and_half_does_not(kind):
+    data = encoded(kind)
+    decode_image(data, name="picture")
+    assert reason_of(data[: len(data) // 2]) == UNDECODABLE
+
+
+@pytest.mark.parametrize("data", [b"", b"not an image", b"%!PS-Adobe-3.0 EPSF-3.0\n"])
+def test_decode_image_no_image_does_not_decode(data):
+    assert reason_of(data) == UNDECODABLE
+
+
+def test_decode_image_over_limit_is_too_large():
+    assert reason_of(encoded("PNG"), max_pixels=1199) == "image too large"
+    decode_image(encoded("PNG"), name="picture", max_pixels=1200)
+
+
+def test_decode_image_huge_header_is_refused_before_decoding():
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 50_000, 50_000, 8, 2, 0, 0, 0))
+    bomb = b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
+    assert reason_of(bomb) == "image too large"
+
+
+def test_decode_image_thread_of_an_image_is_too_narrow():
+    assert reason_of(encoded("PNG", (201, 1))) == "image too narrow"
+    decode_image(encoded("PNG", (200, 1)), name="picture")
+
+
+def test_decode_image_transparency_is_over_white():
+    buffer = io.BytesIO()
+    Image.new("RGBA", (4, 4), (255, 0, 0, 0)).save(buffer, "PNG")
+    assert decode_image(buffer.getvalue(), name="picture").getpixel((0, 0)) == (255, 255, 255)
+
+
+def test_decode_image_exif_orientation_is_applied():
+    image, exif, buffer = Image.new("RGB", (40, 30)), Image.Exif(), io.BytesIO()
+    exif[0x0112] = 6  # to be turned by a quarter
+    image.save(buffer, "JPEG", exif=exif)
+    assert decode_image(buffer.getvalue(), name="picture").size == (30, 40)
