@@ -1,0 +1,1 @@
+"""Data: sources, shards, index, ledger, epoch plan and the LightningDataModule."""

@@ -1,0 +1,43 @@
+"""What a data set is for."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+ROLES = ("trusted", "open", "test")
+
+
+@dataclass(frozen=True)
+class DatasetSpec:
+    """One data set: a directory of shards and what it is for.
+
+    Args:
+        name: shown in tables, metrics and errors.
+        path: the directory.
+        role: "trusted" (trained on, never curated), "open" (curated) or "test".
+        weight: how often a sample is seen an epoch, on average; no meaning for test sets.
+    """
+
+    name: str
+    path: str | os.PathLike[str]
+    role: str
+    weight: float = 1.0
+
+
+def spec_problems(datasets: Sequence[DatasetSpec], val: Sequence[str]) -> list[str]:
+    """What is wrong with a list of data sets, of which those named in `val` are validated on."""
+    names = [spec.name for spec in datasets]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    problems = [f"data set {name!r} is named {names.count(name)} times" for name in twice]
+    for spec in datasets:
+        if spec.role not in ROLES:
+            problems.append(f"data set {spec.name!r}: role {spec.role!r} is none of {', '.join(ROLES)}")
+        if not (math.isfinite(spec.weight) and spec.weight >= 0):
+            problems.append(f"data set {spec.name!r}: weight {spec.weight} is not a number of at least 0")
+    tests = sorted(spec.name for spec in datasets if spec.role == "test")
+    if unknown := sorted(set(val) - set(tests)):
+        problems.append(f"val names {unknown}, which are no test sets; there are {tests}")
+    return problems

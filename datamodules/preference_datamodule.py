@@ -1,0 +1,299 @@
+"""The LightningDataModule: index x ledger -> this epoch's batches.
+
+Every epoch is planned anew from the newest ledger, which needs `Trainer(reload_dataloaders_every_n_epochs=1)`. A
+checkpoint remembers the ledger's round: a run resumed from it sets later rounds aside and does them again.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from lightning.pytorch import LightningDataModule, Trainer
+
+from datamodules.dataset_spec import DatasetSpec, spec_problems
+from datamodules.index import Index
+from datamodules.ledger import Ledger, ledger_rounds, set_aside_after
+from datamodules.loader import BatchLoader, EpochLoader, PreferenceDataset, SampleEncoder, Workers
+from datamodules.plan import Array, epoch_plan
+from datamodules.restart import first_batch
+from datamodules.shards import read_record
+from datamodules.unreadable import UnreadableCount
+from datamodules.work import EpochWork, published_work, scoring_work
+from mrm.errors import ConfigError, LedgerError
+from mrm.model.packing import RewardBatch, Unreadable
+
+__all__ = ["DatasetSpec", "PreferenceDataModule"]
+
+log = logging.getLogger(__name__)
+_CHARS_PER_TOKEN, _PIXELS_PER_TOKEN = 4, 32 * 32  # a sample's length is only compared with others'
+
+
+class PreferenceDataModule(LightningDataModule):
+    """Trusted and open data sets to train on, the ledger between them, and test sets.
+
+    Args:
+        datasets: all data sets.
+        encoder: encodes samples for training.
+        score_encoder: encodes samples for scoring and testing, maybe at a higher resolution; None takes `encoder`.
+        ledger_dir: where the rounds' snapshots lie; None keeps round 0 in memory (nothing is curated).
+        batch_size: samples a micro-batch in training. score_batch_size: the same when scoring and testing.
+        row_tokens: tokens a packed row aims at; None gives every sample its own row.
+        num_workers: worker processes; 0 reads in the main process.
+        seed: of the epochs' order.
+        length_window: steps within which samples are sorted by length; 0 is off.
+        admit_open: whether open pairs are trained on before any curation.
+        use_strength: False hides all strengths from training.
+        max_unreadable: fraction of a data set's samples that may be unreadable before the run stops.
+        val: names of the test sets to validate on.
+
+    Attributes:
+        index: the training samples, trusted and open, after `setup`.
+        trusted: bool [N], samples of trusted data sets.
+        lengths: int64 [N], a proxy of each sample's token count.
+        unreadable: what could not be read so far, by key in `.found`.
+        expected_round: if set (by whoever curates), from an epoch to the ledger round that it must be planned with;
+            another one stops the run.
+    """
+
+    def __init__(
+        self,
+        datasets: Sequence[DatasetSpec],
+        encoder: SampleEncoder,
+        *,
+        score_encoder: SampleEncoder | None = None,
+        ledger_dir: str | os.PathLike[str] | None,
+        batch_size: int,
+        score_batch_size: int,
+        row_tokens: int | None,
+        num_workers: int,
+        seed: int,
+        length_window: int = 0,
+        admit_open: bool = False,
+        use_strength: bool = True,
+        max_unreadable: float = 0.01,
+        val: Sequence[str] = (),
+    ) -> None:
+        super().__init__()
+        self.datasets = tuple(datasets)
+        self.encoder = encoder
+        self.score_encoder = score_encoder or encoder
+        self.ledger_dir = None if ledger_dir is None else Path(ledger_dir)
+        self.batch_size = batch_size
+        self.score_batch_size = score_batch_size
+        self.row_tokens = row_tokens
+        self.num_workers = num_workers
+        self.seed = seed
+        self.length_window = length_window
+        self.admit_open = admit_open
+        self.use_strength = use_strength
+        self.unreadable = UnreadableCount(max_unreadable)
+        self.expected_round: Callable[[int], int] | None = None
+        self.test_names = tuple(spec.name for spec in self.datasets if spec.role == "test")
+        self.val_names = tuple(val)
+        self._resume_round: int | None = None
+        self._resume_fingerprint: str | None = None
+        self._started = False
+        self._check()
+
+    def _check(self) -> None:
+        problems = spec_problems(self.datasets, self.val_names)
+        for name, least in (("batch_size", 1), ("score_batch_size", 1), ("num_workers", 0), ("length_window", 0)):
+            if getattr(self, name) < least:
+                problems.append(f"{name} is {getattr(self, name)}, it must be at least {least}")
+        if not 0 <= self.unreadable.max_fraction <= 1:
+            problems.append(f"max_unreadable is {self.unreadable.max_fraction}, it must be in [0, 1]")
+        if problems:
+            raise ConfigError("the data configuration cannot be used: " + "; ".join(problems) + ".")
+
+    # -- what there is
+
+    @functools.cached_property
+    def index(self) -> Index:
+        """Index of all training samples, data sets in the order given."""
+        indexes = {spec.name: Index.load(spec.path) for spec in self._training}
+        if not indexes:
+            raise ConfigError("no training data: name at least one data set of role trusted or open.")
+        return Index.concat(indexes)
+
+    @property
+    def _training(self) -> list[DatasetSpec]:
+        return [spec for spec in self.datasets if spec.role != "test"]
+
+    @functools.cached_property
+    def trusted(self) -> Array:
+        return np.array([spec.role == "trusted" for spec in self._training], dtype=bool)[self.index.dataset]
+
+    @functools.cached_property
+    def lengths(self) -> Array:
+        return self.index.text_chars // _CHARS_PER_TOKEN + self.index.image_pixels // _PIXELS_PER_TOKEN
+
+    @functools.cached_property
+    def test_indexes(self) -> dict[str, Index]:
+        """Index of each test set."""
+        return {spec.name: Index.load(spec.path) for spec in self.datasets if spec.role == "test"}
+
+    def setup(self, stage: str | None = None) -> None:
+        """Loads the indexes; for training, writes round 0 where there is no ledger yet.
+
+        Raises:
+            ShardError: if an index is missing or does not fit its shards.
+            LedgerError: if the newest ledger is of another index.
+        """
+        _ = self.test_indexes
+        if stage not in (None, "fit"):
+            return
+        self._started, self._resume_round, self._resume_fingerprint = False, None, None
+        if self.ledger_dir is not None and not ledger_rounds(self.ledger_dir):
+            Ledger.initial(self.index, self.trusted, self.admit_open).write(self.ledger_dir)
+        self.ledger()
+
+    def ledger(self) -> Ledger:
+        """The newest ledger, which the next epoch is planned with.
+
+        Raises:
+            LedgerError: if it is of another index.
+        """
+        found = None if self.ledger_dir is None else Ledger.latest(self.ledger_dir)
+        ledger = found or Ledger.initial(self.index, self.trusted, self.admit_open)
+        ledger.check_fits(self.index)
+        return ledger
+
+    def read_truth(self, rows: Sequence[int] | Array) -> list[Any]:
+        """`meta["truth"]` of samples, or None: for reports only, never for training or the policy."""
+        return [(read_record(self.index, int(row)).get("meta") or {}).get("truth") for row in rows]
+
+    # -- loaders
+
+    def train_dataloader(self) -> EpochLoader:
+        """The current epoch's batches of this rank.
+
+        Raises:
+            ConfigError: if the trainer would go on with an old plan, or there is nothing to train on.
+            LedgerError: if the newest ledger does not fit the index or the epoch.
+        """
+        trainer = self.trainer
+        assert trainer is not None, "without a trainer use epoch_loader()"
+        if trainer.reload_dataloaders_every_n_epochs != 1:
+            raise ConfigError(
+                "the trainer would train on an outdated pool: set reload_dataloaders_every_n_epochs=1"
+                f" (it is {trainer.reload_dataloaders_every_n_epochs})."
+            )
+        start = 0 if self._started else self._start(trainer)
+        return self.epoch_loader(
+            trainer.current_epoch,
+            start=start,
+            world_size=trainer.world_size,
+            rank=trainer.global_rank,
+            accumulate=trainer.accumulate_grad_batches,
+        )
+
+    def epoch_loader(
+        self, epoch: int, *, world_size: int = 1, rank: int = 0, accumulate: int = 1, start: int = 0
+    ) -> EpochLoader:
+        """An epoch's batches of one rank from batch `start` on, planned with the newest ledger."""
+        ledger = self.ledger()
+        if self.expected_round is not None and ledger.round != (expected := self.expected_round(epoch)):
+            raise LedgerError(
+                f"epoch {epoch} must be planned with the ledger of round {expected}, the newest in {self.ledger_dir} is"
+                f" round {ledger.round}: a round was skipped or done twice; resume from an earlier checkpoint."
+            )
+        mixture = np.array([spec.weight for spec in self._training])[self.index.dataset]
+        has_pair = np.zeros(len(self.index), bool)
+        has_pair[self.index.pair_sample[ledger.active & (ledger.weight > 0)]] = True
+        rows = np.flatnonzero(has_pair & (mixture > 0))
+        plan = epoch_plan(
+            rows,
+            self.lengths[rows],
+            mixture[rows],
+            batch_size=self.batch_size,
+            accumulate=accumulate,
+            world_size=world_size,
+            seed=self.seed,
+            epoch=epoch,
+            length_window=self.length_window,
+        )
+        if not len(plan):
+            raise ConfigError(
+                f"epoch {epoch} has no pair to train on: {ledger.accounts()}; name a trusted data set, admit the open"
+                " pool (admit_open), or loosen the curation."
+            )
+        works = EpochWork(self.index, ledger, plan, rank, self.use_strength)
+        return EpochLoader(self._train_workers, works, self._note, epoch=epoch, start=start)
+
+    def score_dataloader(self, rows: Sequence[int] | Array) -> BatchLoader:
+        """Batches that score all responses of these rows of `index`, in the order given, without labels."""
+        workers = self._workers(self.index)
+        return BatchLoader(workers, scoring_work(rows, self.score_batch_size), self._note)
+
+    def test_dataloader(self) -> list[BatchLoader]:
+        """One loader a test set, in the order of `test_names`; every rank gets all samples."""
+        return [self._published(name) for name in self.test_names]
+
+    def val_dataloader(self) -> list[BatchLoader]:
+        """One loader for each of `val_names`."""
+        return [self._published(name) for name in self.val_names]
+
+    def _published(self, name: str) -> BatchLoader:
+        index = self.test_indexes[name]
+        note = functools.partial(self.unreadable.note, data=f"test set {name}", samples=len(index))
+        return BatchLoader(self._workers(index), published_work(index, self.score_batch_size), note)
+
+    def _note(self, batch: RewardBatch) -> None:
+        self.unreadable.note(batch, "the training data", len(self.index))
+
+    @functools.cached_property
+    def _train_workers(self) -> Workers:
+        dataset = PreferenceDataset(self.index, self.encoder, self.row_tokens)
+        return Workers(dataset, num_workers=self.num_workers, persistent=True)
+
+    def _workers(self, index: Index) -> Workers:
+        return Workers(PreferenceDataset(index, self.score_encoder, self.row_tokens), num_workers=self.num_workers)
+
+    def teardown(self, stage: str | None = None) -> None:
+        if "_train_workers" in self.__dict__:
+            self._train_workers.close()
+            del self._train_workers  # the next use starts new ones
+
+    # -- resuming
+
+    def state_dict(self) -> dict[str, Any]:
+        rounds = [] if self.ledger_dir is None else ledger_rounds(self.ledger_dir)
+        return {
+            "ledger_round": rounds[-1] if rounds else 0,
+            "index_fingerprint": self.index.fingerprint,
+            "unreadable": {key: (item.shard, item.reason) for key, item in self.unreadable.found.items()},
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._resume_round = state_dict["ledger_round"]
+        self._resume_fingerprint = state_dict["index_fingerprint"]
+        self.unreadable.found = {key: Unreadable(key, *rest) for key, rest in state_dict["unreadable"].items()}
+
+    def _start(self, trainer: Trainer) -> int:
+        """Brings the ledgers to where the run starts; gives the batch to start with."""
+        self._started = True
+        if self._resume_fingerprint not in (None, self.index.fingerprint):
+            raise LedgerError(
+                "the checkpoint was trained on other data than the configuration names (index"
+                f" {str(self._resume_fingerprint)[:12]}, now {self.index.fingerprint[:12]}); resume with the same data."
+            )
+        fresh = self._resume_round is None and trainer.current_epoch == 0
+        if self.ledger_dir is not None and (fresh or self._resume_round is not None):
+            start = self._resume_round or 0
+            if moved := set_aside_after(self.ledger_dir, start):
+                names = ", ".join(path.name for path in moved)
+                log.warning("ledgers later than round %d are done again; set aside: %s", start, names)
+            if fresh:  # round 0 of an earlier run may have had other settings
+                Ledger.initial(self.index, self.trusted, self.admit_open).write(self.ledger_dir)
+            elif start not in ledger_rounds(self.ledger_dir):
+                raise LedgerError(
+                    f"{self.ledger_dir}: no ledger of round {start}, which the checkpoint needs; start anew."
+                )
+            trainer.strategy.barrier("ledgers")
+        return first_batch(trainer)

@@ -1,0 +1,202 @@
+import io
+import json
+import os
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from datamodules.index import Index
+from datamodules.shards import read_sample
+from mrm.errors import ShardError
+from mrm.preference import Pair
+from tests.datamodules.making import make_dataset, make_image, make_sample
+
+
+def write_tar(path: Path, members: list[tuple[str, bytes]]) -> None:
+    path.parent.mkdir(exist_ok=True)
+    with tarfile.open(path, "w") as tar:
+        for name, data in members:
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+
+
+def record(key: str, images: int = 0) -> bytes:
+    return json.dumps(make_sample(key, images=[make_image()] * images).to_json()).encode()
+
+
+def test_index_load_columns_are_the_samples(tmp_path: Path) -> None:
+    index = make_dataset(
+        tmp_path / "set",
+        [
+            make_sample("a", images=[make_image(size=(8, 6)), make_image(size=(4, 4))]),
+            make_sample("b", images=[], responses=3, pairs=[Pair(2, 0, None), Pair(0, 1, 0.25)], source="other"),
+        ],
+    )
+    assert len(index) == 2 and index.n_pairs == 3
+    assert list(index.keys) == ["a", "b"] and list(index.sources) == ["made", "other"]
+    assert index.pair_start.tolist() == [0, 1, 3]
+    assert index.pair_sample.tolist() == [0, 1, 1] and index.pair_number.tolist() == [0, 0, 1]
+    assert index.pair_chosen.tolist() == [0, 2, 0] and index.pair_rejected.tolist() == [1, 0, 1]
+    np.testing.assert_array_equal(index.pair_strength, np.array([0.5, np.nan, 0.25], np.float32))
+    assert index.n_responses.tolist() == [2, 3]
+    # "<image><image>What is in a?" is 14 + 13 characters, "answer 0 to a" 13
+    assert index.text_chars.tolist() == [27 + 2 * 13, 13 + 3 * 13]
+    assert index.image_pixels.tolist() == [8 * 6 + 4 * 4, 0]
+    assert index.image_start.tolist() == [0, 2, 2]
+
+
+def test_index_build_again_equals_the_writers(tmp_path: Path) -> None:
+    first = make_dataset(
+        tmp_path / "set", [make_sample(f"k{n}", images=[make_image(n)]) for n in range(5)], max_samples=2
+    )
+    (tmp_path / "set/index.parquet").unlink()
+    again = Index.build(tmp_path / "set")
+    assert again.fingerprint == first.fingerprint
+    for name in ("keys", "shard", "json_offset", "image_offset", "pair_sample", "text_chars"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(first, name))
+
+
+def test_index_fingerprint_depends_on_contents_not_on_shards(tmp_path: Path) -> None:
+    samples = [make_sample(f"k{n}", images=[make_image(n)]) for n in range(4)]
+    prints = [
+        make_dataset(tmp_path / "a", samples).fingerprint,
+        make_dataset(tmp_path / "b", samples, max_samples=1).fingerprint,
+        make_dataset(tmp_path / "c", [*samples[:3], make_sample("k3", images=[make_image(9)])]).fingerprint,
+        make_dataset(
+            tmp_path / "d", [*samples[:3], make_sample("k3", images=[make_image(3)], pairs=[Pair(1, 0)])]
+        ).fingerprint,
+    ]
+    assert prints[0] == prints[1] and len(set(prints)) == 3
+
+
+def test_index_build_foreign_tar_is_read(tmp_path: Path) -> None:
+    write_tar(
+        tmp_path / "set/any-name.tar",
+        [("./a.JPG", make_image(kind="JPEG")), ("./a.json", record("a", 1)), ("b.1.webp", make_image(1, "WEBP"))]
+        + [("b.0.jpeg", make_image(2, "JPEG")), ("b.json", record("b", 2))],
+    )
+    index = Index.build(tmp_path / "set")
+    assert read_sample(index, 0).images == (make_image(kind="JPEG"),)
+    assert read_sample(index, 1).images == (make_image(2, "JPEG"), make_image(1, "WEBP"))
+
+
+def test_index_build_image_without_readable_header_has_no_size(tmp_path: Path) -> None:
+    index = make_dataset(tmp_path / "set", [make_sample("a", images=[make_image()[:12]])])
+    assert index.image_pixels.tolist() == [0]
+
+
+@pytest.mark.parametrize("cut", [100, 512, 700, 1024, 1536, 2100, 2560, 3072])
+def test_index_build_tar_cut_anywhere_is_named(tmp_path: Path, cut: int) -> None:
+    """Samples of one block each: header, data, header, data, ...; 1024, 2048 and 3072 fall between members."""
+    write_tar(tmp_path / "set/x.tar", [(f"{key}.json", record(key)) for key in "abc"])
+    os.truncate(tmp_path / "set/x.tar", cut)
+    with pytest.raises(ShardError, match=r"x\.tar"):
+        Index.build(tmp_path / "set")
+
+
+@pytest.mark.parametrize(
+    ("members", "found"),
+    [
+        ([("a.json", record("a")), ("a.pyd", b"")], r"'a\.pyd' is refused"),
+        ([("a.json", record("a")), ("a.0.svg", b"")], r"'a\.0\.svg' is refused"),
+        ([("a.json", record("a")), ("a.b.json", record("a"))], r"'a\.b\.json' is refused"),
+        ([("a.json", record("a")), ("a.json", record("a"))], "'a' is a duplicate"),
+        (
+            [("a.json", record("a")), ("b.json", record("b")), ("a.0.png", b"")],
+            "'a' is a duplicate, or its members are not adjacent",
+        ),
+        ([("a.0.png", make_image())], "'a' has no a.json"),
+        ([("a.json", record("a", 1)), ("a.1.png", make_image())], "without a gap"),
+        ([("a.json", record("a", 1)), ("a.png", make_image()), ("a.0.png", make_image())], "two images number 0"),
+        ([("a.json", record("a", 1))], "1 `<image>` marker.* but 0 image"),
+        ([("a.json", b"{")], "a.json is not a valid sample"),
+        ([("a.json", b"\xff")], "a.json is not a valid sample"),
+        ([("a.json", b"[]")], "must be a JSON object"),
+        ([("a.json", record("b"))], "says its key is 'b'"),
+    ],
+)
+def test_index_build_bad_members_are_named(tmp_path: Path, members, found: str) -> None:
+    write_tar(tmp_path / "set/x.tar", members)
+    with pytest.raises(ShardError, match=rf"x\.tar: .*{found}"):
+        Index.build(tmp_path / "set")
+
+
+def test_index_build_link_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "set").mkdir()
+    with tarfile.open(tmp_path / "set/x.tar", "w") as tar:
+        link = tarfile.TarInfo("a.json")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        tar.addfile(link)
+    with pytest.raises(ShardError, match=r"'a\.json' is not a plain file"):
+        Index.build(tmp_path / "set")
+
+
+def test_index_build_duplicate_key_over_shards_names_both(tmp_path: Path) -> None:
+    for name in ("x", "y"):
+        write_tar(tmp_path / f"set/{name}.tar", [("a.json", record("a"))])
+    with pytest.raises(ShardError, match=r"y\.tar: duplicate key 'a', also in x\.tar"):
+        Index.build(tmp_path / "set")
+
+
+def test_index_build_shard_that_differs_from_manifest_is_named(tmp_path: Path) -> None:
+    make_dataset(tmp_path / "set", 3)
+    write_tar(tmp_path / "set/shard-000000.tar", [("a.json", record("a"))])
+    with pytest.raises(ShardError, match=r"shard-000000\.tar: .*manifest"):
+        Index.build(tmp_path / "set")
+
+
+@pytest.mark.parametrize("harm", ["longer", "missing", "extra"])
+def test_index_load_shards_that_do_not_fit_are_named(tmp_path: Path, harm: str) -> None:
+    make_dataset(tmp_path / "set", 3, max_samples=2)
+    shard = tmp_path / "set/shard-000001.tar"
+    if harm == "longer":
+        shard.write_bytes(shard.read_bytes() + b"\0")
+    elif harm == "missing":
+        shard.unlink()
+    else:
+        shard = shard.with_name("shard-000002.tar")
+        shard.write_bytes(b"")
+    with pytest.raises(ShardError, match=f"does not fit its shards: {shard.name}"):
+        Index.load(tmp_path / "set")
+
+
+@pytest.mark.parametrize("harm", ["none", "garbage", "no directory", "no shards", "url"])
+def test_index_load_without_index_says_what_to_do(tmp_path: Path, harm: str) -> None:
+    make_dataset(tmp_path / "set", 1)
+    path: str | Path = tmp_path / "set"
+    if harm == "none":
+        (tmp_path / "set/index.parquet").unlink()
+    elif harm == "garbage":
+        (tmp_path / "set/index.parquet").write_bytes(b"PAR1")
+    elif harm == "no directory":
+        path = tmp_path / "nowhere"
+    elif harm == "no shards":
+        (tmp_path / "set/shard-000000.tar").unlink()
+    else:
+        path = "https://host/set"
+    found = {"none": "no index", "garbage": "not a readable index", "no directory": "no such directory"}
+    with pytest.raises(ShardError, match=found.get(harm, {"no shards": r"no \*\.tar", "url": "remote"}.get(harm, ""))):
+        Index.load(path)
+
+
+def test_index_concat_reads_from_both(tmp_path: Path) -> None:
+    first = make_dataset(
+        tmp_path / "a", [make_sample(f"a{n}", images=[make_image(n)] * n) for n in range(3)], max_samples=2
+    )
+    ranked = make_sample("b0", responses=3, pairs=[Pair(0, 1), Pair(2, 1)], images=[make_image(7)])
+    second = make_dataset(tmp_path / "b", [ranked, make_sample("b1")])
+    both = Index.concat({"first": first, "second": second})
+    assert [read_sample(both, row).key for row in range(5)] == ["a0", "a1", "a2", "b0", "b1"] == list(both.keys)
+    assert read_sample(both, 3) == ranked
+    assert both.dataset.tolist() == [0, 0, 0, 1, 1] and both.dataset_names == ("first", "second")
+    assert both.pair_sample.tolist() == [0, 1, 2, 3, 3, 4] and both.pair_start.tolist() == [0, 1, 2, 3, 5, 6]
+    assert both.fingerprint not in (first.fingerprint, second.fingerprint)
+
+
+def test_index_concat_duplicate_key_names_key_and_data_sets(tmp_path: Path) -> None:
+    indexes = {name: make_dataset(tmp_path / name, 2) for name in ("first", "second")}
+    with pytest.raises(ShardError, match="duplicate key 'k0' in data sets 'first' and 'second'"):
+        Index.concat(indexes)
