@@ -1,0 +1,152 @@
+"""Settings of `datamodules.prepare`: the common ones, those of each source, and clear errors for the rest.
+
+A source's options are the keyword-only parameters of its `read`; together with `PrepareConfig` they make a dataclass
+that OmegaConf checks and converts, so that a reader is all that a new source needs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import inspect
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from omegaconf import MISSING, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from datamodules.sources import SOURCES, get_source
+from mrm.errors import ConfigError
+from mrm.images import MAX_IMAGE_PIXELS
+
+
+@dataclass
+class PrepareConfig:
+    """What every source understands.
+
+    Args:
+        source: name of the reader.
+        input: file or folder to read; not for a source that makes its own data.
+        output: directory of shards to write.
+        overwrite: whether to replace an earlier output.
+        max_unreadable: share of records, in [0, 1], whose images may fail to decode before the run stops.
+        max_image_pixels: width x height at most; larger images are skipped.
+        seed: of the sides of text-to-image pairs and of what the source draws.
+        show_progress: whether to show a progress bar.
+    """
+
+    source: str = MISSING
+    input: str | None = None
+    output: str = MISSING
+    overwrite: bool = False
+    max_unreadable: float = 0.01
+    max_image_pixels: int = MAX_IMAGE_PIXELS
+    seed: int = 0
+    show_progress: bool = True
+
+
+COMMON = tuple(f.name for f in dataclasses.fields(PrepareConfig))
+
+
+def option_parameters(source: str) -> dict[str, inspect.Parameter]:
+    """The keyword-only parameters of a source's reader, by name."""
+    parameters = inspect.signature(get_source(source)).parameters.values()
+    return {p.name: p for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
+
+
+def needs_input(source: str) -> bool:
+    """Whether the source reads something."""
+    return inspect.signature(get_source(source)).parameters["input"].default is inspect.Parameter.empty
+
+
+def schema_of(source: str) -> type:
+    """`PrepareConfig` with the source's own options added."""
+    types = typing.get_type_hints(get_source(source))
+    own = [
+        (n, types[n], dataclasses.field(default=p.default))
+        for n, p in option_parameters(source).items()
+        if n not in COMMON
+    ]
+    return dataclasses.make_dataclass(f"PrepareConfig_{source}", own, bases=(PrepareConfig,))
+
+
+def parse_arguments(arguments: Sequence[str]) -> dict[str, str | None]:
+    """`key=value` words as a mapping; the values are converted by `resolve`.
+
+    Raises:
+        ConfigError: for a word without `=` or a key given twice; names all of them.
+    """
+    settings: dict[str, str | None] = {}
+    problems = []
+    for argument in arguments:
+        key, equals, value = argument.partition("=")
+        if not equals or not key:
+            problems.append(f"{argument!r} is not of the form key=value")
+        elif key in settings:
+            problems.append(f"{key} is given twice")
+        settings[key] = None if value == "null" else value
+    if problems:
+        raise ConfigError("; ".join(problems) + ".")
+    return settings
+
+
+def resolve(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """All settings with their defaults, checked and converted.
+
+    Raises:
+        ConfigError: names every unknown key, wrong value and missing setting, with what is allowed.
+    """
+    if not settings.get("source"):
+        raise ConfigError(f"source: is missing; known sources are {', '.join(SOURCES)}.")
+    source = str(settings["source"])
+    config = OmegaConf.structured(schema_of(source))
+    known = (*COMMON, *(name for name in option_parameters(source) if name not in COMMON))
+    problems = []
+    for key, value in settings.items():
+        if key not in known:  # `in config` is false for what has no value yet
+            close = difflib.get_close_matches(key, known, n=1)
+            hint = f"did you mean {close[0]}? " if close else ""
+            problems.append(f"{key}: source {source} has no such setting; {hint}known are {', '.join(known)}")
+            continue
+        try:
+            config[key] = value
+        except OmegaConfBaseException as error:
+            problems.append(f"{key}: {str(error).splitlines()[0]}")
+    if OmegaConf.is_missing(config, "output") or not config.output:
+        problems.append("output: is missing; give the directory to write")
+    if needs_input(source) != (config.input is not None):
+        problems.append(
+            f"input: is missing; source {source} reads a file or folder"
+            if needs_input(source)
+            else f"input: source {source} makes its own data and reads nothing"
+        )
+    if not 0 <= config.max_unreadable <= 1:
+        problems.append(f"max_unreadable: {config.max_unreadable} is not a share in [0, 1]")
+    if not 1 <= config.max_image_pixels <= MAX_IMAGE_PIXELS:
+        problems.append(f"max_image_pixels: {config.max_image_pixels} is not from 1 to {MAX_IMAGE_PIXELS}")
+    if problems:
+        raise ConfigError("\n".join(f"{problem}." for problem in problems))
+    return {name: config[name] for name in known}
+
+
+def source_options(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the resolved settings that the source's reader takes."""
+    return {name: settings[name] for name in option_parameters(settings["source"])}
+
+
+def usage() -> str:
+    """What to type, with the options and defaults of every source."""
+    lines = ["python -m datamodules.prepare source=NAME input=PATH output=DIR [option=value ...]", "", "Every source:"]
+    defaults = PrepareConfig()
+    lines += [f"  {name}={getattr(defaults, name)}" for name in COMMON if name not in ("source", "input", "output")]
+    lines += ["", "Sources and their own options:"]
+    for source in SOURCES:
+        own = [
+            f"{n}={'null' if p.default is None else p.default}"
+            for n, p in option_parameters(source).items()
+            if n not in COMMON
+        ]
+        lines.append(f"  {source:<14} {' '.join(own)}{'' if needs_input(source) else '  (no input)'}")
+    return "\n".join(lines)

@@ -1,0 +1,63 @@
+"""MJ-Bench text-to-image preferences: `captions.json` and `images/` beside it (github.com/MJ-Bench/MJ-Bench, MIT).
+
+`label_0` is 1 where image_0 is the better one, 0 where image_1 is. In the published files image_0 always is:
+the sides are therefore balanced afterwards (see `mrm.construction.reformulation`). Strength is unknown.
+Known shortcut: the edited image was encoded again as a whole, so that its compression alone gives it away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from datamodules.sources.base import Counted, Item, Skipped, attempt, get_field, read_image, read_records, safe_key
+from mrm.construction.reformulation import T2IPreference
+from mrm.errors import ConfigError, RecordError
+
+NAME = "mj_bench"
+
+
+def read(input: Path) -> Iterator[Item]:
+    """Reads the folder of captions and images.
+
+    Args:
+        input: the folder.
+    """
+    folder = Path(input)
+    if not (folder / "captions.json").is_file():
+        raise ConfigError(f"input: {folder} is no MJ-Bench folder; it must hold captions.json and images/.")
+    records = list(read_records(folder / "captions.json"))
+    return Counted(_items(folder / "images", records), len(records))
+
+
+def _items(folder: Path, records: list[tuple[str, Any]]) -> Iterator[Item]:
+    for number, (_, record) in enumerate(records):
+        if isinstance(record, Skipped):
+            yield record
+            continue
+        key = safe_key(NAME, f"{number:05d}-{Path(str(record.get('image_0'))).stem}")
+        yield attempt(key, parse_record, record, key=key, folder=folder)
+
+
+def parse_record(record: dict[str, Any], *, key: str, folder: Path) -> T2IPreference:
+    """One record as a preference between its two images.
+
+    Raises:
+        RecordError: for a missing image or field, or a label other than 0 and 1.
+    """
+    label = get_field(record, "label_0", int)
+    if label not in (0, 1):
+        raise RecordError(
+            "no preference", f"record {key!r}: label_0 is {label!r}; 1 prefers image_0 and 0 prefers image_1."
+        )
+    names = [get_field(record, name, str) for name in ("image_0", "image_1")]
+    better, worse = names if label == 1 else names[::-1]
+    return T2IPreference(
+        key=key,
+        source=NAME,
+        caption=get_field(record, "caption", str),
+        preferred=read_image(better, folder),
+        other=read_image(worse, folder),
+        meta={"preferred_image": better, "other_image": worse},
+    )

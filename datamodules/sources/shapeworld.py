@@ -1,0 +1,32 @@
+"""The embedded world as a source: rendered scenes about which everything is known. Needs no input."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from datamodules.sources.base import Counted, Item
+
+
+def read(
+    input: None = None,
+    *,
+    split: str = "trusted",
+    count: int = 1000,
+    seed: int = 0,
+    flip_rate: float | None = None,
+    style_rate: float | None = None,
+) -> Iterator[Item]:
+    """Makes `count` samples of a split of ShapeWorld.
+
+    Args:
+        split: name of the split, as `datamodules.shapeworld` knows them.
+        count: number of samples.
+        seed: the same seed gives the same samples.
+        flip_rate: share of labels published the wrong way round, where the split has noise; None for its default.
+        style_rate: share of pairs in which style and winner agree, where the split is biased; None for its default.
+    """
+    from datamodules import shapeworld  # drawing is only needed here: the other readers do without
+
+    rates = {"flip_rate": flip_rate, "style_rate": style_rate}
+    options = {name: rate for name, rate in rates.items() if rate is not None}
+    return Counted(shapeworld.generate_split(split, count, seed, **options), count)

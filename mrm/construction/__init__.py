@@ -1,0 +1,1 @@
+"""Preference construction: judges and text-to-image reformulation."""

@@ -1,0 +1,45 @@
+"""MJ-Bench: which image is preferred, and records that cannot be used."""
+
+import pytest
+
+from datamodules.sources import mj_bench
+from datamodules.sources.base import Skipped
+from mrm.construction.reformulation import T2IPreference
+from mrm.errors import ConfigError
+from tests.datamodules.sources.helpers import make_mj_bench
+
+RECORD = {"caption": "a room", "label_0": 1, "image_0": "a.jpg", "image_1": "b.jpg"}
+
+
+def read_one(tmp_path, **changes):
+    folder = make_mj_bench(tmp_path / "data", [{**RECORD, **changes}], ["a.jpg", "b.jpg"])
+    (item,) = mj_bench.read(folder)
+    return item, folder / "images"
+
+
+@pytest.mark.parametrize(("label", "preferred"), [(1, "a.jpg"), (0, "b.jpg")])
+def test_read_label_0_tells_whether_image_0_is_preferred(tmp_path, label, preferred):
+    item, images = read_one(tmp_path, label_0=label)
+    assert isinstance(item, T2IPreference)
+    assert item.preferred == (images / preferred).read_bytes() != item.other
+    assert (item.key, item.caption, item.strength) == ("mj_bench-00000-a", "a room", None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"label_0": 2}, "no preference"),
+        ({"label_0": "1"}, "malformed field"),
+        ({"image_1": "c.jpg"}, "image missing"),
+        ({"image_1": "a.jpg"}, "equal images"),
+        ({"caption": ""}, "empty caption"),
+    ],
+)
+def test_read_bad_record_is_skipped_with_its_reason(tmp_path, changes, reason):
+    item, _ = read_one(tmp_path, **changes)
+    assert isinstance(item, Skipped) and item.reason == reason
+
+
+def test_read_other_folder_says_what_it_must_hold(tmp_path):
+    with pytest.raises(ConfigError, match="captions.json"):
+        mj_bench.read(tmp_path)

@@ -1,0 +1,221 @@
+"""The prepare command: the accounts, the balance of sides, bad images, and outputs that exist already."""
+
+import json
+import os
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from datamodules.index import Index
+from datamodules.prepare import main, prepare
+from datamodules.shards import read_sample
+from mrm.errors import ConfigError, UnreadableSamplesError
+from tests.datamodules.sources.helpers import make_mj_bench, png, write_jsonl
+
+
+def record(key, image="ok.png", **changes):
+    return {"key": key, "prompt": "<image>Q", "images": [image], "chosen": "yes", "rejected": "no", **changes}
+
+
+@pytest.fixture
+def data(tmp_path):
+    folder = tmp_path / "data"
+    folder.mkdir()
+    (folder / "ok.png").write_bytes(png())
+    (folder / "cut.png").write_bytes(png()[:40])
+    return folder
+
+
+def run(data, records, **options):
+    path = write_jsonl(data / "pairs.jsonl", records)
+    return prepare("jsonl", path, data.parent / "out", **{"show_progress": False, **options})
+
+
+def samples(path):
+    index = Index.load(path)
+    return [read_sample(index, row) for row in range(len(index))]
+
+
+def test_prepare_mixed_records_accounts_for_every_one(data):
+    records = [record("a"), record("a"), record("b", chosen=""), record("c", "none.png"), "{", record("d")]
+    result = run(data, records)
+    assert (result.read, result.written, result.pairs) == (6, 2, 2)
+    assert result.skipped == Counter({"duplicate key": 1, "empty response": 1, "image missing": 1, "not JSON": 1})
+    assert result.named["image missing"] == ["c"]
+    assert [s.key for s in samples(result.path)] == ["a", "d"]
+    listed = [json.loads(line) for line in (result.path / "skipped.jsonl").read_text().splitlines()]
+    assert [(x["key"], x["reason"]) for x in listed] == [
+        ("a", "duplicate key"), ("b", "empty response"), ("c", "image missing"), ("pairs.jsonl:5", "not JSON"),
+    ]  # fmt: skip
+
+
+def test_prepare_one_bad_image_in_a_hundred_is_a_counted_skip(data):
+    result = run(data, [record(f"k{i}", "cut.png" if i == 7 else "ok.png") for i in range(100)])
+    assert result.written == 99
+    assert result.skipped == Counter({"image does not decode": 1}) and result.named["image does not decode"] == ["k7"]
+
+
+def test_prepare_two_bad_images_in_a_hundred_stop_the_run_and_leave_nothing(data):
+    records = [record(f"k{i}", "cut.png" if i in (7, 8) else "ok.png") for i in range(100)]
+    with pytest.raises(UnreadableSamplesError, match="2 of 100 .* k7, k8"):
+        run(data, records)
+    assert sorted(p.name for p in data.parent.iterdir()) == [".out.lock", "data"]
+    assert run(data, records, max_unreadable=0.02).written == 98
+
+
+def test_prepare_size_limit_skips_larger_images(data):
+    result = run(data, [record("a"), record("b", prompt="Q", images=[])], max_image_pixels=63)
+    assert result.skipped == Counter({"image too large": 1})
+
+
+def test_prepare_nothing_usable_names_the_reasons(data):
+    with pytest.raises(ConfigError, match=r"none of the 2 records.*2 x image missing \(a, b\)"):
+        run(data, [record("a", "x.png"), record("b", "x.png")])
+    with pytest.raises(ConfigError, match="the input is empty"):
+        run(data, [""])
+
+
+@pytest.mark.parametrize(("count", "first"), [(10, {5}), (7, {3, 4})])
+def test_prepare_t2i_sides_are_exactly_balanced_among_the_written(tmp_path, count, first):
+    pairs = [{"caption": "c", "label_0": 1, "image_0": f"{i}a.png", "image_1": f"{i}b.png"} for i in range(2 * count)]
+    images = [pair[name] for pair in pairs for name in ("image_0", "image_1")]
+    folder = make_mj_bench(tmp_path / "mj", pairs, images)
+    for i in range(count):  # every other record can't be used
+        (folder / "images" / f"{2 * i}b.png").write_bytes(b"broken")
+    counts = set()
+    for seed in range(4):
+        result = prepare(
+            "mj_bench", folder, tmp_path / f"out{seed}", seed=seed, max_unreadable=0.5, show_progress=False
+        )
+        made = samples(result.path)
+        assert len(made) == count
+        counts.add(sum(s.pairs[0].chosen == 0 for s in made))
+        for sample in made:
+            preferred = (folder / "images" / sample.meta["preferred_image"]).read_bytes()
+            assert sample.images[sample.pairs[0].chosen] == preferred
+    assert counts <= first
+
+
+def test_prepare_same_again_uses_the_output_as_it_stands(data):
+    first = run(data, [record("a"), record("b", chosen="")])
+    before = (first.path / "manifest.json").stat().st_mtime_ns
+    again = run(data, [record("a"), record("b", chosen="")], max_unreadable=0.5)
+    assert again.reused and not first.reused
+    assert (again.read, again.written, again.skipped, again.named) == (2, 1, first.skipped, first.named)
+    assert (first.path / "manifest.json").stat().st_mtime_ns == before
+
+
+def test_prepare_changed_input_or_options_refuses_until_overwrite(data):
+    run(data, [record("a")])
+    with pytest.raises(ConfigError, match="input was .*overwrite=true"):
+        run(data, [record("a"), record("b")])
+    with pytest.raises(ConfigError, match=r"\(name was None, now other\).*overwrite=true"):
+        run(data, [record("a")], name="other")
+    assert run(data, [record("a"), record("b")], overwrite=True).written == 2
+    assert run(data, [record("a"), record("b")]).reused
+
+
+def test_prepare_failed_overwrite_keeps_the_old_output(data):
+    path = run(data, [record("a")]).path
+    with pytest.raises(UnreadableSamplesError):
+        run(data, [record("a", "cut.png")], overwrite=True)
+    assert [s.key for s in samples(path)] == ["a"]
+
+
+def test_prepare_incomplete_output_refuses_and_foreign_files_are_never_deleted(data):
+    path = run(data, [record("a")]).path
+    for broken in ("", "[]", '{"recipe": 3, "result": {"skipped": {}}}'):
+        (path / "prepared.json").write_text(broken)
+        with pytest.raises(ConfigError, match="not complete.*overwrite=true"):
+            run(data, [record("a")])
+    (path / "prepared.json").unlink()
+    with pytest.raises(ConfigError, match="not complete.*overwrite=true"):
+        run(data, [record("a")])
+    (path / "thesis.tex").write_text("years of work")
+    with pytest.raises(ConfigError, match="thesis.tex"):
+        run(data, [record("a")], overwrite=True)
+    assert (path / "thesis.tex").exists()
+
+
+def test_prepare_left_overs_of_a_killed_run_are_cleared(data):
+    left = data.parent / ".out.preparing"
+    left.mkdir()
+    (left / "half").write_text("x")
+    assert run(data, [record("a")]).written == 1
+    assert not left.exists()
+
+
+def test_prepare_shapeworld_needs_no_input(tmp_path):
+    result = prepare("shapeworld", None, tmp_path / "out", split="trusted", count=6, seed=1, show_progress=False)
+    assert (result.read, result.written) == (6, 6)
+
+
+def test_main_ends_with_a_table_and_status_0(data, capsys):
+    write_jsonl(data / "pairs.jsonl", [record("a"), record("b", chosen="")])
+    arguments = [
+        "source=jsonl",
+        f"input={data / 'pairs.jsonl'}",
+        f"output={data.parent / 'out'}",
+        "show_progress=false",
+    ]
+    assert main(arguments) == 0
+    shown = capsys.readouterr().out
+    for text in ("read", "written", "skipped: empty response", "b"):
+        assert text in shown
+
+
+def test_main_all_problems_come_in_one_message(capsys):
+    assert main(["source=math_v", "inptu=x", "max_pairs_per_question=many", "max_unreadable=2"]) == 1
+    shown = capsys.readouterr().err
+    for text in (
+        "did you mean input?",
+        "max_pairs_per_question: Value 'many'",
+        "output: is missing",
+        "input: is missing",
+        "not a share",
+    ):
+        assert text in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["source=mathv"], "known are jsonl"),
+        (["output=x"], "source: is missing"),
+        (["source"], "not of the form key=value"),
+        (["source=jsonl", "source=jsonl"], "given twice"),
+        (["source=shapeworld", "input=x", "output=y"], "reads nothing"),
+        (["source=jsonl", "input=/nowhere.jsonl", "output=y"], "no file or folder"),
+    ],
+)
+def test_main_bad_arguments_give_a_clear_error(arguments, text, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 1
+    assert text in capsys.readouterr().err
+
+
+def test_main_help_lists_sources_and_options(capsys):
+    assert main(["--help"]) == 0
+    shown = capsys.readouterr().out
+    assert "max_pairs_per_question=4" in shown and "flip_rate=null" in shown and "(no input)" in shown
+
+
+def real_data(name: str) -> Path:
+    root = os.environ.get("MRM_SHARED_DATA")
+    folder = (Path(root) if root else Path(__file__).parents[2].parent / "shared" / "data") / name
+    if not folder.is_dir():
+        pytest.skip(f"no {folder}")
+    return folder
+
+
+def test_prepare_real_math_v_accounts_for_every_question(tmp_path):
+    result = prepare("math_v", real_data("math_v"), tmp_path / "out", show_progress=False)
+    assert (result.read, result.written) == (423, 422)
+    assert result.named == {"image count": ["math_v-745"]}  # three markers for one picture
+
+
+def test_prepare_real_mj_bench_is_balanced_and_counts_the_missing(tmp_path):
+    result = prepare("mj_bench", real_data("mj_bench_objects"), tmp_path / "out", show_progress=False)
+    assert (result.read, result.written, dict(result.skipped)) == (100, 60, {"image missing": 40})
+    assert sum(s.pairs[0].chosen == 0 for s in samples(result.path)) == 30
