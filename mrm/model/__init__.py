@@ -1,0 +1,1 @@
+"""The reward model: backbone, encoding, packing, losses and the LightningModule."""

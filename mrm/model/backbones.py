@@ -1,0 +1,127 @@
+"""Loading a vision-language backbone without its language-model head.
+
+One path for the packaged tiny Qwen3-VL, a local directory and a hub id. What is frozen, low-rank adapted or recomputed
+is decided here; the reward head is `mrm.model.reward_model`'s.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoModel
+
+from mrm.errors import ConfigError
+from mrm.model.encoding import FAMILIES
+
+log = logging.getLogger(__name__)
+
+TINY = "tiny"
+TINY_DIRECTORY = Path(__file__).resolve().parent.parent / "assets" / "tiny_qwen3_vl"
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+ATTENTION = ("sdpa", "eager")
+
+
+@dataclass(frozen=True)
+class Lora:
+    """Low-rank adaptation of the language model's linear layers."""
+
+    rank: int = 16
+    alpha: int = 32
+    dropout: float = 0.0
+    targets: Sequence[str] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+
+def resolve(name_or_path: str | Path) -> str:
+    """`tiny` means the packaged backbone; anything else is a directory or a hub id."""
+    return str(TINY_DIRECTORY) if str(name_or_path) == TINY else str(name_or_path)
+
+
+def load_backbone(
+    name_or_path: str | Path,
+    *,
+    dtype: str = "float32",
+    attention: str = "sdpa",
+    freeze_vision: bool = True,
+    gradient_checkpointing: bool = False,
+    lora: Lora | None = None,
+) -> nn.Module:
+    """Loads the base model of a Qwen-VL checkpoint: vision tower and language model, no LM head, no logits.
+
+    Args:
+        name_or_path: `tiny`, a directory in the `from_pretrained` layout, or a hub id.
+        dtype: of the weights, `float32` or `bfloat16`.
+        attention: `sdpa` or `eager`; both take the packed rows' mask.
+        freeze_vision: keep the vision tower and its projector as they are (the published setting).
+        gradient_checkpointing: recompute activations in the backward pass.
+        lora: adapt the language model by low-rank matrices instead of training it in full.
+
+    Raises:
+        ConfigError: for an unknown family, dtype or attention, or weights that are missing or do not fit.
+    """
+    path = resolve(name_or_path)
+    if dtype not in DTYPES:
+        raise ConfigError(f"model.dtype={dtype!r} is unknown; known: {', '.join(DTYPES)}.")
+    if attention not in ATTENTION:
+        raise ConfigError(
+            f"model.attention={attention!r} cannot take a packed row's mask; known: {', '.join(ATTENTION)}."
+        )
+    try:
+        family = AutoConfig.from_pretrained(path).model_type
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"model.backbone={str(name_or_path)!r} cannot be loaded: {error}") from error
+    if family not in FAMILIES:
+        raise ConfigError(f"model.backbone={str(name_or_path)!r} is a {family!r}; known: {', '.join(FAMILIES)}.")
+    try:
+        model, report = AutoModel.from_pretrained(
+            path, dtype=DTYPES[dtype], attn_implementation=attention, output_loading_info=True
+        )
+    except OSError as error:
+        raise ConfigError(f"model.backbone={str(name_or_path)!r}: the weights cannot be read: {error}") from error
+    missing = sorted(report["missing_keys"]) + sorted(str(key) for key in report["mismatched_keys"])
+    if missing:
+        raise ConfigError(
+            f"model.backbone={str(name_or_path)!r}: {len(missing)} weights are missing or of another shape "
+            f"(first: {missing[0]}); is the checkpoint whole, and does its config.json belong to it?"
+        )
+    if freeze_vision:
+        model.visual.requires_grad_(False)
+    if gradient_checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    if lora is not None:
+        model = _with_lora(model, lora)
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    log.info("backbone %s: %s, %.2fM parameters, %.2fM trained", path, family, _millions(model), trained / 1e6)
+    return model
+
+
+def plain_backbone(model: Any) -> Any:
+    """The backbone itself, without low-rank wrappers."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def _with_lora(model: nn.Module, lora: Lora) -> nn.Module:
+    from peft import LoraConfig, get_peft_model  # imported where used: it costs two seconds
+
+    names = "|".join(lora.targets)
+    config = LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=rf".*language_model.*\.({names})",  # the vision tower has layers of like names
+    )
+    try:
+        return get_peft_model(model, config)  # type: ignore[arg-type]
+    except ValueError as error:
+        raise ConfigError(
+            f"model.lora.targets={list(lora.targets)} fit no layer of the language model: {error}"
+        ) from error
+
+
+def _millions(model: nn.Module) -> float:
+    return sum(p.numel() for p in model.parameters()) / 1e6

@@ -1,0 +1,140 @@
+"""The LightningModule: a reward model, a loss, accuracies and an optimizer. It knows no prompts, paths or curation.
+
+The learning rate is a pure function of training progress, (epoch + batch / batches) / epochs since the last cold start,
+because the number of batches changes with the pool.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor, nn
+
+from mrm.evaluation.metrics import PreferenceAccuracy
+from mrm.model.losses import pair_deltas
+from mrm.model.packing import RewardBatch
+from mrm.model.reward_model import RewardModel
+from mrm.model.schedules import lr_factor
+
+PairLoss = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+class RewardModule(pl.LightningModule):
+    """Trains a reward model on packed batches of preference pairs.
+
+    Args:
+        model: the reward model.
+        loss: ([E] deltas, [E] strengths, [E] weights) -> [E] losses, see `mrm.model.losses`.
+        lr: of the backbone.
+        head_lr: of the reward head, which starts from nothing.
+        weight_decay: on matrices; biases and norms have none.
+        betas: of AdamW.
+        schedule: `cosine` or `constant`.
+        warmup: share of the training in which the rate rises.
+        val_names, test_names: names of the sets, in the order of their dataloaders.
+    """
+
+    def __init__(
+        self,
+        model: RewardModel,
+        *,
+        loss: PairLoss,
+        lr: float,
+        head_lr: float,
+        weight_decay: float,
+        betas: tuple[float, float],
+        schedule: str,
+        warmup: float,
+        val_names: Sequence[str] = (),
+        test_names: Sequence[str] = (),
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.loss = loss
+        self.lr = lr
+        self.head_lr = head_lr
+        self.weight_decay = weight_decay
+        self.betas = betas
+        self.schedule = schedule
+        self.warmup = warmup
+        self.names = {"val": list(val_names), "test": list(test_names)}
+        self.accuracies = nn.ModuleDict(
+            {
+                stage: nn.ModuleList(PreferenceAccuracy() for _ in range(max(1, len(names))))
+                for stage, names in self.names.items()
+            }
+        )
+        self.first_epoch = 0  # of the schedule's cycle: the epoch after the last cold start
+
+    def forward(self, batch: RewardBatch) -> Tensor:
+        """[S] rewards of a packed batch."""
+        return self.model(batch)
+
+    def training_step(self, batch: RewardBatch, batch_idx: int) -> Tensor:
+        delta = pair_deltas(self.model(batch), batch.edge_chosen, batch.edge_rejected)
+        loss = self.loss(delta, batch.edge_strength, batch.edge_weight).sum()
+        weight = batch.edge_weight.sum()
+        if weight > 0:
+            counted = batch.edge_weight > 0
+            accuracy = (delta[counted] > 0).float().mean()
+            logged = {"train/loss": (loss / weight).detach(), "train/accuracy": accuracy}
+            self.log_dict(logged, on_step=True, prog_bar=True, batch_size=int(counted.sum()))
+        return loss / batch.normalizer
+
+    def validation_step(self, batch: RewardBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        self._evaluate("val", batch, dataloader_idx)
+
+    def test_step(self, batch: RewardBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        self._evaluate("test", batch, dataloader_idx)
+
+    def predict_step(self, batch: RewardBatch, batch_idx: int = 0, dataloader_idx: int = 0) -> Tensor:
+        """[S] rewards; the caller splits them by `batch.response_counts`."""
+        return self.model(batch)
+
+    def _evaluate(self, stage: str, batch: RewardBatch, number: int) -> None:
+        metric = self.accuracies[stage][number]  # type: ignore[index]
+        metric.update(pair_deltas(self.model(batch), batch.edge_chosen, batch.edge_rejected))
+        name = f"{stage}/{self.names[stage][number]}/accuracy"
+        self.log(name, metric, on_step=False, on_epoch=True, add_dataloader_idx=False, batch_size=len(batch.keys) or 1)
+
+    def on_train_batch_start(self, batch: RewardBatch, batch_idx: int) -> None:
+        assert self.trainer.max_epochs is not None, "the schedule is defined over epochs"
+        epochs = self.trainer.max_epochs - self.first_epoch
+        done = self.current_epoch - self.first_epoch + batch_idx / self.trainer.num_training_batches
+        factor = lr_factor(done / epochs, schedule=self.schedule, warmup=self.warmup)
+        for group in self.optimizers().optimizer.param_groups:  # type: ignore[union-attr]
+            group["lr"] = group["base_lr"] * factor
+        self.log("train/lr", self.lr * factor)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+        for part, rate in ((self.model.head, self.head_lr), (self.model.backbone, self.lr)):
+            for parameter in part.parameters():
+                if parameter.requires_grad:
+                    decay = self.weight_decay if parameter.ndim > 1 else 0.0
+                    groups.setdefault((rate, decay), []).append(parameter)
+        return torch.optim.AdamW(
+            [
+                {"params": params, "lr": rate, "base_lr": rate, "weight_decay": decay}
+                for (rate, decay), params in groups.items()
+            ],
+            betas=self.betas,
+        )
+
+    def restart(self, base_state: Mapping[str, Tensor]) -> None:
+        """A cold start at an epoch's end: first weights, fresh optimizer, the schedule from its beginning."""
+        self.load_state_dict(base_state)
+        optimizer = self.optimizers().optimizer  # type: ignore[union-attr]
+        optimizer.state.clear()
+        self.first_epoch = self.current_epoch + 1
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["first_epoch"] = self.first_epoch
+        checkpoint["rng_state"] = torch.get_rng_state()  # dropout, where a model has any
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.first_epoch = checkpoint["first_epoch"]
+        torch.set_rng_state(checkpoint["rng_state"].cpu())
