@@ -1,0 +1,1 @@
+"""Lightning callbacks: curation at epoch boundaries, its report, throughput, checkpoints."""

@@ -1,0 +1,47 @@
+"""Checkpoints to resume from: at the end of every epoch, after its round of curation, and every few steps between."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+
+class ResumeCheckpoint(ModelCheckpoint):
+    """Keeps the newest checkpoint of a run, written whole or not at all.
+
+    Lightning calls checkpoint callbacks last, so the one at an epoch's end holds what curation decided. None is written by
+    step on an epoch's last batch: resuming from it would skip that epoch's end, and with it the round of curation.
+
+    Args:
+        dirpath: folder of the checkpoints.
+        every_n_steps: optimiser steps between two checkpoints within an epoch; None for none.
+    """
+
+    def __init__(self, dirpath: str | Path, *, every_n_steps: int | None = None) -> None:
+        super().__init__(
+            dirpath=str(dirpath),
+            filename="epoch{epoch:03d}-step{step:07d}",
+            auto_insert_metric_name=False,
+            save_top_k=1,
+            every_n_epochs=1,
+            save_on_train_epoch_end=True,
+            enable_version_counter=False,
+        )
+        self.every_n_steps = every_n_steps
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if self.every_n_steps is None or trainer.global_step % self.every_n_steps != 0:
+            return
+        if trainer.fit_loop.epoch_loop.batch_progress.is_last_batch or self._should_skip_saving_checkpoint(trainer):
+            return
+        self._save_topk_checkpoint(trainer, self._monitor_candidates(trainer))
+
+
+def newest_checkpoint(dirpath: str | Path) -> Path | None:
+    """The checkpoint that a run goes on from, or None where it has none yet."""
+    return max(Path(dirpath).glob("*.ckpt"), key=lambda path: (path.stat().st_mtime_ns, path.name), default=None)

@@ -1,0 +1,136 @@
+"""The schedule of curation: which round runs at which boundary, and what is checked before anything is trained."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import lightning.pytorch as pl
+
+from mrm.construction.judges import Annotator
+from mrm.curation.policy import CORRECT_MODES
+from mrm.errors import ConfigError
+
+STEPS = ("score", "correct", "filter", "annotate")
+RESTARTS = ("warm", "cold")
+
+
+@dataclass(frozen=True)
+class RoundSpec:
+    """One round of curation.
+
+    Args:
+        after_epoch: the 0-based epoch at whose end it runs.
+        steps: of `score`, `correct`, `filter`, `annotate`, in this order.
+        correct_mode: what `correct` does to the distrusted pairs: `flip`, `drop` or `weight`.
+        down_weight: their weight under `weight`, in (0, 1).
+    """
+
+    after_epoch: int
+    steps: tuple[str, ...]
+    correct_mode: str = "flip"
+    down_weight: float = 0.5
+
+
+def round_spec(spec: RoundSpec | Mapping[str, Any]) -> RoundSpec:
+    """A round from its mapping form.
+
+    Raises:
+        ConfigError: for an unknown or missing field.
+    """
+    if isinstance(spec, RoundSpec):
+        return dataclasses.replace(spec, steps=tuple(spec.steps))
+    known = [field.name for field in dataclasses.fields(RoundSpec)]
+    wrong, missing = sorted(set(spec) - set(known)), [name for name in known[:2] if name not in spec]
+    if wrong or missing:
+        raise ConfigError(
+            f"a curation round has the fields {', '.join(known)}; unknown: {wrong or 'none'}, missing: {missing or 'none'}."
+        )
+    return RoundSpec(**{**spec, "steps": tuple(spec["steps"])})
+
+
+def check_settings(
+    schedule: Sequence[RoundSpec], annotators: Sequence[Annotator], restart: str, min_active_share: float
+) -> None:
+    """Checks what can be checked without a trainer.
+
+    Raises:
+        ConfigError: listing every problem.
+    """
+    problems = []
+    epochs = [spec.after_epoch for spec in schedule]
+    if any(epoch < 0 for epoch in epochs) or epochs != sorted(set(epochs)):
+        problems.append(f"after_epoch must rise from round to round and not be negative, found {epochs}.")
+    for number, spec in enumerate(schedule, start=1):
+        problems += [f"round {number}: {problem}" for problem in _spec_problems(spec)]
+        if "annotate" in spec.steps:
+            if not annotators:
+                problems.append(f"round {number}: `annotate` needs annotators, none are given.")
+            if not any("filter" in earlier.steps for earlier in schedule[:number]):
+                problems.append(
+                    f"round {number}: `annotate` has nothing to do: no `filter` step before it queues pairs."
+                )
+    names = [annotator.name for annotator in annotators]
+    if len(set(names)) != len(names):
+        problems.append(f"annotators need different names, found {names}.")
+    if restart not in RESTARTS:
+        problems.append(f"restart={restart!r} is none of {', '.join(RESTARTS)}.")
+    if not 0 <= min_active_share <= 1:
+        problems.append(f"min_active_share={min_active_share!r} must be in [0, 1].")
+    _raise(problems)
+
+
+def check_run(schedule: Sequence[RoundSpec], restart: str, trainer: pl.Trainer, datamodule: Any) -> None:
+    """Checks a schedule against the run that it is part of.
+
+    Raises:
+        ConfigError: listing every problem.
+    """
+    problems = []
+    if datamodule.ledger_dir is None:
+        problems.append("there is no ledger_dir: give the datamodule a directory for the ledgers.")
+    if not datamodule.trusted.any():
+        problems.append(
+            "there is no trusted data: the first scoring model must learn from pairs that need no curation; give a data set the role `trusted`."
+        )
+    if datamodule.trusted.all():
+        problems.append("there is no open data to curate: give a data set the role `open`, or an empty schedule.")
+    if trainer.reload_dataloaders_every_n_epochs != 1:
+        problems.append(
+            f"Trainer(reload_dataloaders_every_n_epochs={trainer.reload_dataloaders_every_n_epochs}) would train on the old pool: set it to 1."
+        )
+    last = (trainer.max_epochs or -1) - 1
+    if last >= 0 and not trainer.fast_dev_run:
+        late = [spec.after_epoch for spec in schedule if spec.after_epoch > last]
+        if late:
+            problems.append(
+                f"rounds after epoch {late} never run: max_epochs={trainer.max_epochs}, so the last epoch is {last}."
+            )
+        if restart == "cold" and any(spec.after_epoch == last for spec in schedule):
+            problems.append(f"a cold restart after the last epoch ({last}) would throw the trained model away.")
+    _raise(problems)
+
+
+def _spec_problems(spec: RoundSpec) -> list[str]:
+    problems = []
+    unknown = [step for step in spec.steps if step not in STEPS]
+    if unknown or not spec.steps:
+        problems.append(f"unknown step(s) {unknown} in {list(spec.steps)}; the steps are {', '.join(STEPS)}.")
+    elif list(spec.steps) != [step for step in STEPS if step in spec.steps]:
+        problems.append(f"steps {list(spec.steps)} must each stand once and in the order {', '.join(STEPS)}.")
+    if {"correct", "filter"} & set(spec.steps) and "score" not in spec.steps:
+        problems.append("`correct` and `filter` decide by this round's scores: put `score` before them.")
+    if spec.correct_mode not in CORRECT_MODES:
+        problems.append(f"correct_mode={spec.correct_mode!r} is none of {', '.join(CORRECT_MODES)}.")
+    if not 0 < spec.down_weight < 1:
+        problems.append(
+            f"down_weight={spec.down_weight!r} must be between 0 and 1; to remove pairs use correct_mode=drop."
+        )
+    return problems
+
+
+def _raise(problems: list[str]) -> None:
+    if problems:
+        raise ConfigError("curation cannot be run as configured:\n- " + "\n- ".join(problems))

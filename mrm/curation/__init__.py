@@ -1,0 +1,1 @@
+"""The curation policy: pure functions from scores and votes to decisions."""

@@ -1,0 +1,273 @@
+"""The steps on small ledgers, by hand, and what must hold for every ledger."""
+
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from callbacks.curation_steps import (
+    NOT_FINITE,
+    check_active_share,
+    correct,
+    filter_pool,
+    in_play,
+    record_scores,
+    round_record,
+    settle_queue,
+)
+from datamodules.ledger import Decision
+from mrm.errors import CurationError
+from tests.callbacks.fakes import make_ledger
+
+NAN = np.nan
+KEEP, FLIP, DROP, QUEUE = Decision.KEEP, Decision.FLIP, Decision.DROP, Decision.QUEUE
+
+
+def scored(differences, **columns):
+    """A ledger whose pairs have these published score differences."""
+    return make_ledger(chosen_score=differences, rejected_score=[0.0] * len(differences), **columns)
+
+
+def no_reasons(size):
+    return np.full(size, "", object)
+
+
+def test_record_scores_unknown_ones_leave_the_pool_by_name():
+    ledger = make_ledger(4)
+    reasons = np.array(["", "image does not decode", "", ""], object)
+    after = record_scores(
+        ledger, np.array([1.0, NAN, NAN, np.inf], np.float32), np.array([0.0, NAN, 1.0, 1.0], np.float32), reasons
+    )
+    assert after.decision.tolist() == [Decision.HELD] + [Decision.UNREADABLE] * 3
+    assert after.reason.tolist() == ["", "image does not decode", NOT_FINITE, NOT_FINITE]
+    np.testing.assert_array_equal(after.chosen_score, [1.0, NAN, NAN, NAN])
+    assert after.decided.tolist() == [0, 1, 1, 1]
+    after.check_balanced()
+
+
+def test_record_scores_pairs_out_of_play_keep_the_scores_they_were_judged_by():
+    decisions = [Decision.TRUSTED, DROP, Decision.UNREADABLE, QUEUE]
+    ledger = make_ledger(
+        decision=decisions,
+        active=[True, False, False, False],
+        chosen_score=[NAN, -2.0, NAN, -1.0],
+        rejected_score=[NAN, 0.0, NAN, 0.0],
+    )
+    after = record_scores(ledger, np.full(4, 9, np.float32), np.zeros(4, np.float32), no_reasons(4))
+    np.testing.assert_array_equal(after.chosen_score, [NAN, -2.0, NAN, 9.0])
+    assert after.decision.tolist() == decisions
+
+
+def test_correct_flip_admits_the_whole_open_pool_flipped_or_as_it_was():
+    after, distrusted = correct(scored([-3.0, 2.0, -1.0, 0.0, -2.0, -4.0]), "flip", 0.5)
+    assert np.flatnonzero(distrusted).tolist() == [0, 5]  # 2 of 4 negatives
+    assert after.decision.tolist() == [FLIP, KEEP, KEEP, KEEP, KEEP, FLIP]
+    assert after.flipped.tolist() == [True, False, False, False, False, True]
+    assert after.active.all() and (after.weight == 1).all()
+    np.testing.assert_array_equal(after.chosen_score, [-3.0, 2.0, -1.0, 0.0, -2.0, -4.0])  # published orientation
+
+
+def test_correct_drop_removes_them_and_weight_keeps_them_lighter():
+    dropped, _ = correct(scored([-3.0, 2.0, -1.0]), "drop", 0.5)
+    assert dropped.decision.tolist() == [DROP, KEEP, KEEP]
+    assert dropped.active.tolist() == [False, True, True]
+    weighted, _ = correct(scored([-3.0, 2.0, -1.0]), "weight", 0.25)
+    assert weighted.decision.tolist() == [KEEP] * 3
+    assert weighted.weight.tolist() == [0.25, 1.0, 1.0]
+    assert not dropped.flipped.any() and not weighted.flipped.any()
+
+
+def test_correct_flipped_pair_is_judged_in_the_orientation_in_use_and_may_flip_back():
+    ledger = scored([-3.0, 3.0, -1.0], flipped=[True, True, False], active=[True] * 3, decision=[FLIP, FLIP, KEEP])
+    # In use: +3, -3, -1: of two negatives the second pair goes.
+    after, _ = correct(ledger, "flip", 0.5)
+    assert after.flipped.tolist() == [True, False, False]
+    assert after.decision.tolist() == [KEEP, FLIP, KEEP]
+
+
+def test_correct_leaves_trusted_dropped_and_queued_pairs_alone():
+    decisions = [Decision.TRUSTED, DROP, QUEUE, Decision.UNREADABLE]
+    ledger = scored([-9.0, -9.0, -9.0, -9.0], decision=decisions, active=[True, False, False, False])
+    after, distrusted = correct(ledger, "flip", 0.5)
+    assert after.decision.tolist() == decisions and not distrusted.any()
+
+
+def test_filter_judges_in_the_orientation_in_use_and_queues_ties():
+    ledger = scored(
+        [-2.0, 2.0, 2.0, -2.0, 0.0],
+        flipped=[True, True, False, False, False],
+        active=[True] * 5,
+        decision=[FLIP, FLIP, KEEP, KEEP, KEEP],
+    )
+    after = filter_pool(ledger)
+    assert after.decision.tolist() == [KEEP, QUEUE, KEEP, QUEUE, QUEUE]
+    assert after.active.tolist() == [True, False, True, False, False]
+    assert after.flipped.tolist() == [True, True, False, False, False]
+    assert after.reason[4] == "inconsistent: a tie"
+
+
+def test_filter_applied_twice_changes_nothing():
+    once = filter_pool(scored([1.0, -1.0, 0.0]))
+    assert_equal(filter_pool(once), once)
+
+
+def test_settle_queue_winner_is_chosen_whatever_was_flipped_before():
+    ledger = scored(
+        [1.0, -1.0, -1.0, 1.0, -1.0, -1.0, 1.0],
+        decision=[KEEP] + [QUEUE] * 6,
+        active=[True] + [False] * 6,
+        flipped=[False, False, False, True, True, False, True],
+        weight=[1.0, 0.5, 1, 1, 1, 1, 1],
+    )
+    votes = np.array(
+        [
+            [1, 1, 1, 0.5],  # published choice wins, was not flipped
+            [0, 0, 1, 0],  # published choice loses: flipped now
+            [1, 1, 1, 1],  # published choice wins: flipped back
+            [0, 0, 0, 0],  # stays flipped
+            [1, 1, 0, 0],  # tied
+            [1, 1, 1, NAN],  # a vote is missing
+        ]
+    )
+    after = settle_queue(ledger, votes, [""] * 6)
+    assert after.decision.tolist() == [KEEP] + [Decision.RESTORE] * 4 + [DROP] * 2
+    assert after.flipped.tolist() == [False, False, True, False, True, False, True]
+    assert after.active.tolist() == [True] * 5 + [False] * 2
+    assert after.weight[1] == 1.0
+    assert after.reason.tolist()[1:] == [
+        "votes 3.5 : 0.5 for the published choice",
+        "votes 1 : 3 against the published choice",
+        "votes 4 : 0 for the published choice",
+        "votes 0 : 4 against the published choice",
+        "votes tied 2 : 2",
+        "3 of 4 votes arrived",
+    ]
+
+
+def test_settle_queue_sample_that_cannot_be_read_is_unreadable_by_name():
+    ledger = scored([-1.0, -1.0], decision=[QUEUE, QUEUE])
+    after = settle_queue(ledger, np.array([[1.0, 1.0], [NAN, NAN]]), ["", "image count"])
+    assert after.decision.tolist() == [Decision.RESTORE, Decision.UNREADABLE]
+    assert after.reason[1] == "image count"
+
+
+def test_check_active_share_pool_nearly_empty_stops():
+    ledger = make_ledger(
+        decision=[Decision.TRUSTED] * 5 + [KEEP] + [DROP] * 3, active=[True] * 6 + [False] * 3
+    )  # 1 of 4 open pairs
+    check_active_share(ledger, 0.25)
+    with pytest.raises(CurationError, match=r"1 of 4 open pairs.*25.0%.*min_active_share=0.3"):
+        check_active_share(ledger, 0.3)
+
+
+def test_round_record_counts_and_judges_against_the_truth():
+    before = scored([-4.0, -3.0, -1.0, -0.5, 2.0, 1.0])
+    truth = np.array([1, 0, 1, 0, 0, -1], np.int8)
+    after, distrusted = correct(before, "flip", 0.5)  # flips the first two: one wrong label, one right one
+    everything = np.ones(6, bool)
+    record = round_record(before, after, distrusted, everything, ~everything, truth)
+    assert (record["round"], record["scored"], record["flipped"], record["kept"]) == (1, 6, 2, 4)
+    assert (record["open_pairs"], record["active_pairs"], record["reannotated"]) == (6, 6, 0)
+    assert record["noise_before"] == 2 / 5
+    assert record["noise_after"] == 2 / 5  # one mended, one spoilt
+    assert (record["flip_precision"], record["flip_recall"]) == (0.5, 0.5)
+
+
+def test_round_record_truth_unknown_is_none():
+    ledger = scored([-1.0, -2.0])
+    after, distrusted = correct(ledger, "flip", 0.5)
+    record = round_record(ledger, after, distrusted, distrusted, distrusted, np.full(2, -1, np.int8))
+    assert [record[n] for n in ("noise_before", "noise_after", "flip_precision", "flip_recall")] == [None] * 4
+
+
+# Properties ----------------------------------------------------------------------------------------------------------
+
+STATES = [
+    (Decision.TRUSTED, True),
+    (Decision.HELD, False),
+    (Decision.RAW, True),
+    (KEEP, True),
+    (FLIP, True),
+    (DROP, False),
+    (QUEUE, False),
+    (Decision.RESTORE, True),
+    (Decision.UNREADABLE, False),
+]
+values = st.sampled_from([-2.0, -1.0, -0.5, 0.0, 0.5, 1.0, NAN, np.inf])
+pair_rows = st.lists(st.tuples(st.sampled_from(STATES), values, values, st.booleans()), min_size=1, max_size=25)
+
+
+def ledger_and_scores(rows):
+    ledger = make_ledger(
+        decision=[state[0] for state, *_ in rows],
+        active=[state[1] for state, *_ in rows],
+        flipped=[row[3] for row in rows],
+    )
+    return ledger, np.array([row[1] for row in rows], np.float32), np.array([row[2] for row in rows], np.float32)
+
+
+def whole_round(ledger, chosen, rejected, mode="flip"):
+    after = record_scores(ledger, chosen, rejected, no_reasons(len(chosen)))
+    after, distrusted = correct(after, mode, 0.5)
+    return filter_pool(after), distrusted
+
+
+def assert_equal(one, other):
+    for field in fields(one):
+        np.testing.assert_array_equal(getattr(one, field.name), getattr(other, field.name), err_msg=field.name)
+
+
+@given(pair_rows, st.sampled_from(["flip", "drop", "weight"]))
+def test_round_any_ledger_gives_one_decision_a_pair_and_balances(rows, mode):
+    ledger, chosen, rejected = ledger_and_scores(rows)
+    after, _ = whole_round(ledger, chosen, rejected, mode)
+    after.check_balanced()
+    untouched = ~in_play(ledger)
+    for name in ("decision", "active", "flipped", "reason", "decided"):
+        np.testing.assert_array_equal(getattr(after, name)[untouched], getattr(ledger, name)[untouched])
+    assert (after.decided[in_play(ledger) & (ledger.decision != QUEUE)] == ledger.round).all()
+    assert not (after.decision == Decision.HELD).any()
+
+
+@given(pair_rows)
+def test_round_unknown_score_is_never_kept_silently(rows):
+    ledger, chosen, rejected = ledger_and_scores(rows)
+    after, distrusted = whole_round(ledger, chosen, rejected)
+    unknown = in_play(ledger) & ~(np.isfinite(chosen) & np.isfinite(rejected))
+    assert (after.decision[unknown] == Decision.UNREADABLE).all()
+    assert not after.active[unknown].any() and not distrusted[unknown].any()
+    assert (after.reason[unknown] != "").all()
+
+
+@given(pair_rows, st.randoms(use_true_random=False))
+def test_round_permuted_pairs_permutes_the_ledger(rows, random):
+    ledger, chosen, rejected = ledger_and_scores(rows)
+    order = np.array(random.sample(range(len(rows)), len(rows)))
+    columns = [field.name for field in fields(ledger) if isinstance(getattr(ledger, field.name), np.ndarray)]
+
+    def permuted(one):
+        return replace(one, **{name: getattr(one, name)[order] for name in columns})
+
+    after, _ = whole_round(ledger, chosen, rejected)
+    assert_equal(whole_round(permuted(ledger), chosen[order], rejected[order])[0], permuted(after))
+
+
+@given(pair_rows)
+def test_round_swapped_sides_of_published_pairs_mirror_the_flips(rows):
+    """The same pairs published the other way round, and marked as flipped: the same labels in use, so the same decisions."""
+    ledger, chosen, rejected = ledger_and_scores(rows)
+    after, _ = whole_round(ledger, chosen, rejected)
+    mirrored, _ = whole_round(replace(ledger, flipped=~ledger.flipped), rejected, chosen)
+    np.testing.assert_array_equal(mirrored.decision, after.decision)
+    np.testing.assert_array_equal(mirrored.flipped, ~after.flipped)
+
+
+@given(pair_rows)
+def test_round_same_inputs_give_the_same_ledger_and_leave_the_inputs_alone(rows):
+    ledger, chosen, rejected = ledger_and_scores(rows)
+    copy, *_ = ledger_and_scores(rows)
+    one, _ = whole_round(ledger, chosen, rejected)
+    assert_equal(ledger, copy)
+    assert_equal(whole_round(ledger, chosen, rejected)[0], one)
