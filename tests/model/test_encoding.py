@@ -42,8 +42,8 @@ def test_encoder_positions_equal_the_backbones_own(images):
 def test_encode_places_as_many_image_tokens_as_patches_merge():
     encoded = encoder().encode(sample("a", images=2, responses=2))
     tokens = (encoded.prefix_ids == encoder().image_token_id).sum()
-    assert tokens == encoded.image_grid_thw.prod(axis=1).sum() // 4 == 2 * 16
-    assert encoded.pixel_values.shape == (2 * 64, 3 * 2 * 8 * 8)
+    assert tokens == encoded.image_grid_thw.prod(axis=1).sum() // 4 == 2 * 9
+    assert encoded.pixel_values.shape == (2 * 36, 3 * 2 * 16 * 16)
 
 
 def test_encode_text_is_the_chat_template_with_system_prompt():
@@ -86,7 +86,7 @@ def test_encode_long_text_is_cut_and_counted_but_images_are_not():
         (Pair(0, 1),),
     )
     whole, cut = encoder().encode(item), short.encode(item)
-    assert (cut.prefix_ids == short.image_token_id).sum() == 16
+    assert (cut.prefix_ids == short.image_token_id).sum() == 9
     assert len(cut.response_ids[0]) == 6
     assert cut.response_ids[0][-1] == short.end_token_id
     assert cut.cut_tokens == whole.tokens - cut.tokens > 0
@@ -116,9 +116,9 @@ def test_encode_broken_image_names_key_and_image():
 
 def test_with_resolution_changes_the_image_tokens_only():
     item = sample("a", images=1, responses=2)
-    low = encoder().with_resolution(32 * 32).encode(item)
+    low = encoder().with_resolution(64 * 64).encode(item)
     assert low.image_grid_thw.tolist() == [[1, 4, 4]]
-    assert encoder().encode(item).image_grid_thw.tolist() == [[1, 8, 8]]
+    assert encoder().encode(item).image_grid_thw.tolist() == [[1, 6, 6]]
 
 
 def test_encoder_saved_and_loaded_or_pickled_encodes_the_same(tmp_path):

@@ -1,0 +1,137 @@
+"""What the commands share: composing the configuration, and telling errors in one clear message instead of a traceback."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+import re
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import hydra
+from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException, MissingConfigException
+from omegaconf import DictConfig
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+from rich.console import Console
+from rich.logging import RichHandler
+from transformers.utils import logging as transformers_logging
+
+from mrm.config import RunConfig, experiments_dir, register_schema, to_run_config
+from mrm.config_checks import suggest
+from mrm.errors import ConfigError, MrmError
+
+EXIT_BAD_INPUT = 2
+console = Console(stderr=True)
+
+
+def compose_run_config(overrides: Sequence[str]) -> RunConfig:
+    """Composes a run as the command line does, for tests and notebooks.
+
+    Raises:
+        ConfigError: one clear message for anything that does not compose.
+    """
+    register_schema()
+    try:
+        with initialize_config_dir(str(experiments_dir()), version_base="1.3"):
+            return to_run_config(compose("config", overrides=list(overrides)))
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(explain(error)) from error
+
+
+def hydra_command(task: Callable[[RunConfig], Any]) -> None:
+    """Runs `task` with the configuration that the command line composes, once, or once a member with `-m`.
+
+    Ends the process with status 2 and one message where the input is at fault; other errors keep their traceback.
+    """
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints errors itself, with a traceback, before they get here
+    set_up_logging()
+
+    def member(cfg: DictConfig) -> None:
+        try:
+            task(to_run_config(cfg))
+        except MrmError as error:
+            fail(str(error))
+        except OmegaConfBaseException as error:
+            fail(explain(error))
+
+    try:
+        register_schema()
+        hydra.main(version_base="1.3", config_path=str(experiments_dir()), config_name="config")(member)()
+    except MrmError as error:
+        fail(str(error))
+    except (HydraException, OmegaConfBaseException) as error:
+        fail(explain(error))
+
+
+def set_up_logging() -> None:
+    """One line an event, through rich, so that lines do not break a progress bar."""
+    logging.basicConfig(
+        level=logging.INFO,
+        format="%(message)s",
+        datefmt="[%X]",
+        handlers=[RichHandler(show_path=False, console=console)],
+        force=True,
+    )
+    transformers_logging.disable_progress_bar()  # of loading and writing weights; downloads show their own
+    for noisy in (
+        "httpx",
+        "datamodules.prepare",
+        "alembic",
+        "mlflow",
+        "matplotlib",
+        "git",
+        "lightning.pytorch.utilities.rank_zero",
+    ):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def fail(message: str) -> None:
+    """Prints the one message and ends the process."""
+    console.print("Error:", style="bold red", end=" ")
+    console.print(message, markup=False, highlight=False, soft_wrap=True)
+    sys.exit(EXIT_BAD_INPUT)
+
+
+def explain(error: BaseException) -> str:
+    """What is wrong with a configuration that does not compose, where, and what is allowed."""
+    beneath = error.__cause__ or error.__context__
+    told = isinstance(error, OmegaConfBaseException) or not isinstance(beneath, OmegaConfBaseException)
+    cause = error if told else beneath
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options is not None:
+        group, _, name = str(error.missing_cfg_file).rpartition("/")
+        known = sorted(error.options)
+        return f"{group}={name}: there is no such choice; known: {', '.join(known)}.{suggest(name, known)}"
+    if isinstance(cause, (ConfigKeyError, ConfigAttributeError)):
+        known = _known_keys(cause)
+        full_key = str(cause.full_key)
+        where = f" in {full_key.rpartition('.')[0]}" if "." in full_key else ""
+        return f"{full_key}: there is no such key{where}; known: {', '.join(known)}.{suggest(str(cause.key), known)}{_belongs_to(error)}"
+    if isinstance(cause, OmegaConfBaseException):
+        path = str(cause.full_key or "configuration")
+        if "is not a subclass of" in str(cause):
+            return f"{path}: a new entry cannot be added on the command line; write it in a yaml.{_belongs_to(error)}"
+        return f"{path}: {_first_line(cause)}.{_belongs_to(error)}"
+    return re.sub(r"\s*\nSee https://hydra\S* for details", "", str(error))
+
+
+def _known_keys(error: OmegaConfBaseException) -> list[str]:
+    """The keys that would have been right at the place of the error."""
+    if dataclasses.is_dataclass(error.object_type):
+        names: Iterable[Any] = (f.name for f in dataclasses.fields(error.object_type))
+    else:
+        parent = error.parent_node
+        names = parent.keys() if isinstance(parent, DictConfig) else ()
+    return sorted({str(name) for name in names})
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).splitlines()[0].rstrip(".")
+
+
+def _belongs_to(error: BaseException) -> str:
+    """The override or file at fault, where Hydra's message names it."""
+    match = re.match(r"Error merging override (.*)", str(error)) or re.match(r"In '(.*?)': \w+ raised", str(error))
+    return f" (from {match[1]})" if match else ""

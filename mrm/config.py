@@ -1,0 +1,220 @@
+"""The typed schema under every yaml in experiments/, and the ways from there to a `RunConfig` that is fit to run.
+
+A key that is not here is an error wherever it is written: on the command line, in a group file or in an experiment.
+What a type cannot say (ranges, allowed names, keys that only make sense together) stands in `mrm.config_checks`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING, DictConfig, OmegaConf
+
+from mrm.errors import ConfigError
+
+PACKAGE = Path(__file__).resolve().parent
+TINY_BACKBONE = PACKAGE / "assets" / "tiny_qwen3_vl"
+
+
+@dataclass
+class DatasetConfig:
+    """One dataset. `path` is read under `data_root`; `options` go to the source as keyword arguments."""
+
+    source: str = MISSING  # a name from datamodules.sources, or "shards" for a folder that `datamodules.prepare` wrote
+    role: str = MISSING  # trusted | open | test
+    path: str | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+    weight: float = 1.0  # times a sample is seen in an epoch
+    use: bool = True
+
+
+@dataclass
+class DataConfig:
+    datasets: dict[str, DatasetConfig] = field(default_factory=dict)
+    batch_size: int = 16  # samples a step and device
+    score_batch_size: int = 32  # samples a batch where nothing is learnt: scoring and tests
+    row_tokens: int | None = None  # tokens a packed row holds at most; null = a row a sample
+    workers: int = 0  # processes that read and encode, a device
+    length_window: int = 0  # steps whose samples are sorted by length together; 0 = off
+    max_unreadable: float = 0.01  # share of a dataset's samples that may be unreadable before the run stops
+
+
+@dataclass
+class LoraConfig:
+    """Low-rank adaptation of the language model; see `mrm.model.backbones.Lora`."""
+
+    enabled: bool = False
+    rank: int = 16
+    alpha: int = 32
+    dropout: float = 0.0
+    targets: list[str] = field(
+        default_factory=lambda: ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+    )
+
+
+@dataclass
+class ModelConfig:
+    backbone: str = "tiny"  # "tiny" (in the package), a folder, or a name on the Hugging Face hub
+    head: str = "linear"  # linear | mlp
+    freeze_vision: bool = True
+    dtype: str = "float32"  # float32 | bfloat16, of the backbone; head and loss are float32 always
+    attention: str = "sdpa"  # sdpa | eager
+    lora: LoraConfig = field(default_factory=LoraConfig)
+    gradient_checkpointing: bool = False
+    max_pixels_train: int = 268_324
+    max_pixels_score: int = 1_310_720
+    max_prompt_tokens: int = 4096
+    max_response_tokens: int = 3072
+
+
+@dataclass
+class LossConfig:
+    name: str = "bradley_terry"
+    margin: str = "none"  # none | shift | scale; none leaves strengths unused
+    margin_scale: float | None = None  # only with a margin
+    label_smoothing: float = 0.0
+
+
+@dataclass
+class OptimConfig:
+    lr: float = 1e-5
+    head_lr: float = 1e-4
+    weight_decay: float = 0.0
+    schedule: str = "cosine"  # cosine | constant
+    warmup: float = 0.1  # share of the training
+    betas: list[float] = field(default_factory=lambda: [0.9, 0.95])
+
+
+@dataclass
+class RoundConfig:
+    """One round of curation at the end of an epoch."""
+
+    after_epoch: int = MISSING  # counted from 0
+    steps: list[str] = MISSING  # of score, correct, filter, annotate, in this order
+    correct_mode: str = "flip"  # flip | drop | weight: what becomes of the distrusted half
+    down_weight: float | None = None  # with correct_mode weight, and only there
+
+
+@dataclass
+class AnnotatorConfig:
+    name: str = MISSING
+    kind: str = "shapeworld"
+    accuracy: float = 0.9
+    position_bias: float = 0.0
+
+
+@dataclass
+class CurationConfig:
+    enabled: bool = False
+    open_pool: str = "held"  # held: trained on once a round admits it; raw: trained on unseen from the first epoch
+    restart: str = "warm"  # warm | cold: what the weights do after a round
+    schedule: list[RoundConfig] = field(default_factory=list)
+    annotators: list[AnnotatorConfig] = field(default_factory=list)
+    min_active_share: float = 0.25  # a round that leaves less of the open pool in use stops the run
+
+
+@dataclass
+class TrainerConfig:
+    max_epochs: int = 3
+    accelerator: str = "auto"
+    devices: int = 1
+    num_nodes: int = 1
+    strategy: str = "auto"
+    precision: str = "32-true"
+    accumulate: int = 1
+    clip: float | None = 1.0  # norm of the gradient
+    log_every_n_steps: int = 10
+    checkpoint_every_n_steps: int | None = 50  # beside the one at the end of each epoch; null = only that one
+    limit_train_batches: int | None = None  # for a quick look only
+    limit_test_batches: int | None = None
+    progress: bool = True
+
+
+@dataclass
+class LoggerConfig:
+    mlflow: str | None = None  # a tracking URI; null = SQLite in output_root
+    experiment_name: str = "mrm"
+    enabled: bool = True
+
+
+@dataclass
+class ReportConfig:
+    enabled: bool = True
+    gallery: int = 24  # pairs shown for each decision
+
+
+@dataclass
+class RunConfig:
+    experiment: str = "default"
+    scale: str = "embedded"
+    seed: int = 1
+    output_root: str = "runs"
+    data_root: str = "data"  # where published data lies; datasets' paths are read under it
+    prepared_root: str = "data/prepared"  # where shards are written, a folder a dataset, and found again
+    resume: str | None = (
+        None  # null: a new run; auto: the newest unfinished run of this configuration; or a run's folder
+    )
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    curation: CurationConfig = field(default_factory=CurationConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    logger: LoggerConfig = field(default_factory=LoggerConfig)
+    report: ReportConfig = field(default_factory=ReportConfig)
+
+
+def register_schema() -> None:
+    """Puts the schema under the name that experiments/config.yaml asks for."""
+    ConfigStore.instance().store(name="run_schema", node=RunConfig)
+
+
+def experiments_dir() -> Path:
+    """The Hydra root: beside the package in a checkout or an editable install, inside it in a wheel."""
+    for folder in (PACKAGE / "experiments", PACKAGE.parent / "experiments"):
+        if (folder / "config.yaml").is_file():
+            return folder
+    raise ConfigError(f"no experiments/config.yaml beside or inside {PACKAGE}; install the project again.")
+
+
+def to_run_config(cfg: DictConfig | RunConfig) -> RunConfig:
+    """The composed configuration as plain dataclasses.
+
+    Raises:
+        ConfigError: naming every key that has no value yet.
+        OmegaConfBaseException: for a key that the schema does not have; `mrm.cli` explains it.
+    """
+    if isinstance(cfg, RunConfig):
+        return cfg
+    # `+key=value` gets past the composed node's own check, so all is merged once more into a bare schema.
+    checked = OmegaConf.merge(OmegaConf.structured(RunConfig), OmegaConf.to_container(cfg, resolve=True))
+    missing = sorted(OmegaConf.missing_keys(checked))
+    if missing:
+        lines = "\n".join(f"  - {key}=..." for key in missing)
+        raise ConfigError(f"the configuration has keys without a value; set:\n{lines}")
+    config = OmegaConf.to_object(checked)
+    assert isinstance(config, RunConfig)
+    return config
+
+
+def to_yaml(config: RunConfig) -> str:
+    """The whole configuration as yaml, in the schema's order."""
+    return OmegaConf.to_yaml(OmegaConf.structured(config))
+
+
+def flatten(config: RunConfig) -> dict[str, Any]:
+    """Dotted path -> value; lists are kept as one value, empty dicts are left out."""
+    flat: dict[str, Any] = {}
+
+    def walk(prefix: str, node: Any) -> None:
+        if isinstance(node, dict):
+            for key, value in node.items():
+                walk(f"{prefix}.{key}" if prefix else str(key), value)
+        else:
+            flat[prefix] = node
+
+    walk("", OmegaConf.to_container(OmegaConf.structured(config)))
+    return flat

@@ -1,0 +1,230 @@
+"""What the types of `mrm.config` cannot say: allowed names, ranges, and keys that only make sense together.
+
+All problems are found in one go and told in one message. Whether files exist is asked here too, since a run that finds a
+missing folder after ten minutes of preparation is a nuisance.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from mrm.config import (
+    CurationConfig,
+    DataConfig,
+    LoraConfig,
+    LossConfig,
+    ModelConfig,
+    OptimConfig,
+    RunConfig,
+    TrainerConfig,
+)
+from mrm.errors import ConfigError
+from mrm.model.backbones import ATTENTION, DTYPES
+from mrm.model.margins import MARGINS
+from mrm.model.reward_model import HEADS
+from mrm.model.schedules import SCHEDULES
+
+ROLES = ("trusted", "open", "test")
+LOSSES = ("bradley_terry",)
+OPEN_POOL = ("held", "raw")
+ANNOTATORS = ("shapeworld",)
+ACCELERATORS = ("auto", "cpu", "gpu", "mps")
+PRECISIONS = ("32-true", "bf16-mixed", "bf16-true", "16-mixed")
+SHARDS = "shards"  # the source of a folder that is prepared already
+WITHOUT_INPUT = ("shapeworld",)
+
+Problems = list[str]
+
+
+def check_config(
+    config: RunConfig, *, sources: Iterable[str], parts: Mapping[str, Callable[[], object]] | None = None
+) -> None:
+    """Checks the whole configuration.
+
+    Args:
+        config: what will be run.
+        sources: names of the known data sources.
+        parts: further checks by dotted path, for what belongs to other rooms; each raises a ConfigError.
+
+    Raises:
+        ConfigError: one message with every problem, each with its dotted path and what is allowed.
+    """
+    problems: Problems = []
+    _check_data(config, sorted(sources), problems)
+    _check_model(config.model, problems)
+    _check_loss(config.loss, problems)
+    _check_optim(config.optim, problems)
+    _check_curation(config.curation, config.trainer, problems)
+    _check_pool(config, problems)
+    _check_trainer(config.trainer, problems)
+    if config.report.gallery < 0:
+        problems.append(f"report.gallery={config.report.gallery}: must be at least 0.")
+    for path, check in (parts or {}).items():
+        try:
+            check()
+        except ConfigError as error:
+            problems.append(f"{path}: {error}")
+    if problems:
+        heading = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        raise ConfigError(f"{heading} in the configuration:\n" + "\n".join(f"  - {p}" for p in problems))
+
+
+def suggest(word: str, known: Iterable[str]) -> str:
+    """` Did you mean 'x'?`, or nothing where no known word is near."""
+    close = difflib.get_close_matches(str(word), list(known), n=1)
+    return f" Did you mean {close[0]!r}?" if close else ""
+
+
+def _one_of(problems: Problems, path: str, value: str, allowed: Iterable[str]) -> None:
+    allowed = tuple(allowed)
+    if value not in allowed:
+        problems.append(f"{path}={value!r}: must be one of {', '.join(allowed)}.{suggest(value, allowed)}")
+
+
+def _within(
+    problems: Problems, path: str, value: float | None, low: float, high: float, *, open_end: bool = False
+) -> None:
+    if value is None or (low <= value < high if open_end else low <= value <= high):
+        return
+    end = f"at least {low:g}" if high == float("inf") else f"in [{low:g}, {high:g}{')' if open_end else ']'}"
+    problems.append(f"{path}={value}: must be {end}.")
+
+
+def _positive(problems: Problems, path: str, value: float | None) -> None:
+    if value is not None and not 0 < value < float("inf"):
+        problems.append(f"{path}={value}: must be more than 0.")
+
+
+def _at_least(problems: Problems, section: str, part: Any, low: int, *names: str) -> None:
+    for name in names:
+        _within(problems, f"{section}.{name}", getattr(part, name), low, float("inf"))
+
+
+def _check_data(config: RunConfig, sources: list[str], problems: Problems) -> None:
+    data: DataConfig = config.data
+    for name, dataset in data.datasets.items():
+        path = f"data.datasets.{name}"
+        if not dataset.use:
+            continue
+        _one_of(problems, f"{path}.role", dataset.role, ROLES)
+        _one_of(problems, f"{path}.source", dataset.source, [*sources, SHARDS])
+        _positive(problems, f"{path}.weight", dataset.weight)
+        if dataset.role == "test" and dataset.weight != 1:
+            problems.append(f"{path}.weight={dataset.weight}: has no effect on a test set; leave it at 1.")
+        if dataset.source in WITHOUT_INPUT:
+            if dataset.path is not None:
+                problems.append(f"{path}.path={dataset.path!r}: {dataset.source} makes its data; leave the path null.")
+        elif dataset.path is None:
+            problems.append(f"{path}.path: {dataset.source} needs the file or folder to read; set {path}.path=...")
+        elif not (Path(config.data_root).expanduser() / dataset.path).exists():
+            full = Path(config.data_root).expanduser() / dataset.path
+            problems.append(
+                f"{path}.path: there is no {full}; set data_root=... (it is {config.data_root!r}) or {path}.path=..."
+            )
+        if dataset.source == SHARDS and dataset.options:
+            problems.append(f"{path}.options: a folder of shards takes none, found {', '.join(dataset.options)}.")
+    _at_least(problems, "data", data, 1, "batch_size", "score_batch_size", "row_tokens")
+    _at_least(problems, "data", data, 0, "workers", "length_window")
+    _within(problems, "data.max_unreadable", data.max_unreadable, 0, 1)
+
+
+def _check_model(model: ModelConfig, problems: Problems) -> None:
+    _one_of(problems, "model.head", model.head, HEADS)
+    _one_of(problems, "model.dtype", model.dtype, DTYPES)
+    _one_of(problems, "model.attention", model.attention, ATTENTION)
+    _at_least(
+        problems, "model", model, 1, "max_pixels_train", "max_pixels_score", "max_prompt_tokens", "max_response_tokens"
+    )
+    if not model.lora.enabled:
+        if model.lora != LoraConfig():
+            problems.append("model.lora: has no effect with model.lora.enabled=false; set model.lora.enabled=true.")
+    else:
+        _at_least(problems, "model.lora", model.lora, 1, "rank", "alpha")
+        _within(problems, "model.lora.dropout", model.lora.dropout, 0, 1, open_end=True)
+        if not model.lora.targets:
+            problems.append("model.lora.targets: must name at least one layer.")
+
+
+def _check_loss(loss: LossConfig, problems: Problems) -> None:
+    _one_of(problems, "loss.name", loss.name, LOSSES)
+    _one_of(problems, "loss.margin", loss.margin, MARGINS)
+    _within(problems, "loss.label_smoothing", loss.label_smoothing, 0, 0.5, open_end=True)
+    if loss.margin == "none" and loss.margin_scale is not None:
+        problems.append(f"loss.margin_scale={loss.margin_scale}: has no effect with loss.margin=none; set it to null.")
+    elif loss.margin in MARGINS and loss.margin != "none" and loss.margin_scale is None:
+        problems.append(f"loss.margin_scale: loss.margin={loss.margin} needs a number; 1.0 is usual.")
+    elif loss.margin == "scale":
+        _within(problems, "loss.margin_scale", loss.margin_scale, 0, 2)
+    elif loss.margin == "shift":
+        _positive(problems, "loss.margin_scale", loss.margin_scale)
+
+
+def _check_optim(optim: OptimConfig, problems: Problems) -> None:
+    _positive(problems, "optim.lr", optim.lr)
+    _positive(problems, "optim.head_lr", optim.head_lr)
+    _within(problems, "optim.weight_decay", optim.weight_decay, 0, float("inf"))
+    _one_of(problems, "optim.schedule", optim.schedule, SCHEDULES)
+    _within(problems, "optim.warmup", optim.warmup, 0, 1, open_end=True)
+    if len(optim.betas) != 2 or not all(0 <= beta < 1 for beta in optim.betas):
+        problems.append(f"optim.betas={optim.betas}: must be two numbers in [0, 1).")
+
+
+def _check_curation(curation: CurationConfig, trainer: TrainerConfig, problems: Problems) -> None:
+    _one_of(problems, "curation.open_pool", curation.open_pool, OPEN_POOL)
+    for number, annotator in enumerate(curation.annotators):
+        _one_of(problems, f"curation.annotators[{number}].kind", annotator.kind, ANNOTATORS)
+    if not curation.enabled:
+        for name in ("schedule", "annotators"):
+            if getattr(curation, name):
+                problems.append(f"curation.{name}: has no effect with curation.enabled=false; choose curation=none.")
+        return
+    if not curation.schedule:
+        problems.append("curation.schedule: is empty; give at least one round, or choose curation=none.")
+        return
+    for number, spec in enumerate(curation.schedule):
+        if (spec.correct_mode == "weight") != (spec.down_weight is not None):
+            path = f"curation.schedule[{number}].down_weight"
+            problems.append(
+                f"{path}={spec.down_weight}: is needed with correct_mode=weight, and has an effect only there."
+            )
+    last = max(spec.after_epoch for spec in curation.schedule)
+    if last > trainer.max_epochs - 2:
+        problems.append(
+            f"trainer.max_epochs={trainer.max_epochs}: too few; the round after epoch {last} (counted from 0) needs an "
+            f"epoch that trains on its outcome, so at least {last + 2}."
+        )
+    if curation.annotators and not any("annotate" in spec.steps for spec in curation.schedule):
+        problems.append("curation.annotators: have no effect, no round of the schedule annotates.")
+
+
+def _check_pool(config: RunConfig, problems: Problems) -> None:
+    """Is there something to train on from the first epoch, and is everything named used?"""
+    roles = [dataset.role for dataset in config.data.datasets.values() if dataset.use]
+    curation = config.curation
+    if "trusted" not in roles and (curation.enabled or curation.open_pool != "raw" or "open" not in roles):
+        problems.append(
+            "data.datasets: none has role=trusted and use=true, so the first epoch would train on nothing and no model could "
+            "judge the open pool; give one, or choose curation=none to train on the open pool unseen."
+        )
+    if curation.enabled and "open" not in roles:
+        problems.append(
+            "data.datasets: curation has no open pool to work on; give a dataset role=open, or choose curation=none."
+        )
+    if not curation.enabled and curation.open_pool == "held" and "open" in roles:
+        problems.append(
+            "curation.open_pool=held: with curation.enabled=false the open datasets would never be trained on; set "
+            "curation.open_pool=raw or their use=false."
+        )
+
+
+def _check_trainer(trainer: TrainerConfig, problems: Problems) -> None:
+    _at_least(
+        problems, "trainer", trainer, 1, "max_epochs", "devices", "num_nodes", "accumulate", "log_every_n_steps",
+        "checkpoint_every_n_steps", "limit_train_batches", "limit_test_batches",
+    )  # fmt: skip
+    _one_of(problems, "trainer.accelerator", trainer.accelerator, ACCELERATORS)
+    _one_of(problems, "trainer.precision", trainer.precision, PRECISIONS)
+    _positive(problems, "trainer.clip", trainer.clip)

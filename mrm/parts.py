@@ -1,0 +1,235 @@
+"""The parts of a run, each built from its group of the configuration; and the checks that need to know all parts.
+
+For the commands, which compose: nothing in the rooms of `mrm/` imports this module.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+from lightning.pytorch.callbacks import Callback, RichProgressBar
+from lightning.pytorch.loggers import MLFlowLogger
+
+from callbacks.checkpoints import ResumeCheckpoint
+from callbacks.curation_schedule import RoundSpec
+from callbacks.iterative_curation import IterativeCuration
+from callbacks.throughput import Throughput
+from datamodules import prepare_config
+from datamodules.preference_datamodule import DatasetSpec, PreferenceDataModule
+from datamodules.prepare import FORMAT, prepare
+from datamodules.sources import SOURCES
+from mrm.config import AnnotatorConfig, DatasetConfig, RoundConfig, RunConfig
+from mrm.config_checks import SHARDS, check_config
+from mrm.construction.judges import Annotator, ShapeWorldJudge
+from mrm.launch import check_launch, is_main
+from mrm.model.backbones import Lora, resolve
+from mrm.model.encoding import Encoder
+from mrm.model.losses import bradley_terry
+from mrm.model.reward_model import RewardModel
+from mrm.model.reward_module import RewardModule
+from mrm.tracking import HistoryLogger, set_tag, start_mlflow
+
+EXPECTED_WARNINGS = (  # Lightning's, on what is meant here
+    ".*does not have many workers.*",
+    ".*smaller than the logging interval.*",
+    ".*Total length of `list` across ranks is zero.*",  # no validation sets
+    ".*LeafSpec.*",
+    ".*exists and is not empty.*",  # a resumed run
+)
+
+
+def check(config: RunConfig) -> None:
+    """Checks the configuration as a whole, with what each part knows of its own.
+
+    Raises:
+        ConfigError: one message with every problem.
+    """
+    parts: dict[str, Callable[[], object]] = {
+        f"data.datasets.{name}.options": functools.partial(_check_options, dataset)
+        for name, dataset in config.data.datasets.items()
+        if dataset.use and dataset.source in SOURCES
+    }
+    if config.curation.enabled:
+        parts["curation"] = functools.partial(build_curation, config)
+    parts["trainer.devices"] = functools.partial(check_launch, config.trainer.devices, config.trainer.num_nodes)
+    check_config(config, sources=SOURCES, parts=parts)
+
+
+def prepare_datasets(config: RunConfig) -> list[DatasetSpec]:
+    """Shards of every dataset in use, made where they do not exist yet."""
+    specs = []
+    for name, dataset in config.data.datasets.items():
+        if not dataset.use:
+            continue
+        source = None if dataset.path is None else (Path(config.data_root).expanduser() / dataset.path).resolve()
+        if dataset.source == SHARDS:
+            assert source is not None, "checked before"
+            target = source
+        else:
+            common = {"max_unreadable": config.data.max_unreadable, "show_progress": config.trainer.progress}
+            settings = {"source": dataset.source, "input": source and str(source), **common, **dataset.options}
+            digest = hashlib.sha256(json.dumps(_recipe(settings), sort_keys=True).encode()).hexdigest()[:10]
+            target = Path(config.prepared_root).expanduser().resolve() / f"{name}-{digest}"
+            prepare(**settings, output=target)
+        specs.append(DatasetSpec(name, target, dataset.role, dataset.weight))
+    return specs
+
+
+def _recipe(settings: dict[str, Any]) -> dict[str, Any]:
+    """What decides which samples are written, defaults included: names the folder, so that another recipe gets another."""
+    resolved = prepare_config.resolve({**settings, "output": "-"})
+    kept = resolved.keys() - {"output", "overwrite", "show_progress", "max_unreadable"}
+    return {"format": FORMAT, **{key: resolved[key] for key in kept}}
+
+
+def build_encoder(config: RunConfig) -> Encoder:
+    """The encoder at training resolution."""
+    model = config.model
+    return Encoder.from_pretrained(
+        resolve(model.backbone),
+        max_pixels=model.max_pixels_train,
+        max_prompt_tokens=model.max_prompt_tokens,
+        max_response_tokens=model.max_response_tokens,
+    )
+
+
+def build_datamodule(
+    config: RunConfig, datasets: list[DatasetSpec], encoder: Encoder, folder: Path
+) -> PreferenceDataModule:
+    data = config.data
+    return PreferenceDataModule(
+        datasets,
+        encoder,
+        score_encoder=encoder.with_resolution(config.model.max_pixels_score),
+        ledger_dir=folder / "ledger",
+        batch_size=data.batch_size,
+        score_batch_size=data.score_batch_size,
+        row_tokens=data.row_tokens,
+        num_workers=data.workers,
+        seed=config.seed,
+        length_window=data.length_window,
+        admit_open=config.curation.open_pool == "raw",
+        use_strength=config.loss.margin != "none",
+        max_unreadable=data.max_unreadable,
+    )
+
+
+def build_module(config: RunConfig, datamodule: PreferenceDataModule) -> RewardModule:
+    model, optim = config.model, config.optim
+    lora = Lora(rank=model.lora.rank, alpha=model.lora.alpha, dropout=model.lora.dropout, targets=model.lora.targets)
+    reward_model = RewardModel.from_pretrained(
+        model.backbone,
+        head=model.head,
+        dtype=model.dtype,
+        attention=model.attention,
+        freeze_vision=model.freeze_vision,
+        gradient_checkpointing=model.gradient_checkpointing,
+        lora=lora if model.lora.enabled else None,
+    )
+    reward_model.train()  # `from_pretrained` leaves a backbone in eval mode, where it would not recompute activations
+    return RewardModule(
+        reward_model,
+        loss=functools.partial(
+            bradley_terry,
+            margin=config.loss.margin,
+            margin_scale=config.loss.margin_scale or 0.0,  # without a margin it is not used
+            label_smoothing=config.loss.label_smoothing,
+        ),
+        lr=optim.lr,
+        head_lr=optim.head_lr,
+        weight_decay=optim.weight_decay,
+        betas=(optim.betas[0], optim.betas[1]),
+        schedule=optim.schedule,
+        warmup=optim.warmup,
+        val_names=datamodule.val_names,
+        test_names=datamodule.test_names,
+    )
+
+
+def build_curation(config: RunConfig) -> IterativeCuration:
+    """The rounds and their judges; without rounds the callback does nothing."""
+    curation = config.curation
+    return IterativeCuration(
+        [_round_spec(spec) for spec in curation.schedule],
+        annotators=[build_annotator(annotator, config.seed) for annotator in curation.annotators],
+        restart=curation.restart,
+        min_active_share=curation.min_active_share,
+    )
+
+
+def _round_spec(spec: RoundConfig) -> RoundSpec:
+    weight = {} if spec.down_weight is None else {"down_weight": spec.down_weight}
+    return RoundSpec(spec.after_epoch, tuple(spec.steps), correct_mode=spec.correct_mode, **weight)
+
+
+def build_annotator(annotator: AnnotatorConfig, seed: int) -> Annotator:
+    """The judge of that kind; `mrm.config_checks.ANNOTATORS` names the kinds."""
+    judge = ShapeWorldJudge(
+        annotator.name, accuracy=annotator.accuracy, seed=seed, position_bias=annotator.position_bias
+    )
+    return judge  # type: ignore[return-value]  # frozen: its name is read-only, and nobody sets it
+
+
+def build_loggers(config: RunConfig, folder: Path, sweep: str | None) -> list[Any]:
+    """The history file and, unless it is switched off, MLflow; on rank 0 only."""
+    if not is_main():
+        return []
+    mlflow = [start_mlflow(config, folder, sweep)] if config.logger.enabled else []
+    return [HistoryLogger(folder), *mlflow]
+
+
+def build_trainer(config: RunConfig, folder: Path, curation: IterativeCuration, loggers: list[Any]) -> pl.Trainer:
+    trainer = config.trainer
+    callbacks: list[Callback] = [
+        curation,
+        Throughput(trainer.log_every_n_steps),
+        ResumeCheckpoint(folder / "checkpoints", every_n_steps=trainer.checkpoint_every_n_steps),
+        TagData(),
+    ]
+    if trainer.progress:
+        callbacks.append(RichProgressBar())
+    for message in EXPECTED_WARNINGS:
+        warnings.filterwarnings("ignore", message)
+    return pl.Trainer(
+        max_epochs=trainer.max_epochs,
+        accelerator=trainer.accelerator,
+        devices=trainer.devices,
+        num_nodes=trainer.num_nodes,
+        strategy=trainer.strategy,
+        precision=trainer.precision,  # type: ignore[arg-type]
+        accumulate_grad_batches=trainer.accumulate,
+        gradient_clip_val=trainer.clip,
+        log_every_n_steps=trainer.log_every_n_steps,
+        limit_train_batches=trainer.limit_train_batches,
+        limit_test_batches=trainer.limit_test_batches,
+        default_root_dir=folder,
+        logger=loggers or False,
+        callbacks=callbacks,
+        enable_progress_bar=trainer.progress,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        reload_dataloaders_every_n_epochs=1,  # each epoch's plan reads the newest ledger
+        use_distributed_sampler=False,  # the plan divides the work
+    )
+
+
+class TagData(Callback):
+    """Tags the MLflow run with the data that it is trained on."""
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        for logger in trainer.loggers:
+            if isinstance(logger, MLFlowLogger) and trainer.is_global_zero:
+                set_tag(logger, "data_fingerprint", trainer.datamodule.index.fingerprint)  # type: ignore[attr-defined]
+
+
+def _check_options(dataset: DatasetConfig) -> None:
+    reads = prepare_config.needs_input(dataset.source)
+    paths = {"source": dataset.source, "input": "-" if reads else None, "output": "-"}
+    prepare_config.resolve({**paths, **dataset.options})

@@ -1,0 +1,167 @@
+"""`python -m mrm.run experiment=NAME [scale=NAME] [key=value ...]`: trains, curates and evaluates a reward model.
+
+`run` is the same as a function. This module composes; each part's method stands in its own room.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from lightning.pytorch.loggers import MLFlowLogger
+from omegaconf import DictConfig
+from rich.console import Console
+
+from callbacks.checkpoints import newest_checkpoint
+from callbacks.curation_report import build_report
+from callbacks.iterative_curation import IterativeCuration
+from datamodules.index import Index
+from datamodules.ledger import Ledger, ledger_rounds, round_path
+from datamodules.preference_datamodule import PreferenceDataModule
+from datamodules.shards import read_sample
+from mrm.cli import hydra_command
+from mrm.config import RunConfig, to_run_config
+from mrm.launch import from_main, is_main
+from mrm.model.reward_module import RewardModule
+from mrm.parts import (
+    build_curation,
+    build_datamodule,
+    build_encoder,
+    build_loggers,
+    build_module,
+    build_trainer,
+    check,
+    prepare_datasets,
+)
+from mrm.run_dirs import CONFIG_FILE, RESULTS_FILE, open_run_dir, write_json, write_state
+from mrm.summary import RunResult, print_summary
+from mrm.tracking import finish_mlflow, git_commit, read_history, ui_command
+
+log = logging.getLogger(__name__)
+
+
+def run(cfg: RunConfig | DictConfig, *, sweep: str | None = None) -> RunResult:
+    """Does everything that a configuration asks for.
+
+    Args:
+        cfg: the composed configuration, see `mrm.config`.
+        sweep: name shared by the members of a sweep.
+
+    Raises:
+        MrmError: for anything in configuration or data that a person can mend.
+    """
+    started = time.monotonic()
+    config = to_run_config(cfg)
+    check(config)
+    pl.seed_everything(config.seed, workers=True, verbose=False)
+    folder, resumed = from_main(lambda: open_run_dir(config))
+    log.info("%s %s", "Going on with" if resumed else "Run", folder)
+    datasets = from_main(lambda: prepare_datasets(config))
+    log.info("Data: %d sets, prepared under %s", len(datasets), config.prepared_root)
+    encoder = build_encoder(config)
+    datamodule = build_datamodule(config, datasets, encoder, folder)
+    module = build_module(config, datamodule)
+    curation = build_curation(config)
+    loggers = build_loggers(config, folder, sweep)
+    trainer = build_trainer(config, folder, curation, loggers)
+    checkpoint = from_main(lambda: newest_checkpoint(folder / "checkpoints")) if resumed else None
+    trainer.fit(module, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
+    if is_main():
+        module.model.save_pretrained(folder / "model", encoder.with_resolution(config.model.max_pixels_score))
+    tests = evaluate(trainer, module, datamodule)
+    result = gather_result(folder, tests, curation, datamodule)
+    result.seconds = time.monotonic() - started
+    if is_main():
+        finish(config, result, datamodule, loggers)
+    return result
+
+
+def evaluate(trainer: pl.Trainer, module: RewardModule, datamodule: PreferenceDataModule) -> dict[str, float]:
+    """Test set -> accuracy in [0, 1]."""
+    if not datamodule.test_names:
+        return {}
+    measured: dict[str, float] = {}
+    for metrics in trainer.test(module, datamodule=datamodule, verbose=False):
+        measured.update(metrics)
+    return {name: float(measured[f"test/{name}/accuracy"]) for name in datamodule.test_names}
+
+
+def gather_result(
+    folder: Path, tests: dict[str, float], curation: IterativeCuration, datamodule: PreferenceDataModule
+) -> RunResult:
+    ledger, index = datamodule.ledger(), datamodule.index
+    is_open = ~np.asarray(datamodule.trusted)[index.pair_sample]
+    return RunResult(
+        run_dir=folder,
+        tests=tests,
+        rounds=list(curation.rounds),
+        open_pairs=int(is_open.sum()),
+        active_pairs=int((is_open & ledger.active).sum()),
+    )
+
+
+def finish(config: RunConfig, result: RunResult, datamodule: PreferenceDataModule, loggers: list[Any]) -> None:
+    """Report, results, tracking, and what a person sees; only then the run counts as finished and is not resumed."""
+    folder = result.run_dir
+    ledgers = [Ledger.read(round_path(folder / "ledger", number)) for number in ledger_rounds(folder / "ledger")]
+    if config.report.enabled:
+        result.report = write_report(config, result, datamodule.index, ledgers)
+    mlflow = next((logger for logger in loggers if isinstance(logger, MLFlowLogger)), None)
+    write_json(folder / RESULTS_FILE, result.to_json())
+    if mlflow is not None:
+        files: list[tuple[Path, str | None]] = [(folder / CONFIG_FILE, None), (folder / RESULTS_FILE, None)]
+        files += [(round_path(folder / "ledger", ledger.round), "ledger") for ledger in ledgers]
+        files += [(result.report, None)] if result.report else []
+        totals = {"open_pairs": result.open_pairs, "active_pairs": result.active_pairs, "seconds": result.seconds}
+        finish_mlflow(mlflow, files, totals)
+    write_state(folder, finished=True)
+    console = Console()
+    print_summary(result, console)
+    lines = [f"Model    {folder / 'model'}", f"Results  {folder / RESULTS_FILE}"]
+    lines += [f"Report   {result.report}"] if result.report else []
+    lines += [f"Compare  {ui_command(config)}"] if mlflow is not None else []
+    console.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
+
+
+def write_report(config: RunConfig, result: RunResult, index: Index, ledgers: list[Ledger]) -> Path:
+    row_of = {key: row for row, key in enumerate(index.keys)}
+    return build_report(
+        result.run_dir / "report.html",
+        title=f"{config.experiment}, seed {config.seed}",
+        facts={
+            "experiment": config.experiment,
+            "scale": config.scale,
+            "seed": config.seed,
+            "backbone": config.model.backbone,
+            "git commit": git_commit(),
+            "data": index.fingerprint,
+            "open pairs in use": f"{result.active_pairs} of {result.open_pairs}",
+            "seconds": round(result.seconds),
+        },
+        tests=result.tests,
+        rounds=result.rounds,
+        metrics=read_history(result.run_dir),
+        ledgers=ledgers,
+        read=lambda key: read_sample(index, row_of[key]),
+        gallery_size=config.report.gallery,
+    )
+
+
+def _member(config: RunConfig) -> None:
+    hydra = HydraConfig.get()
+    run(config, sweep=Path(hydra.sweep.dir).name if hydra.mode == RunMode.MULTIRUN else None)
+
+
+def main() -> None:
+    """The command."""
+    hydra_command(_member)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,244 @@
+"""`python -m mrm.score model=DIR input=pairs.jsonl output=scores.jsonl`: rewards of responses, with a saved model.
+
+The input is this project's plain format (see `datamodules.sources.jsonl`), a line a prompt with its responses. The output
+has a line a prompt: {"key", "rewards": [one a response]}, and "chosen" and "rejected", the rewards of the pair, where there
+is exactly one. Lines that cannot be used are counted and named. The output appears under its name only when it is whole.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from operator import length_hint
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import MISSING, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from datamodules.sources import jsonl
+from datamodules.sources.base import Skipped
+from mrm.cli import explain, fail, set_up_logging
+from mrm.errors import ConfigError, MrmError, RecordError, UnreadableSamplesError
+from mrm.model.encoding import EncodedSample, Encoder
+from mrm.model.packing import NO_EDGES, collate
+from mrm.model.reward_model import RewardModel, load_reward_model
+from mrm.preference import PreferenceSample
+
+NAMED = 5  # bad lines told one by one for each reason
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class ScoreConfig:
+    """What the command takes."""
+
+    model: str = MISSING  # the `model` folder of a run
+    input: str = MISSING
+    output: str = MISSING
+    batch_size: int = 16
+    row_tokens: int | None = None
+    max_pixels: int | None = None  # null takes the model's own resolution
+    device: str = "auto"  # auto | cpu | cuda
+    dtype: str = "float32"
+    max_bad: float = 0.01  # share of bad lines that stops the scoring; 1 never does
+    progress: bool = True
+
+
+@dataclass
+class ScoreResult:
+    """What became of the lines: read = scored + all bad."""
+
+    read: int = 0
+    scored: int = 0
+    bad: Counter[str] = field(default_factory=Counter)
+    named: dict[str, list[str]] = field(default_factory=dict)
+
+    def note(self, key: str, reason: str) -> None:
+        """Counts a bad line; the first few of each reason keep their name."""
+        self.bad[reason] += 1
+        if self.bad[reason] <= NAMED:
+            self.named.setdefault(reason, []).append(key)
+
+
+def score(config: ScoreConfig) -> ScoreResult:
+    """Scores a file.
+
+    Raises:
+        ConfigError: for a model, input or setting that cannot be used.
+        UnreadableSamplesError: for more bad lines than `max_bad` allows; no output is written.
+    """
+    _check(config)
+    automatic = "cuda" if torch.cuda.is_available() else "cpu"
+    device = torch.device(automatic if config.device == "auto" else config.device)
+    model, encoder = load_reward_model(config.model, max_pixels=config.max_pixels, dtype=config.dtype)
+    model = model.to(device).eval()
+    items = jsonl.read(Path(config.input))
+    result = ScoreResult()
+    output = Path(config.output)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    temporary = output.with_name(f".{output.name}.{os.getpid()}.writing")
+    try:
+        with temporary.open("w") as file:
+            for batch in _batches(_shown(items, config.progress), encoder, config.batch_size, result):
+                for line in score_batch(model, encoder, batch, row_tokens=config.row_tokens, device=device):
+                    file.write(json.dumps(line) + "\n")
+                    result.scored += 1
+        _check_bad(result, config)
+        temporary.replace(output)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return result
+
+
+@torch.inference_mode()
+def score_batch(
+    model: RewardModel,
+    encoder: Encoder,
+    batch: Sequence[tuple[PreferenceSample, EncodedSample]],
+    *,
+    row_tokens: int | None,
+    device: torch.device,
+) -> list[dict[str, Any]]:
+    """Rewards of all responses of some samples, as lines of the output."""
+    packed = collate([(encoded, NO_EDGES) for _, encoded in batch], row_tokens=row_tokens, pad_id=encoder.pad_id)
+    rewards = iter(model(packed.to(device)).tolist())
+    lines = []
+    for sample, _ in batch:
+        own = [next(rewards) for _ in sample.responses]
+        line: dict[str, Any] = {"key": sample.key, "rewards": own}
+        if len(sample.pairs) == 1:
+            line |= {"chosen": own[sample.pairs[0].chosen], "rejected": own[sample.pairs[0].rejected]}
+        lines.append(line)
+    return lines
+
+
+def _batches(
+    items: Iterable[Any], encoder: Encoder, size: int, result: ScoreResult
+) -> Iterator[list[tuple[PreferenceSample, EncodedSample]]]:
+    """Readable samples in batches, in the input's order; the others are noted."""
+    batch: list[tuple[PreferenceSample, EncodedSample]] = []
+    seen: set[str] = set()
+    for item in items:
+        result.read += 1
+        if isinstance(item, Skipped):
+            result.note(item.key, item.reason)
+            continue
+        if item.key in seen:
+            result.note(item.key, "duplicate key")
+            continue
+        seen.add(item.key)
+        try:
+            batch.append((item, encoder.encode(item)))
+        except RecordError as error:
+            result.note(item.key, error.reason)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _shown(items: Iterator[Any], show: bool) -> Iterator[Any]:
+    columns = (TextColumn("score"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), disable=not show) as progress:
+        task = progress.add_task("score", total=length_hint(items) or None)
+        for item in items:
+            yield item
+            progress.advance(task)
+
+
+def _check(config: ScoreConfig) -> None:
+    problems = []
+    if config.batch_size < 1:
+        problems.append(f"batch_size={config.batch_size}: must be at least 1.")
+    if config.row_tokens is not None and config.row_tokens < 1:
+        problems.append(f"row_tokens={config.row_tokens}: must be at least 1, or null.")
+    if config.max_pixels is not None and config.max_pixels < 1:
+        problems.append(f"max_pixels={config.max_pixels}: must be at least 1, or null.")
+    if config.device not in ("auto", "cpu", "cuda"):
+        problems.append(f"device={config.device!r}: must be one of auto, cpu, cuda.")
+    if not 0 <= config.max_bad <= 1:
+        problems.append(f"max_bad={config.max_bad}: must be in [0, 1].")
+    if not Path(config.model).is_dir():
+        problems.append(f"model={config.model!r}: there is no such folder; give the `model` folder of a finished run.")
+    if not Path(config.input).is_file():
+        problems.append(f"input={config.input!r}: there is no such file.")
+    elif Path(config.output).resolve() == Path(config.input).resolve():
+        problems.append(f"output={config.output!r}: is the input; choose another name.")
+    if Path(config.output).is_dir():
+        problems.append(f"output={config.output!r}: is a folder; name a file in it.")
+    if problems:
+        raise ConfigError("\n".join(problems))
+
+
+def _check_bad(result: ScoreResult, config: ScoreConfig) -> None:
+    if not result.scored:
+        raise ConfigError(f"input={config.input!r}: none of its {result.read} lines could be used: {_told(result)}.")
+    if result.bad.total() > config.max_bad * result.read:
+        raise UnreadableSamplesError(
+            f"{result.bad.total()} of {result.read} lines could not be used, more than max_bad={config.max_bad:g}: "
+            f"{_told(result)}. Mend them, or raise max_bad to go on without them."
+        )
+
+
+def _told(result: ScoreResult) -> str:
+    parts = []
+    for reason, number in result.bad.most_common():
+        more = ", ..." if number > NAMED else ""
+        parts.append(f"{number} x {reason} ({', '.join(result.named[reason])}{more})")
+    return "; ".join(parts) or "the input is empty"
+
+
+def parse_arguments(arguments: Sequence[str]) -> ScoreConfig:
+    """`key=value` words as settings.
+
+    Raises:
+        ConfigError: for a word of another form, an unknown key, a wrong type, or a key that is missing.
+    """
+    wrong = [word for word in arguments if "=" not in word]
+    if wrong:
+        raise ConfigError(f"{', '.join(map(repr, wrong))}: must be of the form key=value.")
+    try:
+        config = OmegaConf.merge(OmegaConf.structured(ScoreConfig), OmegaConf.from_dotlist(list(arguments)))
+    except OmegaConfBaseException as error:
+        raise ConfigError(explain(error)) from error
+    missing = sorted(OmegaConf.missing_keys(config))
+    if missing:
+        usage = "python -m mrm.score model=DIR input=pairs.jsonl output=scores.jsonl"
+        raise ConfigError(f"{', '.join(missing)}: missing. Usage: {usage}")
+    settings = OmegaConf.to_object(config)
+    assert isinstance(settings, ScoreConfig)
+    return settings
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command."""
+    set_up_logging()
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if set(words) & {"-h", "--help"}:
+        print(__doc__)
+        return
+    try:
+        config = parse_arguments(words)
+        result = score(config)
+    except MrmError as error:
+        fail(str(error))
+    else:
+        bad = f" Not used: {_told(result)}." if result.bad else ""
+        Console().print(
+            f"{result.scored} of {result.read} lines scored: {config.output}.{bad}", markup=False, soft_wrap=True
+        )
+
+
+if __name__ == "__main__":
+    main()

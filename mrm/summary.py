@@ -1,0 +1,96 @@
+"""What a person sees at the end of a run, and what a program reads: tables, and results.json."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+ROUND_KEYS = ("scored", "flipped", "dropped", "reannotated", "restored", "noise_before", "noise_after")
+
+ROUND_COUNTS = {
+    "scored": "scored",
+    "flipped": "flipped",
+    "dropped": "dropped",
+    "re-annotated": "reannotated",
+    "brought back": "restored",
+    "still queued": "queued",
+    "unreadable": "unreadable",
+    "in use after it": "active_pairs",
+}
+ROUND_SHARES = {
+    "noise before": "noise_before",
+    "noise after": "noise_after",
+    "flips: precision": "flip_precision",
+    "flips: recall": "flip_recall",
+}
+
+
+@dataclass
+class RunResult:
+    """The outcome of a run.
+
+    Args:
+        run_dir: its folder.
+        tests: test set -> accuracy in [0, 1], ties wrong.
+        rounds: one record a round of curation, see `callbacks.curation_steps.round_record`.
+        open_pairs: pairs of the open pool.
+        active_pairs: those of them that the last epoch was trained on.
+        seconds: from start to end, preparation and tests included; of this process where the run was resumed.
+        report: the HTML report, None where it was switched off.
+    """
+
+    run_dir: Path
+    tests: dict[str, float] = field(default_factory=dict)
+    rounds: list[dict[str, Any]] = field(default_factory=list)
+    open_pairs: int = 0
+    active_pairs: int = 0
+    seconds: float = 0.0
+    report: Path | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of results.json; a noise is null where the truth isn't known."""
+        return {
+            "tests": self.tests,
+            "rounds": [{key: record.get(key) for key in ROUND_KEYS} for record in self.rounds],
+            "open_pairs": self.open_pairs,
+            "active_pairs": self.active_pairs,
+            "seconds": round(self.seconds, 1),
+        }
+
+
+def print_summary(result: RunResult, console: Console) -> None:
+    """Prints accuracies, the rounds of curation and what is left of the pool."""
+    if result.tests:
+        table = Table(title="Accuracy", title_justify="left")
+        table.add_column("test set")
+        table.add_column("accuracy", justify="right")
+        for name, accuracy in result.tests.items():
+            table.add_row(name, f"{accuracy:.3f}")
+        console.print(table)
+    if result.rounds:
+        console.print(_rounds_table(result.rounds))
+    if result.open_pairs:
+        share = result.active_pairs / result.open_pairs
+        console.print(f"Open pool: {result.active_pairs} of {result.open_pairs} pairs in use ({share:.1%}).")
+    console.print(f"Done in {result.seconds:.0f} s.")
+
+
+def _rounds_table(rounds: Sequence[Mapping[str, Any]]) -> Table:
+    table = Table(title="Curation (pairs of the open pool)", title_justify="left")
+    table.add_column("")
+    for number, record in enumerate(rounds, start=1):
+        table.add_column(f"round {record.get('round', number)}", justify="right")
+    for name, key in ROUND_COUNTS.items():
+        table.add_row(name, *(str(record.get(key, 0)) for record in rounds))
+    for name, key in ROUND_SHARES.items():
+        table.add_row(name, *(_share(record.get(key)) for record in rounds))
+    return table
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"

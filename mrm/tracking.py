@@ -1,0 +1,165 @@
+"""Where a run's figures go: a history file in its folder, always, and MLflow.
+
+MLflow gets the composed configuration as parameters, metrics by step, the curation's counts, tags to find a run by, and at
+the end the ledger, the report, the results and the configuration as artifacts. A resumed run goes on in the same MLflow run.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shlex
+import subprocess
+import sys
+from argparse import Namespace
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.loggers import MLFlowLogger
+from lightning.pytorch.loggers.logger import Logger
+from lightning.pytorch.utilities import rank_zero_only
+
+from mrm.config import PACKAGE, RunConfig
+from mrm.run_dirs import fingerprint, identity, read_state, write_state
+
+HISTORY_FILE = "metrics.jsonl"
+VALUE_LIMIT = 250  # characters of a parameter that MLflow's servers of all ages take; the artifact has the whole
+
+log = logging.getLogger(__name__)
+
+
+class HistoryLogger(Logger):
+    """Appends every metric to a JSON Lines file, for the report and for reading without MLflow.
+
+    Args:
+        folder: the run's folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.path = folder / HISTORY_FILE
+        if self.path.exists() and not self.path.read_bytes().endswith(b"\n"):  # a kill cut the last line
+            with self.path.open("a") as file:
+                file.write("\n")
+
+    @property
+    def name(self) -> str:
+        return "history"
+
+    @property
+    def version(self) -> str:
+        return ""
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        with self.path.open("a") as file:
+            for name, value in metrics.items():
+                file.write(json.dumps({"step": step or 0, "name": name, "value": float(value)}) + "\n")
+
+    def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
+        """Parameters stand in the run's config.yaml."""
+
+
+def read_history(folder: Path) -> list[dict[str, Any]]:
+    """The metrics of a run, by step. Steps done again after a kill count once, with their last value."""
+    newest: dict[tuple[str, int], dict[str, Any]] = {}
+    path = folder / HISTORY_FILE
+    if not path.exists():
+        return []
+    for line in path.read_text().splitlines():
+        try:
+            entry = json.loads(line)
+        except ValueError:  # empty, or cut short by a kill
+            continue
+        newest[entry["name"], entry["step"]] = entry
+    return sorted(newest.values(), key=lambda entry: entry["step"])
+
+
+def tracking_uri(config: RunConfig) -> str:
+    """The server, or a SQLite file under output_root: MLflow's own default store is no longer written to."""
+    if config.logger.mlflow:
+        return config.logger.mlflow
+    return f"sqlite:///{Path(config.output_root).expanduser().resolve() / 'mlflow.db'}"
+
+
+def ui_command(config: RunConfig) -> str:
+    """What to type to look at the runs, with this environment's Python."""
+    python = Path(sys.executable)
+    if python.is_relative_to(Path.cwd()):
+        python = python.relative_to(Path.cwd())
+    return f"{shlex.quote(str(python))} -m mlflow ui --backend-store-uri {shlex.quote(tracking_uri(config))}"
+
+
+def start_mlflow(config: RunConfig, folder: Path, sweep: str | None = None) -> MLFlowLogger:
+    """Opens the run's MLflow run, or the one that an earlier start of it opened.
+
+    Args:
+        config: what is run.
+        folder: the run's folder; remembers the MLflow run.
+        sweep: name that the members of a sweep share.
+    """
+    for noisy in ("alembic", "mlflow.store.db.utils", "lightning.pytorch.loggers.mlflow"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)  # a new store tells of every table it makes
+    root = Path(config.output_root).expanduser().resolve()
+    uri = tracking_uri(config)
+    tags = {
+        "experiment": config.experiment,
+        "scale": config.scale,
+        "seed": str(config.seed),
+        "git_commit": git_commit(),
+        "config_fingerprint": fingerprint(config),
+        "run_dir": str(folder),
+        **({"sweep": sweep} if sweep else {}),
+    }
+    logger = MLFlowLogger(
+        experiment_name=config.logger.experiment_name,
+        run_name=folder.name,
+        tracking_uri=uri,
+        tags=tags,
+        artifact_location=(root / "mlartifacts").as_uri() if uri.startswith("sqlite:") else None,
+        run_id=read_state(folder).get("mlflow_run_id"),
+        synchronous=True,  # asynchronous logging lost most of a killed run's figures; a call costs 4 ms
+    )
+    run_id = logger.run_id
+    if read_state(folder).get("mlflow_run_id") is None:
+        logger.log_hyperparams({key: _shorten(value) for key, value in identity(config).items()})
+        write_state(folder, mlflow_run_id=run_id)
+    else:
+        logger.experiment.update_run(run_id, status="RUNNING")
+    return logger
+
+
+def finish_mlflow(
+    logger: MLFlowLogger, artifacts: Iterable[tuple[Path, str | None]], metrics: Mapping[str, float]
+) -> None:
+    """Adds the final figures and files, and closes the run.
+
+    Args:
+        logger: of this run.
+        artifacts: files, each with the folder that it is shown in.
+        metrics: figures of the whole run.
+    """
+    logger.log_metrics(dict(metrics))
+    for path, folder in artifacts:
+        logger.experiment.log_artifact(logger.run_id, str(path), folder)
+    logger.finalize("success")
+
+
+def set_tag(logger: MLFlowLogger, name: str, value: str) -> None:
+    """Adds a tag that is only known later."""
+    logger.experiment.set_tag(logger.run_id, name, value)
+
+
+def git_commit() -> str:
+    """The checkout's commit, with `-dirty` where files differ from it; `unknown` outside a checkout."""
+    try:
+        command = ["git", "-C", str(PACKAGE.parent), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+
+
+def _shorten(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= VALUE_LIMIT else text[: VALUE_LIMIT - 3] + "..."

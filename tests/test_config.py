@@ -1,0 +1,135 @@
+"""The schema, the ways into it, and the checks over the whole configuration."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from mrm.cli import compose_run_config
+from mrm.config import RunConfig, experiments_dir, flatten, to_run_config, to_yaml
+from mrm.config_checks import check_config
+from mrm.errors import ConfigError
+
+SOURCES = ("shapeworld", "jsonl")
+
+
+def problems(*overrides: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        check_config(compose_run_config(overrides), sources=SOURCES)
+    return str(caught.value)
+
+
+def test_default_configuration_composes_and_passes_checks() -> None:
+    config = compose_run_config([])
+    check_config(config, sources=SOURCES)
+    assert config.experiment == "default"
+    assert config.data.datasets["open"].role == "open"
+    assert config.curation.schedule[1].steps == ["score", "filter", "annotate"]
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("sed=1", r"sed: there is no such key; known: .*Did you mean 'seed'"),
+        ("experment=dt2it_full", r"experment: there is no such key.*Did you mean 'experiment'"),
+        (
+            "experiment=dt2it_ful",
+            r"experiment=dt2it_ful: there is no such choice; known: .*smoke_real.*Did you mean 'dt2it_full'",
+        ),
+        ("model=tny", r"model=tny: there is no such choice; known: .*Did you mean 'tiny'"),
+        ("model.hed=mlp", r"model\.hed: there is no such key in model; known: .*Did you mean 'head'"),
+        ("model.lora.rnk=2", r"model\.lora\.rnk: there is no such key in model\.lora.*Did you mean 'rank'"),
+        ("data.datasets.opn.weight=2", r"data\.datasets\.opn: .*Did you mean 'open'"),
+        ("data.datasets.open.wight=2", r"data\.datasets\.open\.wight: .*Did you mean 'weight'"),
+        ("curation.schedule.0.aftr_epoch=1", r"aftr_epoch: there is no such key.*Did you mean 'after_epoch'"),
+        ("curation.annotators.0.acuracy=1", r"acuracy: there is no such key.*Did you mean 'accuracy'"),
+        ("+foo=1", r"foo: there is no such key"),
+        ("seed=one", r"seed: Value 'one' of type 'str' could not be converted to Integer"),
+        ("trainer.max_epochs=1.5", r"trainer\.max_epochs: Value '1\.5'.*Integer"),
+        ("optim.lr=fast", r"optim\.lr: Value 'fast'.*Float"),
+        ("+data.datasets.mine={source: jsonl, role: open}", r"cannot be added on the command line"),
+        ("data.row_tokens.x=1", r"data\.row_tokens: Value"),
+    ],
+)
+def test_compose_wrong_override_names_key_and_choices(override: str, expected: str) -> None:
+    with pytest.raises(ConfigError, match=expected):
+        compose_run_config([override])
+
+
+def test_compose_misspelt_key_inside_an_experiment_file_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = shutil.copytree(experiments_dir(), tmp_path / "experiments")
+    (root / "experiment" / "mine.yaml").write_text("# @package _global_\ntrainer:\n  max_epoch: 3\n")
+    monkeypatch.setattr("mrm.cli.experiments_dir", lambda: root)
+    with pytest.raises(
+        ConfigError, match="max_epoch: there is no such key.*Did you mean 'max_epochs'.*from experiment/mine"
+    ):
+        compose_run_config(["experiment=mine"])
+
+
+def test_compose_dataset_without_role_is_named_as_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = shutil.copytree(experiments_dir(), tmp_path / "experiments")
+    (root / "data" / "mine.yaml").write_text("datasets:\n  a: {source: jsonl}\n")
+    monkeypatch.setattr("mrm.cli.experiments_dir", lambda: root)
+    with pytest.raises(ConfigError, match=r"data\.datasets\.a\.role=\.\.\."):
+        compose_run_config(["data=mine"])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (["data.datasets.trusted.use=false", "data.datasets.t2i.use=false"], "none has role=trusted"),
+        (["data.datasets.open.use=false"], "no open pool"),
+        (["loss.margin=shft"], "loss.margin='shft': must be one of none, shift, scale. Did you mean 'shift'?"),
+        (["loss.margin=none"], "loss.margin_scale=1.0: has no effect"),
+        (["loss=bradley_terry", "loss.margin=shift"], "needs a number"),
+        (["loss.label_smoothing=0.5"], "loss.label_smoothing=0.5: must be in [0, 0.5)"),
+        (["trainer.max_epochs=2"], "trainer.max_epochs=2: too few"),
+        (["curation.enabled=false"], "curation.schedule: has no effect"),
+        (["curation=none", "curation.open_pool=held"], "would never be trained on"),
+        (["curation=flip_only", "curation.annotators=[{name: a}]"], "no round of the schedule annotates"),
+        (["curation.schedule.0.down_weight=0.3"], "has an effect only there"),
+        (["curation.schedule.0.correct_mode=weight"], "is needed with correct_mode=weight"),
+        (["data.datasets.open.source=jsnl"], "must be one of jsonl, shapeworld, shards. Did you mean 'jsonl'?"),
+        (["data.datasets.open.source=jsonl"], "data.datasets.open.path: jsonl needs the file"),
+        (["data.datasets.open.source=jsonl", "data.datasets.open.path=nix"], "there is no data/nix; set data_root="),
+        (["data.datasets.open.path=x"], "shapeworld makes its data"),
+        (["data.datasets.test_t2i.weight=2"], "has no effect on a test set"),
+        (["data.datasets.open.weight=nan"], "data.datasets.open.weight=nan: must be more than 0"),
+        (["data.max_unreadable=2"], "must be in [0, 1]"),
+        (["model.lora.rank=4"], "model.lora.enabled=true"),
+        (["optim.betas=[0.9]"], "two numbers"),
+        (["optim.warmup=1"], "optim.warmup=1.0: must be in [0, 1)"),
+        (["trainer.accumulate=0"], "trainer.accumulate=0: must be at least 1"),
+    ],
+)
+def test_check_config_bad_combination_names_path_and_mend(overrides: list[str], expected: str) -> None:
+    assert expected in problems(*overrides)
+
+
+def test_check_config_lists_all_problems_in_one_message() -> None:
+    message = problems("loss.name=dpo", "model.head=deep", "trainer.accumulate=0", "optim.lr=-1")
+    assert message.startswith("4 problems in the configuration:")
+    assert re.findall(r"^  - ([\w.]+)", message, re.M) == ["model.head", "loss.name", "optim.lr", "trainer.accumulate"]
+
+
+def test_check_config_part_that_raises_is_told_under_its_path() -> None:
+    def bad() -> None:
+        raise ConfigError("is wrong.")
+
+    with pytest.raises(ConfigError, match="  - curation: is wrong."):
+        check_config(compose_run_config([]), sources=SOURCES, parts={"curation": bad})
+
+
+def test_flatten_and_yaml_hold_every_key_once() -> None:
+    config = compose_run_config(["seed=3"])
+    flat = flatten(config)
+    assert flat["seed"] == 3
+    assert flat["data.datasets.open.options.flip_rate"] == 0.4
+    again = to_run_config(OmegaConf.merge(OmegaConf.structured(RunConfig), OmegaConf.create(to_yaml(config))))
+    assert again == config

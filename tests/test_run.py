@@ -1,0 +1,197 @@
+"""The main job as a whole: its outputs, resuming after a kill, and errors as a person meets them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from mlflow.tracking import MlflowClient
+from safetensors.torch import load_file
+
+from datamodules.ledger import Ledger, ledger_rounds, round_path
+from mrm.config import RunConfig, to_yaml
+from mrm.errors import ConfigError
+from mrm.run import run
+from mrm.tracking import read_history, tracking_uri
+
+ROOT = Path(__file__).parent.parent
+ROUND_KEYS = ["scored", "flipped", "dropped", "reannotated", "restored", "noise_before", "noise_after"]
+KILLED = """
+import sys
+from omegaconf import OmegaConf
+from mrm.config import RunConfig
+from mrm.run import run
+run(OmegaConf.merge(OmegaConf.structured(RunConfig), OmegaConf.load(sys.argv[1])))
+"""
+
+
+def final_ledger(folder: Path) -> Ledger:
+    return Ledger.read(round_path(folder / "ledger", ledger_rounds(folder / "ledger")[-1]))
+
+
+def test_run_writes_results_model_report_history_and_latest(small_run: Callable[..., RunConfig]) -> None:
+    result = run(small_run("experiment=dt2it_full"))
+    folder = result.run_dir
+    written = json.loads((folder / "results.json").read_text())
+    assert [list(record) for record in written["rounds"]] == [ROUND_KEYS, ROUND_KEYS]
+    assert written["open_pairs"] == 16
+    ledger = final_ledger(folder)
+    assert written["active_pairs"] == int(
+        (ledger.active & (ledger.decision != "TRUSTED") & (ledger.source == "shapeworld_open")).sum()
+    )
+    assert written["rounds"][0]["scored"] == 16
+    assert (folder.parent / "latest").resolve() == folder
+    assert {"train/loss", "curation/flipped"} <= {entry["name"] for entry in read_history(folder)}
+    assert "<html" in (folder / "report.html").read_text()[:500].lower()
+    assert [path.suffix for path in (folder / "checkpoints").iterdir()] == [".ckpt"]
+
+
+def test_run_twice_gives_equal_weights_and_ledgers(small_run: Callable[..., RunConfig]) -> None:
+    first, second = (run(small_run("experiment=dt2it_full", "report.enabled=false")) for _ in range(2))
+    assert first.run_dir != second.run_dir
+    assert_same_outcome(first.run_dir, second.run_dir)
+
+
+def test_run_logs_to_mlflow_and_resume_goes_on_in_the_same_run(
+    small_run: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = small_run("experiment=dt2it_flip_only", "logger=mlflow", "trainer.max_epochs=2", "seed=5")
+    with monkeypatch.context() as patch:  # dies after training, before results
+        patch.setattr("mrm.run.evaluate", lambda *_: (_ for _ in ()).throw(RuntimeError("killed")))
+        with pytest.raises(RuntimeError, match="killed"):
+            run(config)
+    config.resume = "auto"
+    result = run(config)
+    client = MlflowClient(tracking_uri(config))
+    experiment = client.get_experiment_by_name("mrm")
+    assert experiment is not None
+    (tracked,) = client.search_runs([experiment.experiment_id])
+    assert tracked.info.status == "FINISHED"
+    assert tracked.data.params["curation.restart"] == "warm"
+    assert tracked.data.tags["experiment"] == "dt2it_flip_only" and tracked.data.tags["seed"] == "5"
+    assert len(tracked.data.tags["data_fingerprint"]) == 64
+    assert {"train/loss", "test/test_t2i/accuracy", "curation/flipped", "active_pairs"} <= set(tracked.data.metrics)
+    assert {item.path for item in client.list_artifacts(tracked.info.run_id)} == {
+        "config.yaml", "results.json", "report.html", "ledger",
+    }  # fmt: skip
+    assert [item.path for item in client.list_artifacts(tracked.info.run_id, "ledger")] == [
+        "ledger/round_0000.parquet", "ledger/round_0001.parquet",
+    ]  # fmt: skip
+    assert len(list(result.run_dir.parent.glob("dt2it_flip_only-*"))) == 1
+
+
+def test_run_killed_within_an_epoch_and_resumed_ends_as_one_left_alone(
+    small_run: Callable[..., RunConfig], tmp_path: Path
+) -> None:
+    def config(root: str) -> RunConfig:
+        made = small_run(
+            "experiment=dt2it_full", "trainer.checkpoint_every_n_steps=3", "report.enabled=false", samples=32
+        )
+        made.output_root = str(tmp_path / root)
+        return made
+
+    alone = run(config("alone")).run_dir
+    (tmp_path / "config.yaml").write_text(to_yaml(config("killed")))
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path / "config.yaml")], env=environment)
+    try:  # epoch 0 takes 16 steps at 64 samples; steps 18, 21, ... are within epoch 1, behind the first round
+        wait_for(lambda: list((tmp_path / "killed").glob("*/checkpoints/epoch001-step*.ckpt")), process)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    (folder,) = (path for path in (tmp_path / "killed").iterdir() if not path.is_symlink())
+    assert not (folder / "results.json").exists()
+    resumed = config("killed")
+    resumed.resume = "auto"
+    assert run(resumed).run_dir == folder
+    assert_same_outcome(alone, folder)
+
+
+def test_resume_auto_without_unfinished_run_starts_a_new_one(small_run: Callable[..., RunConfig]) -> None:
+    config = small_run("experiment=baseline_open_pool", "trainer.max_epochs=1", "trainer.limit_train_batches=1")
+    first = run(config).run_dir
+    config.resume = "auto"
+    assert run(config).run_dir != first
+
+
+def test_resume_of_finished_run_is_refused(small_run: Callable[..., RunConfig]) -> None:
+    config = small_run("experiment=baseline_open_pool", "trainer.max_epochs=1", "trainer.limit_train_batches=1")
+    config.resume = str(run(config).run_dir)
+    with pytest.raises(ConfigError, match="has finished"):
+        run(config)
+
+
+def test_run_more_devices_than_processes_says_how_to_start(small_run: Callable[..., RunConfig]) -> None:
+    with pytest.raises(ConfigError, match="torchrun --nproc-per-node=2"):
+        run(small_run("trainer.devices=2"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["experiment=dt2it_ful"], "Did you mean 'dt2it_full'?"),
+        (["trainer.max_epochs=1"], "too few"),
+        (["experiment=smoke_real", "data_root=nowhere"], "there is no nowhere/math_v; set data_root="),
+        (["-m", "experiment=dt2it_full,nix", "seed=1,2"], "experiment=nix: there is no such choice"),
+    ],
+)
+def test_command_bad_input_ends_with_one_message_and_status_2(
+    arguments: list[str], expected: str, tmp_path: Path
+) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "mrm.run", *arguments]
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2, done.stderr
+    assert expected in done.stderr
+    assert "Traceback" not in done.stderr + done.stdout
+    assert not list(tmp_path.glob("runs/*-s*"))
+
+
+def test_command_multirun_runs_every_member(
+    small_run: Callable[..., RunConfig], prepared_root: Path, tmp_path: Path
+) -> None:
+    counts = [
+        f"data.datasets.{name}.options.count={4 if dataset.role == 'test' else 16}"
+        for name, dataset in small_run().data.datasets.items()
+    ]
+    command = [
+        sys.executable,
+        "-m",
+        "mrm.run",
+        "-m",
+        "experiment=baseline_open_pool,dt2it_no_curation",
+        "seed=1,2",
+        *counts,
+    ]
+    command += ["logger=none", "trainer.accelerator=cpu", "trainer.progress=false", "trainer.max_epochs=1"]
+    command += ["trainer.limit_train_batches=1", "report.enabled=false", f"prepared_root={prepared_root}"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    names = sorted(path.parent.name.rsplit("-", 2)[0] for path in (tmp_path / "runs").glob("*-s*/results.json"))
+    assert names == ["baseline_open_pool-s1", "baseline_open_pool-s2", "dt2it_no_curation-s1", "dt2it_no_curation-s2"]
+
+
+def assert_same_outcome(first: Path, second: Path) -> None:
+    for file in ("model.safetensors", "reward_head.safetensors"):
+        one, other = load_file(first / "model" / file), load_file(second / "model" / file)
+        assert one.keys() == other.keys()
+        assert all((one[name] == other[name]).all() for name in one), file
+    for number in ledger_rounds(first / "ledger"):
+        assert round_path(first / "ledger", number).read_bytes() == round_path(second / "ledger", number).read_bytes()
+
+
+def wait_for(found: Callable[[], object], process: subprocess.Popen[bytes]) -> None:
+    for _ in range(1200):
+        if found():
+            return
+        assert process.poll() is None, "the run ended before it could be killed"
+        time.sleep(0.1)
+    raise AssertionError("no checkpoint within two minutes")

@@ -1,0 +1,41 @@
+"""The history file and the addresses of MLflow."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from mrm.config import LoggerConfig, RunConfig
+from mrm.tracking import HistoryLogger, read_history, tracking_uri, ui_command
+
+
+def test_history_steps_done_again_count_once_and_a_cut_line_is_left_out(tmp_path: Path) -> None:
+    history = HistoryLogger(tmp_path)
+    history.log_metrics({"loss": 2.0}, 20)
+    history.log_metrics({"loss": 1.0, "accuracy": 0.5}, 10)
+    history.log_metrics({"loss": 3.0}, 20)  # the same step, done again after a kill
+    with history.path.open("a") as file:
+        file.write('{"step": 30, "na')
+    assert read_history(tmp_path) == [
+        {"step": 10, "name": "loss", "value": 1.0},
+        {"step": 10, "name": "accuracy", "value": 0.5},
+        {"step": 20, "name": "loss", "value": 3.0},
+    ]
+
+
+def test_history_after_a_cut_line_goes_on_in_a_new_one(tmp_path: Path) -> None:
+    path = HistoryLogger(tmp_path).path
+    path.write_text('{"step": 30, "na')
+    HistoryLogger(tmp_path).log_metrics({"loss": 1.0}, 31)
+    assert read_history(tmp_path) == [{"step": 31, "name": "loss", "value": 1.0}]
+
+
+def test_tracking_uri_is_sqlite_in_output_root_or_the_server(tmp_path: Path) -> None:
+    root = tmp_path / "my runs"
+    config = RunConfig(output_root=str(root))
+    assert tracking_uri(config) == f"sqlite:///{root}/mlflow.db"
+    command = ui_command(config)
+    assert command.startswith(sys.executable)
+    assert command.endswith(f" -m mlflow ui --backend-store-uri 'sqlite:///{root}/mlflow.db'")
+    served = RunConfig(logger=LoggerConfig(mlflow="http://host:5000"))
+    assert tracking_uri(served) == "http://host:5000"
