@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import ModelCheckpoint
 
+_UNFINISHED = ".writing"
+
 
 class ResumeCheckpoint(ModelCheckpoint):
     """Keeps the newest checkpoint of a run, written whole or not at all.
+
+    Lightning writes elsewhere and moves the file, which is a copy where that is another file system. Here it is written
+    under a hidden name beside its place, brought to disk, and renamed; only then the one before it is removed.
 
     Lightning calls checkpoint callbacks last, so the one at an epoch's end holds what curation decided. None is written by
     step on an epoch's last batch: resuming from it would skip that epoch's end, and with it the round of curation.
@@ -41,7 +47,32 @@ class ResumeCheckpoint(ModelCheckpoint):
             return
         self._save_topk_checkpoint(trainer, self._monitor_candidates(trainer))
 
+    def _save_checkpoint(self, trainer: pl.Trainer, filepath: str) -> None:
+        target = Path(filepath)
+        hidden = target.with_name(f".{target.name}{_UNFINISHED}")
+        if trainer.is_global_zero and target.parent.is_dir():
+            for left in target.parent.glob(f".*{_UNFINISHED}"):  # by a run that was killed while writing
+                if left.is_file():
+                    left.unlink()
+        trainer.save_checkpoint(hidden, self.save_weights_only)
+        if trainer.is_global_zero:
+            _sync(hidden)
+            os.replace(hidden, target)
+            _sync(target.parent)  # the new name itself
+        trainer.strategy.barrier("checkpoint")
+        self._last_global_step_saved = trainer.global_step
+        self._last_checkpoint_saved = filepath
+
 
 def newest_checkpoint(dirpath: str | Path) -> Path | None:
-    """The checkpoint that a run goes on from, or None where it has none yet."""
-    return max(Path(dirpath).glob("*.ckpt"), key=lambda path: (path.stat().st_mtime_ns, path.name), default=None)
+    """The checkpoint that a run goes on from, or None where it has none yet; hidden ones were never finished."""
+    whole = (path for path in Path(dirpath).glob("*.ckpt") if not path.name.startswith("."))
+    return max(whole, key=lambda path: (path.stat().st_mtime_ns, path.name), default=None)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -16,11 +16,11 @@ from typing import Any
 
 import jinja2
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
 from callbacks.report_figures import curve_figures, histogram_figures
 from datamodules.ledger import Decision, Ledger
 from mrm.errors import RecordError, ShardError
+from mrm.images import decode_image
 from mrm.preference import PreferenceSample
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -136,15 +136,12 @@ def gallery(ledgers: Sequence[Ledger], decision: str, size: int) -> list[Gallery
 def image_uri(data: bytes, side: int = IMAGE_SIDE) -> str | None:
     """An image as a data URI, no side longer than `side`; None if it does not decode."""
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            image.draft("RGB", (side, side))
-            image.thumbnail((side, side))
-            rgba = image.convert("RGBA")
-    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, ValueError, SyntaxError):
+        image = decode_image(data, name="image")
+    except RecordError:
         return None
-    on_white = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+    image.thumbnail((side, side))
     buffer = io.BytesIO()
-    on_white.save(buffer, "JPEG", quality=85)
+    image.save(buffer, "JPEG", quality=85)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 

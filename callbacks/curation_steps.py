@@ -3,7 +3,8 @@
 A round begins with the ledger before it under the round's own number; every step writes its decisions under that number.
 
 A step decides only about pairs that are in its reach: `correct` and `filter` about open pairs in use or not yet admitted,
-`annotate` about queued ones. What an earlier round dropped stays dropped; trusted pairs are never touched.
+`annotate` about queued ones. What an earlier round dropped stays dropped; trusted pairs are never touched, unless they cannot
+be read.
 
 Scores are stored in the published orientation. A pair whose label was flipped is judged in the orientation in use.
 """
@@ -11,7 +12,7 @@ Scores are stored in the published orientation. A pair whose label was flipped i
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -26,7 +27,7 @@ NOT_FINITE = "the reward is not a finite number"
 
 
 def open_pairs(ledger: Ledger) -> np.ndarray:
-    """bool[P]: pairs that curation may decide about."""
+    """bool[P]: pairs that curation may decide about; unreadable trusted ones among them, which no step reaches."""
     return ledger.decision != Decision.TRUSTED
 
 
@@ -38,6 +39,18 @@ def pool(ledger: Ledger) -> np.ndarray:
 def in_play(ledger: Ledger) -> np.ndarray:
     """bool[P]: open pairs whose fate is still open; these are scored."""
     return pool(ledger) | (ledger.decision == Decision.QUEUE)
+
+
+def leave_out_unreadable(ledger: Ledger, reasons: Mapping[str, str]) -> Ledger:
+    """Takes out what training could not read, trusted pairs too: it must not stand in the ledger as trained on.
+
+    Args:
+        ledger: before.
+        reasons: key -> why, of the samples that could not be read.
+    """
+    found = (ledger.active | in_play(ledger)) & np.isin(ledger.key, list(reasons))
+    why = np.array([reasons.get(key, "") for key in ledger.key], object)
+    return _decide(ledger, found, Decision.UNREADABLE, active=False, reason=why)
 
 
 def record_scores(ledger: Ledger, chosen_score: np.ndarray, rejected_score: np.ndarray, reasons: np.ndarray) -> Ledger:
@@ -132,13 +145,17 @@ def settle_queue(ledger: Ledger, votes: np.ndarray, unreadable: Sequence[str]) -
     return _decide(after, rows(~readable), Decision.UNREADABLE, active=False, reason=reason)
 
 
-def check_active_share(ledger: Ledger, min_active_share: float) -> None:
+def check_active_share(ledger: Ledger, opened: np.ndarray, min_active_share: float) -> None:
     """A pool that curation all but empties means a scoring model that has learned nothing, or data that is beyond it.
+
+    Args:
+        ledger: after the round.
+        opened: bool[P], the pairs of the open pool.
+        min_active_share: in [0, 1].
 
     Raises:
         CurationError: if fewer than `min_active_share` of the open pairs are in use.
     """
-    opened = open_pairs(ledger)
     active, total = int((opened & ledger.active).sum()), int(opened.sum())
     if active < min_active_share * total:
         raise CurationError(
@@ -149,18 +166,25 @@ def check_active_share(ledger: Ledger, min_active_share: float) -> None:
 
 
 def round_record(
-    before: Ledger, after: Ledger, distrusted: np.ndarray, scored: np.ndarray, asked: np.ndarray, truth: np.ndarray
+    before: Ledger,
+    after: Ledger,
+    opened: np.ndarray,
+    distrusted: np.ndarray,
+    scored: np.ndarray,
+    asked: np.ndarray,
+    truth: np.ndarray,
 ) -> dict[str, Any]:
-    """A round in numbers, in pairs. Noise, precision and recall are None where the truth isn't known.
+    """A round in numbers, in pairs of the open pool. Noise, precision and recall are None where the truth isn't known.
 
     Args:
         before, after: the ledgers.
+        opened: bool[P], the pairs of the open pool.
         distrusted: bool[P], what `correct` chose.
         scored: bool[P], pairs that were to be scored.
         asked: bool[P], pairs that were put to the judges.
         truth: int8[P], 1 published label wrong, 0 right, -1 unknown.
     """
-    opened, fresh = open_pairs(after), after.decided == after.round
+    fresh = opened & (after.decided == after.round)
     decided = {
         name: int((fresh & (after.decision == name)).sum())
         for name in (Decision.FLIP, Decision.DROP, Decision.RESTORE, Decision.KEEP, Decision.UNREADABLE)

@@ -1,8 +1,8 @@
 """Curation at epoch boundaries: the model that is being trained cleans the open part of its own pool.
 
 Gather (all ranks score the pool), decide (pure steps over the ledger), write (rank 0, atomically), log. The next epoch's
-plan reads the new ledger. A round depends on the weights, the ledger before it and the judges alone, so that a run killed in
-the middle does the round again with the same result.
+plan reads the new ledger. A round depends on the weights, the ledger before it, what could not be read and the judges alone,
+so that a run killed in the middle does the round again with the same result.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from callbacks.curation_steps import (
     correct,
     filter_pool,
     in_play,
-    open_pairs,
+    leave_out_unreadable,
     record_scores,
     round_record,
     settle_queue,
 )
 from callbacks.judging import ask_judges
-from callbacks.pool_scoring import PoolScores, pair_scores, pair_truth, score_pool, shows_progress
+from callbacks.pool_scoring import PoolScores, gather, pair_scores, pair_truth, score_pool, shows_progress
 from datamodules.ledger import Decision, Ledger, set_aside_after
 from mrm.construction.judges import Annotator
 from mrm.errors import ConfigError, LedgerError
@@ -117,17 +117,24 @@ class IterativeCuration(pl.Callback):
     def _run_round(self, number: int, spec: RoundSpec, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         datamodule, started = trainer.datamodule, time.monotonic()
         before = self._ledger_before(number, datamodule)
+        unreadable: dict[str, str] = {}
+        for found in gather(datamodule.unreadable_reasons(), trainer.world_size):
+            unreadable.update(found)
+        start = leave_out_unreadable(
+            replace(before, round=number, policy_fingerprint=self.policy_fingerprint(number)), unreadable
+        )
         scores = PoolScores()
         if "score" in spec.steps:
-            rows = np.unique(datamodule.index.pair_sample[in_play(before)])
+            rows = np.unique(datamodule.index.pair_sample[in_play(start)])
             scores = score_pool(trainer, pl_module, datamodule, rows)
         record: Any = None
         if trainer.is_global_zero:
             try:
-                ledger, record = self._decide(number, spec, before, scores, trainer)
+                opened = ~datamodule.trusted[datamodule.index.pair_sample]
+                ledger, record = self._decide(spec, before, start, opened, scores, trainer)
                 ledger.check_balanced()
                 if spec.steps != ("score",):
-                    check_active_share(ledger, self.min_active_share)
+                    check_active_share(ledger, opened, self.min_active_share)
                 set_aside_after(datamodule.ledger_dir, number - 1)  # left by a run that was killed behind this boundary
                 ledger.write(datamodule.ledger_dir)
             except Exception as error:  # told to the other ranks, which would wait for ever
@@ -159,13 +166,18 @@ class IterativeCuration(pl.Callback):
         return before
 
     def _decide(
-        self, number: int, spec: RoundSpec, before: Ledger, scores: PoolScores, trainer: pl.Trainer
+        self,
+        spec: RoundSpec,
+        before: Ledger,
+        ledger: Ledger,
+        opened: np.ndarray,
+        scores: PoolScores,
+        trainer: pl.Trainer,
     ) -> tuple[Ledger, dict[str, Any]]:
         """The round itself: ledger in, ledger and record out; reads only the judged samples and, for the record, the truth."""
         index = trainer.datamodule.index
         if self._truth is None:
-            self._truth = pair_truth(trainer.datamodule, open_pairs(before))
-        ledger = replace(before, round=number, policy_fingerprint=self.policy_fingerprint(number))
+            self._truth = pair_truth(trainer.datamodule, opened)
         scored, distrusted, asked = (np.zeros(len(ledger.key), bool) for _ in range(3))
         for step in spec.steps:
             if step == "score":
@@ -181,7 +193,7 @@ class IterativeCuration(pl.Callback):
                     self.annotators, index, np.flatnonzero(asked), progress=shows_progress(trainer)
                 )
                 ledger = settle_queue(ledger, votes, unreadable)
-        record = round_record(before, ledger, distrusted, scored, asked, self._truth)
+        record = round_record(before, ledger, opened, distrusted, scored, asked, self._truth)
         return ledger, {"epoch": spec.after_epoch, "steps": list(spec.steps), **record}
 
 

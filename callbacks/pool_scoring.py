@@ -57,7 +57,7 @@ def score_pool(trainer: Trainer, pl_module: LightningModule, datamodule: Any, ro
             raise
         failure = error
     merged = PoolScores()
-    for scores, problem in reversed(_gather((local, failure), trainer.world_size)):
+    for scores, problem in reversed(gather((local, failure), trainer.world_size)):
         if problem is not None:
             raise problem
         merged.rewards.update(scores.rewards)  # rank 0 last: where filler was scored twice, its value stands
@@ -151,7 +151,8 @@ def _check_complete(scores: PoolScores, keys: np.ndarray) -> None:
         )
 
 
-def _gather(item: Any, world_size: int) -> list[Any]:
+def gather(item: Any, world_size: int) -> list[Any]:
+    """Every rank's item, by rank, on every rank."""
     if world_size == 1:
         return [item]
     items: list[Any] = [None] * world_size

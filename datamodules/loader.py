@@ -26,6 +26,7 @@ class SampleEncoder(Protocol):
     """What a loader needs of an encoder; see `mrm.model.encoding.Encoder`."""
 
     pad_id: int
+    max_pixels: int
 
     def encode(self, sample: PreferenceSample) -> EncodedSample: ...
 
@@ -46,8 +47,9 @@ class PreferenceDataset(Dataset[RewardBatch]):
         try:
             return self.encoder.encode(read_sample(self.index, item.row)), item.edges
         except (RecordError, ShardError) as error:
-            shard = self.index.shard_files[self.index.shard[item.row]]
-            return Unreadable(self.index.keys[item.row], str(shard), str(error))
+            index, row = self.index, item.row
+            shard, dataset = index.shard_files[index.shard[row]], index.dataset_names[index.dataset[row]]
+            return Unreadable(index.keys[row], str(shard), str(error), dataset)
 
 
 class Workers:

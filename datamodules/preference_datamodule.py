@@ -26,7 +26,7 @@ from datamodules.shards import read_record
 from datamodules.unreadable import UnreadableCount
 from datamodules.work import EpochWork, published_work, scoring_work
 from mrm.errors import ConfigError, LedgerError
-from mrm.model.packing import RewardBatch, Unreadable
+from mrm.model.packing import RewardBatch
 
 __all__ = ["DatasetSpec", "PreferenceDataModule"]
 
@@ -56,7 +56,8 @@ class PreferenceDataModule(LightningDataModule):
         index: the training samples, trusted and open, after `setup`.
         trusted: bool [N], samples of trusted data sets.
         lengths: int64 [N], a proxy of each sample's token count.
-        unreadable: what could not be read so far, by key in `.found`.
+        unreadable: what could not be read so far, by data set and key in `.found`.
+        cut: key -> text tokens that the encoder's limits cut away, of the training samples read so far.
         expected_round: if set (by whoever curates), from an epoch to the ledger round that it must be planned with;
             another one stops the run.
     """
@@ -93,6 +94,7 @@ class PreferenceDataModule(LightningDataModule):
         self.admit_open = admit_open
         self.use_strength = use_strength
         self.unreadable = UnreadableCount(max_unreadable)
+        self.cut: dict[str, int] = {}
         self.expected_round: Callable[[int], int] | None = None
         self.test_names = tuple(spec.name for spec in self.datasets if spec.role == "test")
         self.val_names = tuple(val)
@@ -131,12 +133,15 @@ class PreferenceDataModule(LightningDataModule):
 
     @functools.cached_property
     def lengths(self) -> Array:
-        return self.index.text_chars // _CHARS_PER_TOKEN + self.index.image_pixels // _PIXELS_PER_TOKEN
+        most = np.diff(self.index.image_start) * self.encoder.max_pixels  # larger images are reduced
+        pixels = np.minimum(self.index.image_pixels, most)
+        return self.index.text_chars // _CHARS_PER_TOKEN + pixels // _PIXELS_PER_TOKEN
 
     @functools.cached_property
     def test_indexes(self) -> dict[str, Index]:
         """Index of each test set."""
-        return {spec.name: Index.load(spec.path) for spec in self.datasets if spec.role == "test"}
+        tests = [spec for spec in self.datasets if spec.role == "test"]
+        return {spec.name: Index.concat({spec.name: Index.load(spec.path)}) for spec in tests}  # under its own name
 
     def setup(self, stage: str | None = None) -> None:
         """Loads the indexes; for training, writes round 0 where there is no ledger yet.
@@ -163,6 +168,11 @@ class PreferenceDataModule(LightningDataModule):
         ledger = found or Ledger.initial(self.index, self.trusted, self.admit_open)
         ledger.check_fits(self.index)
         return ledger
+
+    def unreadable_reasons(self) -> dict[str, str]:
+        """Key -> why, of the training samples that this process could not read so far."""
+        names = self.index.dataset_names
+        return {key: item.reason for name in names for key, item in self.unreadable.found.get(name, {}).items()}
 
     def read_truth(self, rows: Sequence[int] | Array) -> list[Any]:
         """`meta["truth"]` of samples, or None: for reports only, never for training or the policy."""
@@ -241,11 +251,18 @@ class PreferenceDataModule(LightningDataModule):
 
     def _published(self, name: str) -> BatchLoader:
         index = self.test_indexes[name]
-        note = functools.partial(self.unreadable.note, data=f"test set {name}", samples=len(index))
+        note = functools.partial(self.unreadable.note, sizes={name: len(index)})
         return BatchLoader(self._workers(index), published_work(index, self.score_batch_size), note)
 
     def _note(self, batch: RewardBatch) -> None:
-        self.unreadable.note(batch, "the training data", len(self.index))
+        self.unreadable.note(batch, self._sizes)
+        self.cut.update((key, cut) for key, cut in zip(batch.keys, batch.cut_tokens, strict=True) if cut)
+
+    @functools.cached_property
+    def _sizes(self) -> dict[str, int]:
+        """Samples of each training set."""
+        names = self.index.dataset_names
+        return dict(zip(names, np.bincount(self.index.dataset, minlength=len(names)).tolist(), strict=True))
 
     @functools.cached_property
     def _train_workers(self) -> Workers:
@@ -256,6 +273,15 @@ class PreferenceDataModule(LightningDataModule):
         return Workers(PreferenceDataset(index, self.score_encoder, self.row_tokens), num_workers=self.num_workers)
 
     def teardown(self, stage: str | None = None) -> None:
+        if stage == "fit" and self.cut:
+            log.warning(
+                "%d of %d training samples were cut to the limits on text, by %d tokens in all; first: %s. Raise"
+                " max_prompt_tokens or max_response_tokens to keep them whole.",
+                len(self.cut),
+                len(self.index),
+                sum(self.cut.values()),
+                ", ".join(sorted(self.cut)[:3]),
+            )
         if "_train_workers" in self.__dict__:
             self._train_workers.close()
             del self._train_workers  # the next use starts new ones
@@ -267,13 +293,13 @@ class PreferenceDataModule(LightningDataModule):
         return {
             "ledger_round": rounds[-1] if rounds else 0,
             "index_fingerprint": self.index.fingerprint,
-            "unreadable": {key: (item.shard, item.reason) for key, item in self.unreadable.found.items()},
+            "unreadable": self.unreadable.state_dict(),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._resume_round = state_dict["ledger_round"]
         self._resume_fingerprint = state_dict["index_fingerprint"]
-        self.unreadable.found = {key: Unreadable(key, *rest) for key, rest in state_dict["unreadable"].items()}
+        self.unreadable.load_state_dict(state_dict["unreadable"])
 
     def _start(self, trainer: Trainer) -> int:
         """Brings the ledgers to where the run starts; gives the batch to start with."""

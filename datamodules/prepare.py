@@ -31,7 +31,7 @@ from rich.table import Table
 from datamodules.prepare_config import parse_arguments, resolve, source_options, usage
 from datamodules.shards import ShardWriter, verify_shards
 from datamodules.sources import get_source
-from datamodules.sources.base import Item, Skipped
+from datamodules.sources.base import IMAGE_MISSING, Item, Skipped
 from mrm.construction.reformulation import T2IPreference, reformulate, sides
 from mrm.errors import ConfigError, MrmError, RecordError, UnreadableSamplesError
 from mrm.images import UNDECODABLE, decode_image
@@ -40,7 +40,8 @@ from mrm.preference import PreferenceSample
 MARKER = "prepared.json"
 SKIPPED = "skipped.jsonl"
 OWN_FILES = (MARKER, SKIPPED, "manifest.json", "index.parquet")
-FORMAT = 1  # raise it when the same input would give other samples
+FORMAT = 2  # raise it when the same input would give other samples
+UNUSABLE = (IMAGE_MISSING, UNDECODABLE)  # mended by fetching files again: counted towards max_unreadable
 NAMED = 5  # skipped keys kept by name for each reason; skipped.jsonl has them all
 
 log = logging.getLogger(__name__)
@@ -86,17 +87,38 @@ def prepare(
     Raises:
         ConfigError: for unknown or wrong settings, an input of another form, an output that isn't what is asked for,
             or when no record could be used.
-        UnreadableSamplesError: when more than `max_unreadable` of the records have images that don't decode.
+        UnreadableSamplesError: when more than `max_unreadable` of the records have images that are missing or don't decode.
         ShardError: when the shards of an earlier output are damaged.
     """
     given = None if input is None else os.fspath(input)
     settings = resolve({"source": source, "input": given, "output": os.fspath(output), **options})
     target = Path(settings["output"]).absolute()
     with _locked(target):
-        recipe = _recipe(settings, target)
+        recipe = _recipe(settings)
         if not settings["overwrite"] and (earlier := _earlier(target, recipe)) is not None:
             return earlier
         return _build(settings, target, recipe)
+
+
+def recipe_digest(source: str, input: str | os.PathLike[str] | None, **options: Any) -> str:
+    """A short name for what would be prepared: changes with the source, its options and the input's content.
+
+    Raises:
+        ConfigError: for unknown or wrong settings, or an input that isn't there.
+    """
+    given = None if input is None else os.fspath(input)
+    settings = resolve({"source": source, "input": given, "output": "-", **options})
+    return hashlib.sha256(json.dumps(_recipe(settings), sort_keys=True).encode()).hexdigest()[:10]
+
+
+def read_result(path: Path) -> PrepareResult:
+    """What was told when the folder was prepared.
+
+    Raises:
+        OSError, ValueError, KeyError, TypeError: where it holds no sound account.
+    """
+    counts = json.loads((path / MARKER).read_text())["result"]
+    return PrepareResult(path, **{**counts, "skipped": Counter(counts["skipped"])}, reused=True)
 
 
 @contextmanager
@@ -112,26 +134,29 @@ def _locked(target: Path) -> Iterator[None]:
         yield
 
 
-def _recipe(settings: dict[str, Any], target: Path) -> dict[str, Any]:
+def _recipe(settings: dict[str, Any]) -> dict[str, Any]:
     """All that decides which samples are written; compared with an earlier output's."""
     options = {**source_options(settings), "seed": settings["seed"], "max_image_pixels": settings["max_image_pixels"]}
-    digest = None if settings["input"] is None else _input_digest(Path(settings["input"]), target)
+    digest = None if settings["input"] is None else _input_digest(Path(settings["input"]))
     return {"format": FORMAT, "source": settings["source"], "options": options, "input": digest}
 
 
-def _input_digest(path: Path, target: Path) -> str:
+def _input_digest(path: Path) -> str:
     """A digest of the input: contents of JSON files, names and sizes of all others (times change with every copy).
 
-    Images beside a single input file are not looked at: change one in place, and overwrite=true is needed.
+    Prepared folders within it and hidden files are left out. Images beside a single input file are not looked at: one
+    that was missing is found the next time, but change a sound one in place, and the output must be removed by hand.
     """
     if not path.exists():
         raise ConfigError(f"input: there is no file or folder {path}.")
     digest = hashlib.sha256()
     files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+    prepared = {marker.parent for marker in path.rglob(MARKER)}
     for file in files:
-        if target in file.absolute().parents or file.name.startswith("."):
+        inside = file.relative_to(path)
+        if prepared.intersection(file.parents) or any(part.startswith(".") for part in inside.parts):
             continue
-        digest.update(f"{file.relative_to(path)}\0{file.stat().st_size}\0".encode("utf-8", "surrogateescape"))
+        digest.update(f"{inside}\0{file.stat().st_size}\0".encode("utf-8", "surrogateescape"))
         if file.suffix in (".json", ".jsonl"):
             with file.open("rb") as stream:
                 for block in iter(lambda: stream.read(1 << 20), b""):
@@ -140,20 +165,22 @@ def _input_digest(path: Path, target: Path) -> str:
 
 
 def _earlier(target: Path, recipe: dict[str, Any]) -> PrepareResult | None:
-    """The result of an earlier run with the same recipe; None where there is no output yet."""
+    """The result of an earlier run with the same recipe; None where there is none, or images were not to be had then."""
     if not target.exists() or (target.is_dir() and not any(target.iterdir())):
         return None
-    mend = "choose another output or give overwrite=true"
+    mend = "remove that folder, choose another output or give overwrite=true"
     try:
-        marker = json.loads((target / MARKER).read_text())
-        counts = marker["result"]
-        then, now = ({**r, **r["options"], "options": None} for r in (marker["recipe"], recipe))
-        result = PrepareResult(target, **{**counts, "skipped": Counter(counts["skipped"])}, reused=True)
+        result = read_result(target)
+        earlier = json.loads((target / MARKER).read_text())["recipe"]
+        then, now = ({**r, **r["options"], "options": None} for r in (earlier, recipe))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"output: {target} exists but is not complete (no sound {MARKER}); {mend}.") from error
     if changed := [name for name in {**now, **then} if then.get(name) != now.get(name)]:
         details = "; ".join(f"{name} was {then.get(name)}, now {now.get(name)}" for name in changed)
         raise ConfigError(f"output: {target} was prepared otherwise ({details}); {mend}.")
+    if lost := sum(result.skipped[reason] for reason in UNUSABLE):
+        log.info("%s lacks %d records for their images: prepared again.", target, lost)
+        return None
     verify_shards(target)
     log.info("%s is complete and used again: %d samples.", target, result.written)
     return result
@@ -208,7 +235,7 @@ def _write(settings: dict[str, Any], target: Path, staging: Path) -> PrepareResu
                 key = str(item.key).encode("utf-8", "backslashreplace").decode()  # a key from data may not be printable
                 _count_skipped(result, key, error.reason)
                 skipped.write(json.dumps({"key": key, "reason": error.reason, "detail": str(error)}) + "\n")
-                if error.reason == UNDECODABLE:
+                if error.reason in UNUSABLE:
                     unreadable.append((key, str(error)))
                 continue
             result.written += 1
@@ -245,7 +272,7 @@ def _check_usable(result: PrepareResult, unreadable: list[tuple[str, str]], max_
     if len(unreadable) > max_unreadable * result.read:
         more = f" and {len(unreadable) - 10} more" if len(unreadable) > 10 else ""
         raise UnreadableSamplesError(
-            f"{len(unreadable)} of {result.read} records have images that do not decode, more than "
+            f"{len(unreadable)} of {result.read} records have images that are missing or do not decode, more than "
             f"max_unreadable={max_unreadable:g}: {', '.join(key for key, _ in unreadable[:10])}{more}; the first: {unreadable[0][1]} "
             "Fetch these files again, or raise max_unreadable to go on without them."
         )

@@ -58,7 +58,7 @@ class Thing:
     dy: int = 0
 
     def phrase(self) -> str:
-        return f"a {self.size} {self.colour} {self.shape} at the {PLACES[self.place]}"
+        return f"at the {PLACES[self.place]} a {self.size} {self.colour} {self.shape}"
 
 
 Scene = tuple[Thing, ...]  # in reading order
@@ -179,7 +179,7 @@ def ask_existence(rng: random.Random, scene: Scene) -> Question:
             thing = sample_scene(rng, most=1)[0]
     phrase = thing.phrase()
     there = any(other.phrase() == phrase for other in scene)
-    answers = {True: Answer("Yes", f"Yes, there is {phrase}."), False: Answer("No", f"No, there is not {phrase}.")}
+    answers = {True: Answer("Yes", f"Yes, {phrase}."), False: Answer("No", f"No, not {phrase}.")}
     return Question("existence", f"Is there {phrase}?", answers[there], {1: answers[not there]})
 
 

@@ -12,18 +12,20 @@ from typing import Any
 
 import hydra
 from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, MissingConfigException
+from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 from rich.console import Console
 from rich.logging import RichHandler
 from transformers.utils import logging as transformers_logging
 
-from mrm.config import RunConfig, experiments_dir, register_schema, to_run_config
-from mrm.config_checks import suggest
-from mrm.errors import ConfigError, MrmError
+from mrm.config import AnnotatorConfig, RoundConfig, RunConfig, experiments_dir, register_schema, to_run_config
+from mrm.errors import ConfigError, MrmError, suggest
 
 EXIT_BAD_INPUT = 2
+LIST_ITEMS = {RoundConfig: "curation.schedule[*]", AnnotatorConfig: "curation.annotators[*]"}  # lists of the schema
 console = Console(stderr=True)
 
 
@@ -44,18 +46,31 @@ def compose_run_config(overrides: Sequence[str]) -> RunConfig:
 def hydra_command(task: Callable[[RunConfig], Any]) -> None:
     """Runs `task` with the configuration that the command line composes, once, or once a member with `-m`.
 
-    Ends the process with status 2 and one message where the input is at fault; other errors keep their traceback.
+    Ends the process with status 2 and one message where the input is at fault; other errors keep their traceback. A
+    member of a sweep that fails does not end the sweep: the failed ones are named at the end, with status 2.
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints errors itself, with a traceback, before they get here
     set_up_logging()
 
+    failed: list[str] = []
+
     def member(cfg: DictConfig) -> None:
+        in_sweep = HydraConfig.get().mode == RunMode.MULTIRUN
         try:
             task(to_run_config(cfg))
         except MrmError as error:
-            fail(str(error))
+            show_error(str(error))
         except OmegaConfBaseException as error:
-            fail(explain(error))
+            show_error(explain(error))
+        except Exception:
+            if not in_sweep:
+                raise
+            console.print_exception()
+        else:
+            return
+        if not in_sweep:
+            sys.exit(EXIT_BAD_INPUT)
+        failed.append(" ".join(HydraConfig.get().overrides.task))
 
     try:
         register_schema()
@@ -64,6 +79,8 @@ def hydra_command(task: Callable[[RunConfig], Any]) -> None:
         fail(str(error))
     except (HydraException, OmegaConfBaseException) as error:
         fail(explain(error))
+    if failed:
+        fail("\n".join([f"{len(failed)} member(s) of the sweep failed, see above:", *(f"  - {one}" for one in failed)]))
 
 
 def set_up_logging() -> None:
@@ -90,9 +107,14 @@ def set_up_logging() -> None:
 
 def fail(message: str) -> None:
     """Prints the one message and ends the process."""
+    show_error(message)
+    sys.exit(EXIT_BAD_INPUT)
+
+
+def show_error(message: str) -> None:
+    """Prints the one message."""
     console.print("Error:", style="bold red", end=" ")
     console.print(message, markup=False, highlight=False, soft_wrap=True)
-    sys.exit(EXIT_BAD_INPUT)
 
 
 def explain(error: BaseException) -> str:
@@ -106,15 +128,25 @@ def explain(error: BaseException) -> str:
         return f"{group}={name}: there is no such choice; known: {', '.join(known)}.{suggest(name, known)}"
     if isinstance(cause, (ConfigKeyError, ConfigAttributeError)):
         known = _known_keys(cause)
-        full_key = str(cause.full_key)
+        full_key = _full_path(cause)
         where = f" in {full_key.rpartition('.')[0]}" if "." in full_key else ""
         return f"{full_key}: there is no such key{where}; known: {', '.join(known)}.{suggest(str(cause.key), known)}{_belongs_to(error)}"
     if isinstance(cause, OmegaConfBaseException):
-        path = str(cause.full_key or "configuration")
+        path = _full_path(cause) or "configuration"
         if "is not a subclass of" in str(cause):
             return f"{path}: a new entry cannot be added on the command line; write it in a yaml.{_belongs_to(error)}"
         return f"{path}: {_first_line(cause)}.{_belongs_to(error)}"
+    if match := re.search(r"Could not override '([^'@]+)[^']*'\. No match in the defaults list", str(error)):
+        known = sorted(path.name for path in experiments_dir().iterdir() if path.is_dir())
+        return f"{match[1]}: there is no such group; known: {', '.join(known)}.{suggest(match[1], known)}{_belongs_to(error)}"
     return re.sub(r"\s*\nSee https://hydra\S* for details", "", str(error))
+
+
+def _full_path(error: OmegaConfBaseException) -> str:
+    """The dotted path at fault; a list's item that is merged as a whole knows nothing of the list."""
+    path = str(error.full_key or "")
+    inside = LIST_ITEMS.get(error.object_type) if error.object_type else None
+    return f"{inside}.{path}" if inside and "." not in path else path
 
 
 def _known_keys(error: OmegaConfBaseException) -> list[str]:
@@ -133,5 +165,5 @@ def _first_line(error: BaseException) -> str:
 
 def _belongs_to(error: BaseException) -> str:
     """The override or file at fault, where Hydra's message names it."""
-    match = re.match(r"Error merging override (.*)", str(error)) or re.match(r"In '(.*?)': \w+ raised", str(error))
+    match = re.match(r"Error merging override (.*)", str(error)) or re.match(r"In '(.*?)': ", str(error))
     return f" (from {match[1]})" if match else ""

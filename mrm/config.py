@@ -13,10 +13,9 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
-from mrm.errors import ConfigError
+from mrm.errors import ConfigError, suggest
 
 PACKAGE = Path(__file__).resolve().parent
-TINY_BACKBONE = PACKAGE / "assets" / "tiny_qwen3_vl"
 
 
 @dataclass
@@ -194,10 +193,22 @@ def to_run_config(cfg: DictConfig | RunConfig) -> RunConfig:
     missing = sorted(OmegaConf.missing_keys(checked))
     if missing:
         lines = "\n".join(f"  - {key}=..." for key in missing)
-        raise ConfigError(f"the configuration has keys without a value; set:\n{lines}")
+        hint = _unknown_datasets(checked, missing)
+        raise ConfigError(f"the configuration has keys without a value; set:\n{lines}{hint}")
     config = OmegaConf.to_object(checked)
     assert isinstance(config, RunConfig)
     return config
+
+
+def _unknown_datasets(checked: Any, missing: list[str]) -> str:
+    """What to say of datasets with neither source nor role: most likely their names are misspelt."""
+    names = [str(name) for name in checked.data.datasets]
+    bare = [n for n in names if {f"data.datasets.{n}.source", f"data.datasets.{n}.role"} <= set(missing)]
+    known = [name for name in names if name not in bare]
+    return "".join(
+        f"\nOr is data.datasets.{name} misspelt? Datasets known here: {', '.join(known) or 'none'}.{suggest(name, known)}"
+        for name in bare
+    )
 
 
 def to_yaml(config: RunConfig) -> str:

@@ -6,11 +6,13 @@ missing folder after ten minutes of preparation is a nuisance.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from datamodules.dataset_spec import ROLES
+from datamodules.prepare_config import needs_input
+from datamodules.sources import SOURCES
 from mrm.config import (
     CurationConfig,
     DataConfig,
@@ -21,44 +23,43 @@ from mrm.config import (
     RunConfig,
     TrainerConfig,
 )
-from mrm.errors import ConfigError
+from mrm.errors import ConfigError, suggest
 from mrm.model.backbones import ATTENTION, DTYPES
+from mrm.model.losses import LOSSES
 from mrm.model.margins import MARGINS
 from mrm.model.reward_model import HEADS
 from mrm.model.schedules import SCHEDULES
 
-ROLES = ("trusted", "open", "test")
-LOSSES = ("bradley_terry",)
 OPEN_POOL = ("held", "raw")
 ANNOTATORS = ("shapeworld",)
 ACCELERATORS = ("auto", "cpu", "gpu", "mps")
-PRECISIONS = ("32-true", "bf16-mixed", "bf16-true", "16-mixed")
+STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_true")
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")  # head and optimizer stay float32
+MAX_SEED = 2**32 - 1  # NumPy's largest
 SHARDS = "shards"  # the source of a folder that is prepared already
-WITHOUT_INPUT = ("shapeworld",)
 
 Problems = list[str]
 
 
-def check_config(
-    config: RunConfig, *, sources: Iterable[str], parts: Mapping[str, Callable[[], object]] | None = None
-) -> None:
+def check_config(config: RunConfig, *, parts: Mapping[str, Callable[[], object]] | None = None) -> None:
     """Checks the whole configuration.
 
     Args:
         config: what will be run.
-        sources: names of the known data sources.
         parts: further checks by dotted path, for what belongs to other rooms; each raises a ConfigError.
 
     Raises:
         ConfigError: one message with every problem, each with its dotted path and what is allowed.
     """
     problems: Problems = []
-    _check_data(config, sorted(sources), problems)
+    _within(problems, "seed", config.seed, 0, MAX_SEED)
+    _check_data(config, problems)
     _check_model(config.model, problems)
     _check_loss(config.loss, problems)
     _check_optim(config.optim, problems)
     _check_curation(config.curation, config.trainer, problems)
     _check_pool(config, problems)
+    _check_judges(config, problems)
     _check_trainer(config.trainer, problems)
     if config.report.gallery < 0:
         problems.append(f"report.gallery={config.report.gallery}: must be at least 0.")
@@ -70,12 +71,6 @@ def check_config(
     if problems:
         heading = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
         raise ConfigError(f"{heading} in the configuration:\n" + "\n".join(f"  - {p}" for p in problems))
-
-
-def suggest(word: str, known: Iterable[str]) -> str:
-    """` Did you mean 'x'?`, or nothing where no known word is near."""
-    close = difflib.get_close_matches(str(word), list(known), n=1)
-    return f" Did you mean {close[0]!r}?" if close else ""
 
 
 def _one_of(problems: Problems, path: str, value: str, allowed: Iterable[str]) -> None:
@@ -103,18 +98,18 @@ def _at_least(problems: Problems, section: str, part: Any, low: int, *names: str
         _within(problems, f"{section}.{name}", getattr(part, name), low, float("inf"))
 
 
-def _check_data(config: RunConfig, sources: list[str], problems: Problems) -> None:
+def _check_data(config: RunConfig, problems: Problems) -> None:
     data: DataConfig = config.data
     for name, dataset in data.datasets.items():
         path = f"data.datasets.{name}"
         if not dataset.use:
             continue
         _one_of(problems, f"{path}.role", dataset.role, ROLES)
-        _one_of(problems, f"{path}.source", dataset.source, [*sources, SHARDS])
+        _one_of(problems, f"{path}.source", dataset.source, [*SOURCES, SHARDS])
         _positive(problems, f"{path}.weight", dataset.weight)
         if dataset.role == "test" and dataset.weight != 1:
             problems.append(f"{path}.weight={dataset.weight}: has no effect on a test set; leave it at 1.")
-        if dataset.source in WITHOUT_INPUT:
+        if dataset.source in SOURCES and not needs_input(dataset.source):
             if dataset.path is not None:
                 problems.append(f"{path}.path={dataset.path!r}: {dataset.source} makes its data; leave the path null.")
         elif dataset.path is None:
@@ -220,11 +215,36 @@ def _check_pool(config: RunConfig, problems: Problems) -> None:
         )
 
 
+def _check_judges(config: RunConfig, problems: Problems) -> None:
+    """ShapeWorld's judges read the truth, which other data does not have; what a folder of shards holds is not known here."""
+    if not config.curation.enabled or not any(a.kind == "shapeworld" for a in config.curation.annotators):
+        return
+    for name, dataset in config.data.datasets.items():
+        if dataset.use and dataset.role == "open" and dataset.source not in ("shapeworld", SHARDS):
+            problems.append(
+                f"curation.annotators: judges of kind shapeworld know ShapeWorld only, but data.datasets.{name} has "
+                f"source={dataset.source}; choose curation=no_judges."
+            )
+
+
 def _check_trainer(trainer: TrainerConfig, problems: Problems) -> None:
     _at_least(
         problems, "trainer", trainer, 1, "max_epochs", "devices", "num_nodes", "accumulate", "log_every_n_steps",
         "checkpoint_every_n_steps", "limit_train_batches", "limit_test_batches",
     )  # fmt: skip
     _one_of(problems, "trainer.accelerator", trainer.accelerator, ACCELERATORS)
-    _one_of(problems, "trainer.precision", trainer.precision, PRECISIONS)
+    if trainer.strategy.startswith(("fsdp", "deepspeed")):
+        problems.append(
+            f"trainer.strategy={trainer.strategy!r}: is not supported yet, sharded weights cannot be saved; use one of "
+            f"{', '.join(STRATEGIES)}."
+        )
+    else:
+        _one_of(problems, "trainer.strategy", trainer.strategy, STRATEGIES)
+    if trainer.precision.endswith("-true") and trainer.precision not in PRECISIONS:
+        problems.append(
+            f"trainer.precision={trainer.precision!r}: head and optimizer must stay float32; use trainer.precision=bf16-mixed "
+            "with model.dtype=float32."
+        )
+    else:
+        _one_of(problems, "trainer.precision", trainer.precision, PRECISIONS)
     _positive(problems, "trainer.clip", trainer.clip)

@@ -4,6 +4,15 @@ Every message says what was found, where (file, key, field), what is allowed, an
 `MrmError` is a `ValueError`, so that callers may catch either. Impossible states use `assert`.
 """
 
+import difflib
+from collections.abc import Iterable
+
+
+def suggest(word: str, known: Iterable[str]) -> str:
+    """` Did you mean 'x'?`, or nothing where no known word is near."""
+    close = difflib.get_close_matches(str(word), list(known), n=1)
+    return f" Did you mean {close[0]!r}?" if close else ""
+
 
 class MrmError(ValueError):
     """Base of all errors that this project raises for bad input."""

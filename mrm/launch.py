@@ -1,6 +1,6 @@
 """Several processes, one decision: what only the first process may do, and the others must know.
 
-Processes are started by torchrun (or SLURM with its variables), one a device. Names with the time of day in them, new
+Processes are started by torchrun, one a device. Names with the time of day in them, new
 folders and prepared data are made by rank 0 and told to the rest.
 """
 

@@ -6,14 +6,13 @@ For the commands, which compose: nothing in the rooms of `mrm/` imports this mod
 from __future__ import annotations
 
 import functools
-import hashlib
-import json
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+import torch
 from lightning.pytorch.callbacks import Callback, RichProgressBar
 from lightning.pytorch.loggers import MLFlowLogger
 
@@ -23,17 +22,19 @@ from callbacks.iterative_curation import IterativeCuration
 from callbacks.throughput import Throughput
 from datamodules import prepare_config
 from datamodules.preference_datamodule import DatasetSpec, PreferenceDataModule
-from datamodules.prepare import FORMAT, prepare
-from datamodules.sources import SOURCES
+from datamodules.prepare import PrepareResult, prepare, read_result, recipe_digest
+from datamodules.sources import SOURCES, get_source
 from mrm.config import AnnotatorConfig, DatasetConfig, RoundConfig, RunConfig
 from mrm.config_checks import SHARDS, check_config
 from mrm.construction.judges import Annotator, ShapeWorldJudge
+from mrm.errors import ConfigError, suggest
 from mrm.launch import check_launch, is_main
-from mrm.model.backbones import Lora, resolve
+from mrm.model.backbones import Lora, check_backbone, resolve
 from mrm.model.encoding import Encoder
-from mrm.model.losses import bradley_terry
+from mrm.model.losses import LOSSES
 from mrm.model.reward_model import RewardModel
 from mrm.model.reward_module import RewardModule
+from mrm.summary import print_data
 from mrm.tracking import HistoryLogger, set_tag, start_mlflow
 
 EXPECTED_WARNINGS = (  # Lightning's, on what is meant here
@@ -59,12 +60,15 @@ def check(config: RunConfig) -> None:
     if config.curation.enabled:
         parts["curation"] = functools.partial(build_curation, config)
     parts["trainer.devices"] = functools.partial(check_launch, config.trainer.devices, config.trainer.num_nodes)
-    check_config(config, sources=SOURCES, parts=parts)
+    parts["trainer.accelerator"] = functools.partial(_check_accelerator, config.trainer.accelerator)
+    parts["model.backbone"] = functools.partial(check_backbone, config.model.backbone)
+    check_config(config, parts=parts)
 
 
 def prepare_datasets(config: RunConfig) -> list[DatasetSpec]:
-    """Shards of every dataset in use, made where they do not exist yet."""
+    """Shards of every dataset in use, made where they do not exist yet; prints what became of the records."""
     specs = []
+    results: dict[str, PrepareResult | None] = {}
     for name, dataset in config.data.datasets.items():
         if not dataset.use:
             continue
@@ -72,21 +76,23 @@ def prepare_datasets(config: RunConfig) -> list[DatasetSpec]:
         if dataset.source == SHARDS:
             assert source is not None, "checked before"
             target = source
+            results[name] = _account(target)
         else:
-            common = {"max_unreadable": config.data.max_unreadable, "show_progress": config.trainer.progress}
-            settings = {"source": dataset.source, "input": source and str(source), **common, **dataset.options}
-            digest = hashlib.sha256(json.dumps(_recipe(settings), sort_keys=True).encode()).hexdigest()[:10]
+            digest = recipe_digest(dataset.source, source, **dataset.options)
             target = Path(config.prepared_root).expanduser().resolve() / f"{name}-{digest}"
-            prepare(**settings, output=target)
+            common = {"max_unreadable": config.data.max_unreadable, "show_progress": config.trainer.progress}
+            results[name] = prepare(dataset.source, source, target, **common, **dataset.options)
         specs.append(DatasetSpec(name, target, dataset.role, dataset.weight))
+    print_data(results)
     return specs
 
 
-def _recipe(settings: dict[str, Any]) -> dict[str, Any]:
-    """What decides which samples are written, defaults included: names the folder, so that another recipe gets another."""
-    resolved = prepare_config.resolve({**settings, "output": "-"})
-    kept = resolved.keys() - {"output", "overwrite", "show_progress", "max_unreadable"}
-    return {"format": FORMAT, **{key: resolved[key] for key in kept}}
+def _account(shards: Path) -> PrepareResult | None:
+    """What was told when a folder of shards was prepared; None where it was written by something else."""
+    try:
+        return read_result(shards)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def build_encoder(config: RunConfig) -> Encoder:
@@ -133,11 +139,12 @@ def build_module(config: RunConfig, datamodule: PreferenceDataModule) -> RewardM
         gradient_checkpointing=model.gradient_checkpointing,
         lora=lora if model.lora.enabled else None,
     )
+    cold = config.curation.restart == "cold"
     reward_model.train()  # `from_pretrained` leaves a backbone in eval mode, where it would not recompute activations
     return RewardModule(
         reward_model,
         loss=functools.partial(
-            bradley_terry,
+            LOSSES[config.loss.name],
             margin=config.loss.margin,
             margin_scale=config.loss.margin_scale or 0.0,  # without a margin it is not used
             label_smoothing=config.loss.label_smoothing,
@@ -148,6 +155,8 @@ def build_module(config: RunConfig, datamodule: PreferenceDataModule) -> RewardM
         betas=(optim.betas[0], optim.betas[1]),
         schedule=optim.schedule,
         warmup=optim.warmup,
+        cycle_starts=[spec.after_epoch + 1 for spec in config.curation.schedule] if cold else (),
+        seed=config.seed,
         val_names=datamodule.val_names,
         test_names=datamodule.test_names,
     )
@@ -230,6 +239,19 @@ class TagData(Callback):
 
 
 def _check_options(dataset: DatasetConfig) -> None:
+    known = [*dict.fromkeys((*prepare_config.option_parameters(dataset.source), "seed", "max_image_pixels"))]
+    if unknown := [str(name) for name in dataset.options if name not in known]:
+        raise ConfigError(
+            f"source {dataset.source} has no option {', '.join(unknown)}; known: {', '.join(known)}.{suggest(unknown[0], known)}"
+        )
     reads = prepare_config.needs_input(dataset.source)
     paths = {"source": dataset.source, "input": "-" if reads else None, "output": "-"}
-    prepare_config.resolve({**paths, **dataset.options})
+    settings = prepare_config.resolve({**paths, **dataset.options})
+    if not reads:  # nothing to open: the source checks the values of its options at once
+        get_source(dataset.source)(None, **prepare_config.source_options(settings))
+
+
+def _check_accelerator(accelerator: str) -> None:
+    mps = torch.backends.mps.is_available()
+    if (accelerator == "gpu" and not (mps or torch.cuda.is_available())) or (accelerator == "mps" and not mps):
+        raise ConfigError(f"{accelerator}: PyTorch finds none on this machine; use trainer.accelerator=auto or cpu.")

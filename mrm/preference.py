@@ -71,11 +71,12 @@ class PreferenceSample:
 
     def __post_init__(self) -> None:
         for name in ("prompt", "images", "responses", "pairs"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
+            object.__setattr__(self, name, _as_tuple(self.key, name, getattr(self, name)))
         object.__setattr__(self, "meta", MappingProxyType(dict(self.meta)))
         _check_key(self.key)
         if not isinstance(self.source, str) or not self.source:
             raise RecordError("missing source", f"sample {self.key!r}: `source` must be a non-empty string.")
+        _check_text(self.key, "source", self.source)
         _check_prompt(self.key, self.prompt, len(self.images))
         _check_responses(self.key, self.responses)
         _check_pairs(self.key, self.pairs, self.responses)
@@ -118,20 +119,39 @@ class PreferenceSample:
                 "missing field", f"sample {key!r}: no field {', '.join(missing)}; found {sorted(record)}."
             )
         try:
-            prompt = tuple(Message(role=m["role"], content=m["content"]) for m in record["prompt"])
-            pairs = tuple(Pair(p["chosen"], p["rejected"], p.get("strength")) for p in record["pairs"])
-            responses = tuple(record["responses"])
+            turns, edges, responses = (_as_tuple(key, name, record[name]) for name in ("prompt", "pairs", "responses"))
+            prompt = tuple(Message(role=m["role"], content=m["content"]) for m in turns)
+            pairs = tuple(Pair(p["chosen"], p["rejected"], p.get("strength")) for p in edges)
             meta = dict(record.get("meta") or {})
+        except RecordError:
+            raise
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise RecordError(
                 "malformed field", f"sample {key!r}: malformed prompt, responses, pairs or meta: {error!r}."
             ) from error
-        return cls(key, record["source"], prompt, tuple(images), responses, pairs, meta)
+        return cls(key, record["source"], prompt, _as_tuple(key, "images", images), responses, pairs, meta)
 
 
 def make_key(*parts: object) -> str:
     """A valid key from any parts: characters outside `[A-Za-z0-9_-]` become `_`."""
     return re.sub(r"[^A-Za-z0-9_-]+", "_", "-".join(str(part) for part in parts))[:200]
+
+
+def _as_tuple(key: object, name: str, value: object) -> tuple[Any, ...]:
+    """The list as a tuple; a string, which is a sequence too, must not become its characters."""
+    if not isinstance(value, (list, tuple)):
+        raise RecordError("malformed field", f"sample {key!r}: `{name}` is {type(value).__name__}, it must be a list.")
+    return tuple(value)
+
+
+def _check_text(key: str, name: str, text: str) -> None:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:  # half of a surrogate pair, as an escape in JSON can leave behind
+        raise RecordError(
+            "bad text",
+            f"sample {key!r}: {name} cannot be written as UTF-8 (a lone surrogate at character {error.start}); mend the text.",
+        ) from error
 
 
 def _check_key(key: object) -> None:
@@ -152,6 +172,12 @@ def _check_prompt(key: str, prompt: tuple[Message, ...], images: int) -> None:
             raise RecordError("bad role", f"sample {key!r}: role {message.role!r} is none of {', '.join(ROLES)}.")
         if not isinstance(message.content, str):
             raise RecordError("bad content", f"sample {key!r}: a message's content must be a string.")
+        _check_text(key, "the prompt", message.content)
+        if message.role != "user" and IMAGE_MARKER in message.content:  # where chat templates place no images
+            raise RecordError(
+                "image place",
+                f"sample {key!r}: `{IMAGE_MARKER}` in a {message.role} turn; images belong in user turns.",
+            )
     if prompt[-1].role != "user":
         raise RecordError(
             "no final user turn",
@@ -177,6 +203,7 @@ def _check_responses(key: str, responses: tuple[str, ...]) -> None:
             )
         if not response.strip():
             raise RecordError("empty response", f"sample {key!r}: response {i} is empty.")
+        _check_text(key, f"response {i}", response)
 
 
 def _check_pairs(key: str, pairs: tuple[Pair, ...], responses: tuple[str, ...]) -> None:

@@ -21,6 +21,7 @@ from rich.console import Console
 from callbacks.checkpoints import newest_checkpoint
 from callbacks.curation_report import build_report
 from callbacks.iterative_curation import IterativeCuration
+from callbacks.pool_scoring import gather
 from datamodules.index import Index
 from datamodules.ledger import Ledger, ledger_rounds, round_path
 from datamodules.preference_datamodule import PreferenceDataModule
@@ -39,7 +40,7 @@ from mrm.parts import (
     check,
     prepare_datasets,
 )
-from mrm.run_dirs import CONFIG_FILE, RESULTS_FILE, open_run_dir, write_json, write_state
+from mrm.run_dirs import CONFIG_FILE, RESULTS_FILE, close_run_dir, open_run_dir, write_json, write_state
 from mrm.summary import RunResult, print_summary
 from mrm.tracking import finish_mlflow, git_commit, read_history, ui_command
 
@@ -61,6 +62,13 @@ def run(cfg: RunConfig | DictConfig, *, sweep: str | None = None) -> RunResult:
     check(config)
     pl.seed_everything(config.seed, workers=True, verbose=False)
     folder, resumed = from_main(lambda: open_run_dir(config))
+    try:
+        return _run(config, folder, resumed, sweep, started)
+    finally:
+        close_run_dir(folder)
+
+
+def _run(config: RunConfig, folder: Path, resumed: bool, sweep: str | None, started: float) -> RunResult:
     log.info("%s %s", "Going on with" if resumed else "Run", folder)
     datasets = from_main(lambda: prepare_datasets(config))
     log.info("Data: %d sets, prepared under %s", len(datasets), config.prepared_root)
@@ -76,6 +84,7 @@ def run(cfg: RunConfig | DictConfig, *, sweep: str | None = None) -> RunResult:
         module.model.save_pretrained(folder / "model", encoder.with_resolution(config.model.max_pixels_score))
     tests = evaluate(trainer, module, datamodule)
     result = gather_result(folder, tests, curation, datamodule)
+    result.unreadable = _unreadable(datamodule, trainer.world_size)
     result.seconds = time.monotonic() - started
     if is_main():
         finish(config, result, datamodule, loggers)
@@ -104,6 +113,13 @@ def gather_result(
         open_pairs=int(is_open.sum()),
         active_pairs=int((is_open & ledger.active).sum()),
     )
+
+
+def _unreadable(datamodule: PreferenceDataModule, world_size: int) -> list[str]:
+    """What any rank could not read, of all data sets, as "KEY: why"."""
+    own = {(name, key): item.reason for name, some in datamodule.unreadable.found.items() for key, item in some.items()}
+    merged = {name: reason for found in gather(own, world_size) for name, reason in found.items()}
+    return [f"{key}: {reason}" for (_, key), reason in sorted(merged.items())]
 
 
 def finish(config: RunConfig, result: RunResult, datamodule: PreferenceDataModule, loggers: list[Any]) -> None:

@@ -1,9 +1,14 @@
-"""A run's folder: its name, what identifies its configuration, and finding an unfinished run to go on with."""
+"""A run's folder: its name, what identifies its configuration, and finding an unfinished run to go on with.
+
+A run holds a lock on its folder for as long as it runs, so that no other one goes on with it meanwhile.
+"""
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
+import logging
 import os
 import time
 from dataclasses import replace
@@ -16,7 +21,11 @@ from mrm.errors import ConfigError
 CONFIG_FILE = "config.yaml"
 STATE_FILE = "run.json"
 RESULTS_FILE = "results.json"
+LOCK_FILE = "run.lock"
 NOT_IDENTIFYING = ("resume", "output_root", "trainer.progress")  # these do not change what is computed
+
+log = logging.getLogger(__name__)
+_held: dict[Path, int] = {}  # this process's run folders -> descriptor of the locked file
 
 
 def identity(config: RunConfig) -> dict[str, Any]:
@@ -30,7 +39,7 @@ def fingerprint(config: RunConfig) -> str:
 
 
 def open_run_dir(config: RunConfig) -> tuple[Path, bool]:
-    """Makes the folder of a new run, or finds the one to go on with.
+    """Makes the folder of a new run, or finds the one to go on with; it is locked until `close_run_dir`.
 
     Returns:
         The folder, and whether it is an earlier run's.
@@ -47,14 +56,25 @@ def open_run_dir(config: RunConfig) -> tuple[Path, bool]:
     elif config.resume is not None:
         folder = Path(config.resume).expanduser().resolve()
         _check_resumable(folder, config)
+        if not _lock(folder):
+            raise ConfigError(
+                f"resume={str(folder)!r}: this run is still running, it holds {folder / LOCK_FILE}; wait for it or end it."
+            )
         if folder.parent == root:
             _point_latest(root, folder)
         return folder, True
     folder = _make(root, f"{config.experiment}-s{config.seed}-{time.strftime('%Y%m%d-%H%M%S')}")
+    _lock(folder)
     (folder / CONFIG_FILE).write_text(to_yaml(replace(config, resume=None)))
     write_state(folder, fingerprint=fingerprint(config), identity=identity(config))
     _point_latest(root, folder)
     return folder, False
+
+
+def close_run_dir(folder: Path) -> None:
+    """Gives the lock back; the end of the process does so too."""
+    if (descriptor := _held.pop(folder, None)) is not None:
+        os.close(descriptor)
 
 
 def read_state(folder: Path) -> dict[str, Any]:
@@ -90,6 +110,7 @@ def _make(root: Path, name: str) -> Path:
 
 
 def _newest_unfinished(root: Path, digest: str) -> Path | None:
+    """The newest unfinished run of that configuration that is not running, now locked."""
     runs = [
         path.parent
         for path in root.glob(f"*/{STATE_FILE}")
@@ -97,7 +118,38 @@ def _newest_unfinished(root: Path, digest: str) -> Path | None:
         and not (state := read_state(path.parent)).get("finished")
         and state.get("fingerprint") == digest
     ]
-    return max(runs, key=lambda folder: (folder / CONFIG_FILE).stat().st_mtime_ns, default=None)
+    for folder in sorted(runs, key=lambda folder: (folder / CONFIG_FILE).stat().st_mtime_ns, reverse=True):
+        if not _lock(folder):
+            log.info("resume=auto passes over %s: it is still running.", folder)
+        elif read_state(folder).get("finished"):  # a moment ago
+            close_run_dir(folder)
+        else:
+            return folder
+    return None
+
+
+def _lock(folder: Path) -> bool:
+    """Takes the folder's lock for this process; False where another run has it."""
+    descriptor = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return False
+    except OSError as error:
+        log.warning("%s: the file system has no locks (%s); do not resume a run that is running.", folder, error)
+    _held[folder] = descriptor
+    return True
+
+
+def _drop_inherited_locks() -> None:
+    """In a forked worker: a copy that outlives a killed run for a moment must not keep its lock."""
+    for descriptor in _held.values():
+        os.close(descriptor)
+    _held.clear()
+
+
+os.register_at_fork(after_in_child=_drop_inherited_locks)
 
 
 def _check_resumable(folder: Path, config: RunConfig) -> None:

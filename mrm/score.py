@@ -1,15 +1,16 @@
 """`python -m mrm.score model=DIR input=pairs.jsonl output=scores.jsonl`: rewards of responses, with a saved model.
 
-The input is this project's plain format (see `datamodules.sources.jsonl`), a line a prompt with its responses. The output
-has a line a prompt: {"key", "rewards": [one a response]}, and "chosen" and "rejected", the rewards of the pair, where there
-is exactly one. Lines that cannot be used are counted and named. The output appears under its name only when it is whole.
+The input is this project's plain format (see `datamodules.sources.jsonl`), a line a prompt with its responses; a preference
+among them may be left out: {"prompt": ..., "responses": [...]}. The output has a line a prompt: {"key", "rewards": [one a
+response]}, and "chosen" and "rejected", the rewards of the pair, where there is exactly one. Lines that cannot be used are
+counted and named. The output appears under its name only when it is whole; until then, and where it is given up, it is
+OUTPUT.partial.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import os
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -24,14 +25,13 @@ from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from datamodules.sources import jsonl
 from datamodules.sources.base import Skipped
 from mrm.cli import explain, fail, set_up_logging
 from mrm.errors import ConfigError, MrmError, RecordError, UnreadableSamplesError
 from mrm.model.encoding import EncodedSample, Encoder
 from mrm.model.packing import NO_EDGES, collate
 from mrm.model.reward_model import RewardModel, load_reward_model
-from mrm.preference import PreferenceSample
+from mrm.score_input import Candidates, read_candidates
 
 NAMED = 5  # bad lines told one by one for each reason
 
@@ -75,28 +75,33 @@ def score(config: ScoreConfig) -> ScoreResult:
 
     Raises:
         ConfigError: for a model, input or setting that cannot be used.
-        UnreadableSamplesError: for more bad lines than `max_bad` allows; no output is written.
+        UnreadableSamplesError: for more bad lines than `max_bad` allows; the scores are in OUTPUT.partial.
     """
     _check(config)
     automatic = "cuda" if torch.cuda.is_available() else "cpu"
     device = torch.device(automatic if config.device == "auto" else config.device)
-    model, encoder = load_reward_model(config.model, max_pixels=config.max_pixels, dtype=config.dtype)
-    model = model.to(device).eval()
-    items = jsonl.read(Path(config.input))
+    items = read_candidates(Path(config.input))
     result = ScoreResult()
     output = Path(config.output)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    temporary = output.with_name(f".{output.name}.{os.getpid()}.writing")
+    partial = output.with_name(output.name + ".partial")
     try:
-        with temporary.open("w") as file:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        file = partial.open("w")
+    except OSError as error:
+        raise ConfigError(f"output={config.output!r}: cannot be written: {error}.") from error
+    try:
+        with file:
+            model, encoder = load_reward_model(config.model, max_pixels=config.max_pixels, dtype=config.dtype)
+            model = model.to(device).eval()
             for batch in _batches(_shown(items, config.progress), encoder, config.batch_size, result):
                 for line in score_batch(model, encoder, batch, row_tokens=config.row_tokens, device=device):
                     file.write(json.dumps(line) + "\n")
                     result.scored += 1
-        _check_bad(result, config)
-        temporary.replace(output)
+        _check_bad(result, config, partial)
+        partial.replace(output)
     finally:
-        temporary.unlink(missing_ok=True)
+        if not result.scored:
+            partial.unlink(missing_ok=True)
     return result
 
 
@@ -104,7 +109,7 @@ def score(config: ScoreConfig) -> ScoreResult:
 def score_batch(
     model: RewardModel,
     encoder: Encoder,
-    batch: Sequence[tuple[PreferenceSample, EncodedSample]],
+    batch: Sequence[tuple[Candidates, EncodedSample]],
     *,
     row_tokens: int | None,
     device: torch.device,
@@ -124,9 +129,9 @@ def score_batch(
 
 def _batches(
     items: Iterable[Any], encoder: Encoder, size: int, result: ScoreResult
-) -> Iterator[list[tuple[PreferenceSample, EncodedSample]]]:
+) -> Iterator[list[tuple[Candidates, EncodedSample]]]:
     """Readable samples in batches, in the input's order; the others are noted."""
-    batch: list[tuple[PreferenceSample, EncodedSample]] = []
+    batch: list[tuple[Candidates, EncodedSample]] = []
     seen: set[str] = set()
     for item in items:
         result.read += 1
@@ -167,6 +172,8 @@ def _check(config: ScoreConfig) -> None:
         problems.append(f"max_pixels={config.max_pixels}: must be at least 1, or null.")
     if config.device not in ("auto", "cpu", "cuda"):
         problems.append(f"device={config.device!r}: must be one of auto, cpu, cuda.")
+    if config.device == "cuda" and not torch.cuda.is_available():
+        problems.append("device='cuda': torch finds no CUDA device here; choose cpu or auto.")
     if not 0 <= config.max_bad <= 1:
         problems.append(f"max_bad={config.max_bad}: must be in [0, 1].")
     if not Path(config.model).is_dir():
@@ -181,13 +188,14 @@ def _check(config: ScoreConfig) -> None:
         raise ConfigError("\n".join(problems))
 
 
-def _check_bad(result: ScoreResult, config: ScoreConfig) -> None:
+def _check_bad(result: ScoreResult, config: ScoreConfig, partial: Path) -> None:
     if not result.scored:
         raise ConfigError(f"input={config.input!r}: none of its {result.read} lines could be used: {_told(result)}.")
     if result.bad.total() > config.max_bad * result.read:
         raise UnreadableSamplesError(
             f"{result.bad.total()} of {result.read} lines could not be used, more than max_bad={config.max_bad:g}: "
-            f"{_told(result)}. Mend them, or raise max_bad to go on without them."
+            f"{_told(result)}. Mend them, or raise max_bad to go on without them. "
+            f"The {result.scored} scores of the others are in {partial}."
         )
 
 

@@ -8,9 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
+from datamodules.prepare import PrepareResult
+
 ROUND_KEYS = ("scored", "flipped", "dropped", "reannotated", "restored", "noise_before", "noise_after")
+
+UNREADABLE_NAMED = 3
 
 ROUND_COUNTS = {
     "scored": "scored",
@@ -40,6 +45,7 @@ class RunResult:
         rounds: one record a round of curation, see `callbacks.curation_steps.round_record`.
         open_pairs: pairs of the open pool.
         active_pairs: those of them that the last epoch was trained on.
+        unreadable: samples that could not be read, "KEY: why" each; empty where all could.
         seconds: from start to end, preparation and tests included; of this process where the run was resumed.
         report: the HTML report, None where it was switched off.
     """
@@ -49,6 +55,7 @@ class RunResult:
     rounds: list[dict[str, Any]] = field(default_factory=list)
     open_pairs: int = 0
     active_pairs: int = 0
+    unreadable: list[str] = field(default_factory=list)
     seconds: float = 0.0
     report: Path | None = None
 
@@ -61,6 +68,22 @@ class RunResult:
             "active_pairs": self.active_pairs,
             "seconds": round(self.seconds, 1),
         }
+
+
+def print_data(results: Mapping[str, PrepareResult | None]) -> None:
+    """Prints what became of each dataset's records; None for shards that nothing is known of."""
+    table = Table(title="Data (records)", title_justify="left")
+    table.add_column("dataset")
+    for column in ("read", "written", "pairs"):
+        table.add_column(column, justify="right")
+    table.add_column("skipped", overflow="fold")
+    for name, result in results.items():
+        if result is None:
+            table.add_row(name, "-", "-", "-", "not known: a folder of shards without prepared.json")
+            continue
+        skipped = ", ".join(f"{number} {reason}" for reason, number in result.skipped.most_common())
+        table.add_row(name, str(result.read), str(result.written), str(result.pairs), escape(skipped or "none"))
+    Console().print(table)
 
 
 def print_summary(result: RunResult, console: Console) -> None:
@@ -77,6 +100,11 @@ def print_summary(result: RunResult, console: Console) -> None:
     if result.open_pairs:
         share = result.active_pairs / result.open_pairs
         console.print(f"Open pool: {result.active_pairs} of {result.open_pairs} pairs in use ({share:.1%}).")
+    if result.unreadable:
+        named = "; ".join(result.unreadable[:UNREADABLE_NAMED])
+        more = "; ..." if len(result.unreadable) > UNREADABLE_NAMED else "."
+        line = f"{len(result.unreadable)} sample(s) could not be read: {named}{more}"
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
     console.print(f"Done in {result.seconds:.0f} s.")
 
 

@@ -14,18 +14,16 @@ from mrm.config import RunConfig, experiments_dir, flatten, to_run_config, to_ya
 from mrm.config_checks import check_config
 from mrm.errors import ConfigError
 
-SOURCES = ("shapeworld", "jsonl")
-
 
 def problems(*overrides: str) -> str:
     with pytest.raises(ConfigError) as caught:
-        check_config(compose_run_config(overrides), sources=SOURCES)
+        check_config(compose_run_config(overrides))
     return str(caught.value)
 
 
 def test_default_configuration_composes_and_passes_checks() -> None:
     config = compose_run_config([])
-    check_config(config, sources=SOURCES)
+    check_config(config)
     assert config.experiment == "default"
     assert config.data.datasets["open"].role == "open"
     assert config.curation.schedule[1].steps == ["score", "filter", "annotate"]
@@ -72,6 +70,31 @@ def test_compose_misspelt_key_inside_an_experiment_file_is_refused(
         compose_run_config(["experiment=mine"])
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            "data:\n  datasets:\n    trustd: {use: false}\n",
+            "trustd misspelt.* known here: trusted, .*Did you mean 'trusted'",
+        ),
+        (
+            "defaults:\n  - override /curaton: none\n",
+            "curaton: there is no such group; .*loss.*Did you mean 'curation'",
+        ),
+        ("curation:\n  schedule: [{aftr_epoch: 0}]\n", r"curation\.schedule\[\*\]\.aftr_epoch: there is no such key"),
+        ("curation:\n  annotators: [{accuracy: x}]\n", r"curation\.annotators\[\*\]\.accuracy: Value 'x'"),
+    ],
+)
+def test_compose_misspelling_inside_an_experiment_file_is_told_with_place_and_choices(
+    text: str, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = shutil.copytree(experiments_dir(), tmp_path / "experiments")
+    (root / "experiment" / "mine.yaml").write_text(f"# @package _global_\n{text}")
+    monkeypatch.setattr("mrm.cli.experiments_dir", lambda: root)
+    with pytest.raises(ConfigError, match=expected):
+        compose_run_config(["experiment=mine"])
+
+
 def test_compose_dataset_without_role_is_named_as_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = shutil.copytree(experiments_dir(), tmp_path / "experiments")
     (root / "data" / "mine.yaml").write_text("datasets:\n  a: {source: jsonl}\n")
@@ -95,7 +118,7 @@ def test_compose_dataset_without_role_is_named_as_missing(tmp_path: Path, monkey
         (["curation=flip_only", "curation.annotators=[{name: a}]"], "no round of the schedule annotates"),
         (["curation.schedule.0.down_weight=0.3"], "has an effect only there"),
         (["curation.schedule.0.correct_mode=weight"], "is needed with correct_mode=weight"),
-        (["data.datasets.open.source=jsnl"], "must be one of jsonl, shapeworld, shards. Did you mean 'jsonl'?"),
+        (["data.datasets.open.source=jsnl"], "shapeworld, shards. Did you mean 'jsonl'?"),
         (["data.datasets.open.source=jsonl"], "data.datasets.open.path: jsonl needs the file"),
         (["data.datasets.open.source=jsonl", "data.datasets.open.path=nix"], "there is no data/nix; set data_root="),
         (["data.datasets.open.path=x"], "shapeworld makes its data"),
@@ -106,10 +129,30 @@ def test_compose_dataset_without_role_is_named_as_missing(tmp_path: Path, monkey
         (["optim.betas=[0.9]"], "two numbers"),
         (["optim.warmup=1"], "optim.warmup=1.0: must be in [0, 1)"),
         (["trainer.accumulate=0"], "trainer.accumulate=0: must be at least 1"),
+        (["seed=-1"], "seed=-1: must be in [0, "),
+        (["seed=4294967296"], "seed=4294967296: must be in [0, "),
+        (["trainer.precision=bf16-true"], "use trainer.precision=bf16-mixed with model.dtype=float32"),
+        (["trainer.precision=bf16"], "must be one of 32-true, bf16-mixed, 16-mixed"),
+        (["trainer.strategy=fsdp"], "trainer.strategy='fsdp': is not supported yet"),
+        (["trainer.strategy=deepspeed_stage_2"], "is not supported yet"),
+        (["trainer.strategy=dpp"], "Did you mean 'ddp'?"),
+        (["trainer.accelerator=cup"], "Did you mean 'cpu'?"),
+        (["loss.name=dpo"], "loss.name='dpo': must be one of bradley_terry"),
+        (
+            ["data.datasets.open.source=jsonl", "data.datasets.open.path=."],
+            "data.datasets.open has source=jsonl; choose curation=no_judges",
+        ),
     ],
 )
 def test_check_config_bad_combination_names_path_and_mend(overrides: list[str], expected: str) -> None:
     assert expected in problems(*overrides)
+
+
+def test_check_config_judges_are_let_be_where_the_source_is_not_known_to_be_another(tmp_path: Path) -> None:
+    shards = ["data.datasets.open.source=shards", f"data.datasets.open.path={tmp_path}"]
+    config = compose_run_config(shards)
+    config.data.datasets["open"].options = {}
+    check_config(config)
 
 
 def test_check_config_lists_all_problems_in_one_message() -> None:
@@ -123,7 +166,7 @@ def test_check_config_part_that_raises_is_told_under_its_path() -> None:
         raise ConfigError("is wrong.")
 
     with pytest.raises(ConfigError, match="  - curation: is wrong."):
-        check_config(compose_run_config([]), sources=SOURCES, parts={"curation": bad})
+        check_config(compose_run_config([]), parts={"curation": bad})
 
 
 def test_flatten_and_yaml_hold_every_key_once() -> None:

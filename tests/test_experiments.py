@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from datamodules.sources import SOURCES
 from mrm.cli import compose_run_config
 from mrm.config import RunConfig, experiments_dir
 from mrm.config_checks import check_config
@@ -93,4 +92,5 @@ def test_experiment_at_larger_scale_passes_checks_with_own_data(name: str, scale
         (tmp_path / file).write_text("[]")
     config = compose_run_config([f"experiment={name}", f"scale={scale}", f"data_root={tmp_path}"])
     assert (config.experiment, config.scale) == (name, scale)
-    check_config(config, sources=SOURCES)
+    check_config(config)
+    assert not config.curation.annotators

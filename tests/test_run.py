@@ -15,7 +15,7 @@ import pytest
 from mlflow.tracking import MlflowClient
 from safetensors.torch import load_file
 
-from datamodules.ledger import Ledger, ledger_rounds, round_path
+from datamodules.ledger import Decision, Ledger, ledger_rounds, round_path
 from mrm.config import RunConfig, to_yaml
 from mrm.errors import ConfigError
 from mrm.run import run
@@ -44,7 +44,7 @@ def test_run_writes_results_model_report_history_and_latest(small_run: Callable[
     assert written["open_pairs"] == 16
     ledger = final_ledger(folder)
     assert written["active_pairs"] == int(
-        (ledger.active & (ledger.decision != "TRUSTED") & (ledger.source == "shapeworld_open")).sum()
+        (ledger.active & (ledger.decision != Decision.TRUSTED) & (ledger.source == "shapeworld_open")).sum()
     )
     assert written["rounds"][0]["scored"] == 16
     assert (folder.parent / "latest").resolve() == folder

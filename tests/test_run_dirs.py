@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import pytest
 
 from mrm.config import RunConfig
 from mrm.errors import ConfigError
-from mrm.run_dirs import fingerprint, open_run_dir, read_state, write_state
+from mrm.run_dirs import close_run_dir, fingerprint, open_run_dir, read_state, write_state
 
 
 def config(root: Path, **changes: object) -> RunConfig:
@@ -39,6 +41,8 @@ def test_open_run_dir_auto_takes_newest_unfinished_of_the_same_configuration(tmp
     os.utime(older / "config.yaml", (1, 1))
     wanted, _ = open_run_dir(config(tmp_path))
     other, _ = open_run_dir(config(tmp_path, seed=2))
+    for folder in (finished, older, wanted, other):
+        close_run_dir(folder)
     assert open_run_dir(config(tmp_path, resume="auto")) == (wanted, True)
     assert (tmp_path / "latest").resolve() == wanted
     assert open_run_dir(config(tmp_path, resume="auto", seed=2)) == (other, True)
@@ -49,6 +53,35 @@ def test_open_run_dir_resume_of_other_configuration_names_the_keys(tmp_path: Pat
     folder, _ = open_run_dir(config(tmp_path))
     with pytest.raises(ConfigError, match="seed: 1 then, 2 now"):
         open_run_dir(config(tmp_path, seed=2, resume=str(folder)))
+
+
+def test_open_run_dir_of_a_running_run_is_passed_over_or_refused(tmp_path: Path) -> None:
+    older, _ = open_run_dir(config(tmp_path))
+    os.utime(older / "config.yaml", (1, 1))
+    running, _ = open_run_dir(config(tmp_path))
+    close_run_dir(older)
+    assert open_run_dir(config(tmp_path, resume="auto")) == (older, True)
+    fresh, resumed = open_run_dir(config(tmp_path, resume="auto"))  # both run now
+    assert fresh not in (older, running) and not resumed
+    with pytest.raises(ConfigError, match=r"still running, it holds .*run\.lock"):
+        open_run_dir(config(tmp_path, resume=str(running)))
+    close_run_dir(running)
+    assert open_run_dir(config(tmp_path, resume=str(running))) == (running, True)
+
+
+def test_lock_of_a_killed_run_is_free_although_its_worker_lives(tmp_path: Path) -> None:
+    folder, _ = open_run_dir(config(tmp_path))
+    fork = multiprocessing.get_context("fork")
+    alive = fork.Event()
+    worker = fork.Process(target=lambda: (alive.set(), time.sleep(60)))
+    worker.start()
+    try:
+        assert alive.wait(30)
+        close_run_dir(folder)  # as the kernel does when the run's process ends
+        assert open_run_dir(config(tmp_path, resume="auto")) == (folder, True)
+    finally:
+        worker.kill()
+        worker.join()
 
 
 def test_open_run_dir_resume_of_no_run_is_refused(tmp_path: Path) -> None:

@@ -84,11 +84,29 @@ def test_score_rewards_do_not_depend_on_batch_size(files: ScoreConfig) -> None:
         assert one["rewards"] == pytest.approx(other["rewards"], abs=1e-5)
 
 
-def test_score_bad_lines_beyond_limit_stops_without_output(files: ScoreConfig) -> None:
+def test_score_candidates_without_preference_gives_rewards_only(files: ScoreConfig) -> None:
+    candidates = {name: LIST[name] for name in ("prompt", "responses")}
+    one = {"key": "one", "prompt": "Say a number.", "responses": ["One."], "pairs": []}
+    same = {"key": "same", "prompt": "Say a number.", "responses": ["One.", "One."]}
+    none = {"key": "none", "prompt": "Say a number.", "responses": []}
+    blank = {"key": "blank", "prompt": "Say a number.", "responses": ["One.", " "]}
+    write(files, LIST, candidates, one, same, none, blank)
+    files.max_bad = 0.5
+    result = score(files)
+    ranked, unranked, single, equal = read(files)
+    assert unranked == {"key": "in-0000001", "rewards": pytest.approx(ranked["rewards"], abs=1e-5)}
+    assert single == {"key": "one", "rewards": [pytest.approx(ranked["rewards"][0], abs=1e-5)]}
+    assert equal["rewards"][0] == pytest.approx(equal["rewards"][1], abs=1e-5)
+    assert result.named == {"too few responses": ["none"], "empty response": ["blank"]}
+
+
+def test_score_bad_lines_beyond_limit_stops_and_keeps_the_scores(files: ScoreConfig) -> None:
     write(files, PAIR, BAD, LIST)
-    with pytest.raises(UnreadableSamplesError, match=r"1 of 3 lines .*1 x equal responses \(b\)"):
+    with pytest.raises(UnreadableSamplesError, match=r"1 of 3 lines .*1 x equal responses \(b\).*s\.jsonl\.partial"):
         score(files)
-    assert not list(Path(files.output).parent.iterdir())
+    (partial,) = Path(files.output).parent.iterdir()
+    assert partial.name == "s.jsonl.partial"
+    assert [json.loads(line)["key"] for line in partial.read_text().splitlines()] == ["p", "l"]
 
 
 def test_score_bad_lines_within_limit_are_counted_and_named(files: ScoreConfig) -> None:
@@ -104,6 +122,22 @@ def test_score_nothing_usable_is_an_error(files: ScoreConfig) -> None:
     write(files, BAD)
     files.max_bad = 1
     with pytest.raises(ConfigError, match="none of its 1 lines"):
+        score(files)
+    assert not list(Path(files.output).parent.iterdir())
+
+
+def test_score_output_that_cannot_be_written_is_a_clear_error(files: ScoreConfig) -> None:
+    write(files, PAIR)
+    files.output = str(Path(files.input) / "s.jsonl")  # beneath a file
+    with pytest.raises(ConfigError, match="output=.*cannot be written"):
+        score(files)
+
+
+def test_score_cuda_without_a_device_is_a_clear_error(files: ScoreConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    write(files, PAIR)
+    files.device = "cuda"
+    with pytest.raises(ConfigError, match="device='cuda': torch finds no CUDA device"):
         score(files)
 
 

@@ -22,6 +22,7 @@ from mrm.construction.reformulation import T2IPreference
 from mrm.errors import ConfigError, RecordError
 from mrm.preference import PreferenceSample, make_key
 
+IMAGE_MISSING = "image missing"
 BOM = b"\xef\xbb\xbf"  # written by some editors at the start of a file
 
 
@@ -107,9 +108,9 @@ def read_image(path: object, folder: Path) -> bytes:
     try:
         return file.read_bytes()
     except FileNotFoundError as error:
-        raise RecordError("image missing", f"image {path!r}: there is no file {file}.") from error
+        raise RecordError(IMAGE_MISSING, f"image {path!r}: there is no file {file}.") from error
     except (OSError, ValueError) as error:  # a folder, no permission, a null character in the name
-        raise RecordError("image missing", f"image {path!r}: {file} cannot be read: {error}.") from error
+        raise RecordError(IMAGE_MISSING, f"image {path!r}: {file} cannot be read: {error}.") from error
 
 
 def find_file(input: Path) -> Path:

@@ -2,6 +2,8 @@
 
 `label_0` is 1 where image_0 is the better one, 0 where image_1 is. In the published files image_0 always is:
 the sides are therefore balanced afterwards (see `mrm.construction.reformulation`). Strength is unknown.
+The published list of captions names images that some copies of the folder lack: those records are skipped as
+"image not in this copy", which unlike a missing file elsewhere is to be expected.
 Known shortcut: the edited image was encoded again as a whole, so that its compression alone gives it away.
 """
 
@@ -16,6 +18,7 @@ from mrm.construction.reformulation import T2IPreference
 from mrm.errors import ConfigError, RecordError
 
 NAME = "mj_bench"
+NOT_IN_COPY = "image not in this copy"
 
 
 def read(input: Path) -> Iterator[Item]:
@@ -57,7 +60,16 @@ def parse_record(record: dict[str, Any], *, key: str, folder: Path) -> T2IPrefer
         key=key,
         source=NAME,
         caption=get_field(record, "caption", str),
-        preferred=read_image(better, folder),
-        other=read_image(worse, folder),
+        preferred=_read_image(better, folder),
+        other=_read_image(worse, folder),
         meta={"preferred_image": better, "other_image": worse},
     )
+
+
+def _read_image(name: str, folder: Path) -> bytes:
+    try:
+        return read_image(name, folder)
+    except RecordError as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            raise RecordError(NOT_IN_COPY, str(error)) from error
+        raise

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from datamodules.sources.base import Counted, Item
+from mrm.errors import ConfigError
 
 
 def read(
@@ -24,9 +25,19 @@ def read(
         seed: the same seed gives the same samples.
         flip_rate: share of labels published the wrong way round, where the split has noise; None for its default.
         style_rate: share of pairs in which style and winner agree, where the split is biased; None for its default.
+
+    Raises:
+        ConfigError: at once, for an unknown split, a count below 1 or a rate outside [0, 1].
     """
     from datamodules import shapeworld  # drawing is only needed here: the other readers do without
 
     rates = {"flip_rate": flip_rate, "style_rate": style_rate}
     options = {name: rate for name, rate in rates.items() if rate is not None}
+    problems = [f"{name}={rate} is not in [0, 1]" for name, rate in options.items() if not 0 <= rate <= 1]
+    if split not in shapeworld.SPLITS:
+        problems.append(f"unknown split {split!r}; known: {', '.join(shapeworld.SPLITS)}")
+    if count < 1:
+        problems.append(f"count={count} is not at least 1")
+    if problems:
+        raise ConfigError(f"shapeworld: {'; '.join(problems)}.")
     return Counted(shapeworld.generate_split(split, count, seed, **options), count)

@@ -7,6 +7,7 @@ is decided here; the reward head is `mrm.model.reward_model`'s.
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ log = logging.getLogger(__name__)
 
 TINY = "tiny"
 TINY_DIRECTORY = Path(__file__).resolve().parent.parent / "assets" / "tiny_qwen3_vl"
+HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 ATTENTION = ("sdpa", "eager")
 
@@ -40,6 +42,21 @@ class Lora:
 def resolve(name_or_path: str | Path) -> str:
     """`tiny` means the packaged backbone; anything else is a directory or a hub id."""
     return str(TINY_DIRECTORY) if str(name_or_path) == TINY else str(name_or_path)
+
+
+def check_backbone(name_or_path: str) -> None:
+    """Looks whether a backbone that can only be a folder is there; a hub id is left to loading.
+
+    Raises:
+        ConfigError: for a folder that is missing or has no config.json.
+    """
+    path = resolve(name_or_path)
+    if not Path(path).is_dir():
+        if HUB_ID.fullmatch(path):
+            return
+        raise ConfigError(f"{name_or_path!r}: there is no folder {path}; give a folder, {TINY!r} or a hub id.")
+    if not (Path(path) / "config.json").is_file():
+        raise ConfigError(f"{name_or_path!r}: {path} has no config.json; is the checkpoint whole?")
 
 
 def load_backbone(

@@ -14,14 +14,14 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from transformers import AutoConfig, AutoTokenizer
 
 from mrm.errors import ConfigError, RecordError
 from mrm.images import decode_image
-from mrm.preference import IMAGE_MARKER, Message, PreferenceSample
+from mrm.preference import IMAGE_MARKER, Message
 
 SYSTEM_PROMPTS = {
     "en": "You are an impartial evaluator. Please assess the quality of the AI assistant's response to the user's question.",
@@ -34,6 +34,19 @@ TRAIN_PIXELS = 268_324  # at most, for an image in training (METHOD.md section 3
 SCORE_PIXELS = 1_310_720
 ENCODER_FILE = "encoder.json"
 _HAN = re.compile(r"[\u4e00-\u9fff]")
+
+
+class Encodable(Protocol):
+    """What the encoder reads of a `PreferenceSample`; no preference is needed to score."""
+
+    @property
+    def key(self) -> str: ...
+    @property
+    def prompt(self) -> tuple[Message, ...]: ...
+    @property
+    def images(self) -> tuple[bytes, ...]: ...
+    @property
+    def responses(self) -> tuple[str, ...]: ...
 
 
 @dataclass(frozen=True)
@@ -177,7 +190,7 @@ class Encoder:
         settings = {**self.settings(), "max_pixels": max_pixels}
         return Encoder(self.tokenizer, self.image_processor, **settings)
 
-    def encode(self, sample: PreferenceSample) -> EncodedSample:
+    def encode(self, sample: Encodable) -> EncodedSample:
         """Encodes a sample.
 
         Raises:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
@@ -57,6 +56,4 @@ def pair_deltas(rewards: Tensor, chosen: Tensor, rejected: Tensor) -> Tensor:
     return rewards[chosen] - rewards[rejected]
 
 
-def correct(delta: Tensor) -> Tensor:
-    """[E] True where the chosen response scores strictly higher: a tie is wrong."""
-    return torch.gt(delta, 0)
+LOSSES = {"bradley_terry": bradley_terry}

@@ -24,11 +24,12 @@ PADDING = -1  # in `sample_ids`
 
 @dataclass(frozen=True)
 class Unreadable:
-    """A sample that could not be read or encoded: who, where and why."""
+    """A sample that could not be read or encoded: who, where, why, and of which data set."""
 
     key: str
     shard: str
     reason: str
+    dataset: str = ""
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,7 @@ class RewardBatch:
         normalizer: [] the pair weight that this batch's loss is divided by.
         keys: the samples' keys.
         response_counts: responses of each sample.
+        cut_tokens: text tokens of each sample that the encoder's limits cut away.
         unreadable: samples left out.
     """
 
@@ -84,6 +86,7 @@ class RewardBatch:
     normalizer: Tensor
     keys: list[str]
     response_counts: list[int]
+    cut_tokens: list[int]
     unreadable: list[Unreadable]
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> RewardBatch:
@@ -200,6 +203,7 @@ def collate(
         normalizer=torch.tensor(float(sum(weights) if normalizer is None else normalizer)),
         keys=[sample.key for sample in encoded],
         response_counts=[len(sample.response_ids) for sample in encoded],
+        cut_tokens=[sample.cut_tokens for sample in encoded],
         unreadable=[item for item in items if isinstance(item, Unreadable)],
     )
 

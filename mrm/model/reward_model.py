@@ -97,15 +97,8 @@ class RewardModel(nn.Module):
         """Writes the whole model: backbone (low-rank weights merged), head, tokenizer, image processor, settings."""
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
-        merged = hasattr(self.backbone, "merge_adapter")
-        if merged:
-            self.backbone.merge_adapter()
-        try:
-            plain = plain_backbone(self.backbone)
-            plain.save_pretrained(directory, state_dict=_plain_state(plain))
-        finally:
-            if merged:
-                self.backbone.unmerge_adapter()
+        plain = plain_backbone(self.backbone)
+        plain.save_pretrained(directory, state_dict=_plain_state(plain))
         save_file({k: v.contiguous().cpu() for k, v in self.head.state_dict().items()}, directory / HEAD_FILE)
         (directory / MODEL_FILE).write_text(json.dumps({"head": self.head.kind, "format": 1}, indent=2) + "\n")
         encoder.save_pretrained(directory)
@@ -137,9 +130,17 @@ def load_reward_model(
 
 
 def _plain_state(model: nn.Module) -> dict[str, Tensor]:
-    """The weights under their own names, where low-rank adapters have put wrappers between."""
+    """The weights under their own names, low-rank weights merged into copies.
+
+    Merging in place and back again would leave the model's own weights changed by rounding.
+    """
     state = {}
     for name, tensor in model.state_dict().items():
         if "lora_" not in name:
             state[name.replace(".base_layer.", ".")] = tensor
+    for name, layer in model.named_modules():
+        if hasattr(layer, "get_delta_weight"):
+            weight = state[f"{name}.weight"]
+            delta = sum(layer.get_delta_weight(adapter).float() for adapter in layer.active_adapters)
+            state[f"{name}.weight"] = (weight.float() + delta).to(weight.dtype).cpu()
     return state

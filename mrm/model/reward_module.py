@@ -1,15 +1,16 @@
 """The LightningModule: a reward model, a loss, accuracies and an optimizer. It knows no prompts, paths or curation.
 
-The learning rate is a pure function of training progress, (epoch + batch / batches) / epochs since the last cold start,
-because the number of batches changes with the pool.
+The learning rate is a pure function of training progress in epochs, because the number of batches changes with the pool;
+so are the random numbers of dropout, so that a resumed run draws the same ones.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import lightning.pytorch as pl
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -33,7 +34,9 @@ class RewardModule(pl.LightningModule):
         weight_decay: on matrices; biases and norms have none.
         betas: of AdamW.
         schedule: `cosine` or `constant`.
-        warmup: share of the training in which the rate rises.
+        warmup: share of a cycle in which the rate rises.
+        cycle_starts: epochs at which the schedule begins again, those after a cold restart: each stage is a training whole.
+        seed: of dropout.
         val_names, test_names: names of the sets, in the order of their dataloaders.
     """
 
@@ -48,6 +51,8 @@ class RewardModule(pl.LightningModule):
         betas: tuple[float, float],
         schedule: str,
         warmup: float,
+        cycle_starts: Sequence[int] = (),
+        seed: int = 0,
         val_names: Sequence[str] = (),
         test_names: Sequence[str] = (),
     ) -> None:
@@ -60,6 +65,8 @@ class RewardModule(pl.LightningModule):
         self.betas = betas
         self.schedule = schedule
         self.warmup = warmup
+        self.cycle_starts = tuple(cycle_starts)
+        self.seed = seed
         self.names = {"val": list(val_names), "test": list(test_names)}
         self.accuracies = nn.ModuleDict(
             {
@@ -67,7 +74,6 @@ class RewardModule(pl.LightningModule):
                 for stage, names in self.names.items()
             }
         )
-        self.first_epoch = 0  # of the schedule's cycle: the epoch after the last cold start
 
     def forward(self, batch: RewardBatch) -> Tensor:
         """[S] rewards of a packed batch."""
@@ -101,13 +107,21 @@ class RewardModule(pl.LightningModule):
         self.log(name, metric, on_step=False, on_epoch=True, add_dataloader_idx=False, batch_size=len(batch.keys) or 1)
 
     def on_train_batch_start(self, batch: RewardBatch, batch_idx: int) -> None:
-        assert self.trainer.max_epochs is not None, "the schedule is defined over epochs"
-        epochs = self.trainer.max_epochs - self.first_epoch
-        done = self.current_epoch - self.first_epoch + batch_idx / self.trainer.num_training_batches
-        factor = lr_factor(done / epochs, schedule=self.schedule, warmup=self.warmup)
+        seeds = np.random.SeedSequence([self.seed, self.current_epoch, batch_idx, self.global_rank])
+        torch.manual_seed(int(seeds.generate_state(1)[0]))
+        factor = lr_factor(self._progress(batch_idx), schedule=self.schedule, warmup=self.warmup)
         for group in self.optimizers().optimizer.param_groups:  # type: ignore[union-attr]
             group["lr"] = group["base_lr"] * factor
         self.log("train/lr", self.lr * factor)
+
+    def _progress(self, batch_idx: int) -> float:
+        """Share of the schedule's cycle that is done in the middle of this optimizer step, whatever is accumulated for it."""
+        assert self.trainer.max_epochs is not None, "the schedule is defined over epochs"
+        first = max((start for start in self.cycle_starts if start <= self.current_epoch), default=0)
+        end = min((start for start in self.cycle_starts if start > self.current_epoch), default=self.trainer.max_epochs)
+        accumulate = self.trainer.accumulate_grad_batches
+        steps = math.ceil(self.trainer.num_training_batches / accumulate)
+        return (self.current_epoch - first + (batch_idx // accumulate + 0.5) / steps) / (end - first)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         groups: dict[tuple[float, float], list[nn.Parameter]] = {}
@@ -125,16 +139,6 @@ class RewardModule(pl.LightningModule):
         )
 
     def restart(self, base_state: Mapping[str, Tensor]) -> None:
-        """A cold start at an epoch's end: first weights, fresh optimizer, the schedule from its beginning."""
+        """A cold start at an epoch's end: the first weights and a fresh optimizer; see `cycle_starts` for the schedule."""
         self.load_state_dict(base_state)
-        optimizer = self.optimizers().optimizer  # type: ignore[union-attr]
-        optimizer.state.clear()
-        self.first_epoch = self.current_epoch + 1
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["first_epoch"] = self.first_epoch
-        checkpoint["rng_state"] = torch.get_rng_state()  # dropout, where a model has any
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self.first_epoch = checkpoint["first_epoch"]
-        torch.set_rng_state(checkpoint["rng_state"].cpu())
+        self.optimizers().optimizer.state.clear()  # type: ignore[union-attr]

@@ -86,6 +86,7 @@ class ToyDataModule(pl.LightningDataModule):
     def __init__(self, index: Index, trusted: Sequence[bool], ledger_dir: Path, broken: Mapping[str, str] = {}) -> None:  # noqa: B006
         super().__init__()
         self.index, self.trusted, self.ledger_dir, self.broken = index, np.array(trusted, bool), ledger_dir, broken
+        self.unread: dict[str, str] = {}  # what training found unreadable
         self.rounds_trained: list[int] = []
         self.expected_round = None
 
@@ -107,6 +108,9 @@ class ToyDataModule(pl.LightningDataModule):
             counts = [int(self.index.n_responses[row]) for row in readable]
             batches.append(ToyBatch(keys, counts, [Unreadable(key, "shard", self.broken[key]) for key in broken]))
         return batches
+
+    def unreadable_reasons(self) -> dict[str, str]:
+        return self.unread
 
     def read_truth(self, rows: np.ndarray) -> list[object]:
         return [read_sample(self.index, int(row)).meta.get("truth") for row in rows]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
 import lightning.pytorch as pl
+import pytest
 import torch
 from torch.utils.data import DataLoader
 
@@ -93,6 +95,38 @@ def test_newest_checkpoint_is_by_time_and_none_without_any(tmp_path: Path) -> No
         os.utime(tmp_path / name, (number, number))
     newest = newest_checkpoint(tmp_path)
     assert newest is not None and newest.name == "a.ckpt"
+
+
+def test_newest_checkpoint_passes_over_hidden_files(tmp_path: Path) -> None:
+    for number, name in enumerate(("a.ckpt", ".b.ckpt", ".c.ckpt.writing")):
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (number, number))
+    newest = newest_checkpoint(tmp_path)
+    assert newest is not None and newest.name == "a.ckpt"
+
+
+def test_checkpoint_cut_short_leaves_the_one_before_and_no_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(tmp_path, batches=3, every=None, epochs=1)
+    save = pl.Trainer.save_checkpoint
+
+    def cut(trainer: pl.Trainer, filepath: Path, weights_only: bool | None = None) -> None:
+        save(trainer, filepath, weights_only)
+        with Path(filepath).open("r+b") as file:
+            file.truncate(100)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pl.Trainer, "save_checkpoint", cut)
+        with contextlib.suppress(KeyboardInterrupt, SystemExit):
+            train(tmp_path, batches=4, every=None, epochs=1)
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == [".epoch000-step0000004.ckpt.writing", "epoch000-step0000003.ckpt"]
+    newest = newest_checkpoint(tmp_path)
+    assert newest is not None and newest.stem == "epoch000-step0000003"
+    train(tmp_path, batches=5, every=None, epochs=1)
+    assert not list(tmp_path.glob(".*"))
 
 
 def test_checkpoint_resumes_with_weights_only_loading(tmp_path: Path) -> None:

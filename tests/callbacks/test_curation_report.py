@@ -127,6 +127,17 @@ def test_image_uri_is_a_small_jpeg_and_none_where_nothing_decodes():
     assert image_uri(b"") is None
 
 
+def test_image_uri_shows_what_the_model_sees():
+    buffer, exif = io.BytesIO(), Image.Exif()
+    exif[0x0112] = 6  # to be turned by a quarter
+    Image.new("RGB", (40, 20)).save(buffer, "JPEG", exif=exif)
+    image = Image.open(io.BytesIO(base64.b64decode(image_uri(buffer.getvalue()).split(",")[1])))
+    assert image.size == (20, 40)
+    buffer = io.BytesIO()
+    Image.new("RGB", (20, 20)).save(buffer, "ICO")  # a format that shards do not hold
+    assert image_uri(buffer.getvalue()) is None
+
+
 def test_format_number_cells():
     cells = [None, np.nan, 12345, 0.123456, "text", ["a", "b"], True]
     assert [format_number(cell) for cell in cells] == ["–", "–", "12,345", "0.1235", "text", "a, b", "True"]

@@ -13,6 +13,7 @@ from callbacks.curation_steps import (
     correct,
     filter_pool,
     in_play,
+    leave_out_unreadable,
     record_scores,
     round_record,
     settle_queue,
@@ -153,13 +154,28 @@ def test_settle_queue_sample_that_cannot_be_read_is_unreadable_by_name():
     assert after.reason[1] == "image count"
 
 
+def test_leave_out_unreadable_takes_trusted_and_open_pairs_and_leaves_the_dropped():
+    ledger = make_ledger(
+        decision=[Decision.TRUSTED, Decision.TRUSTED, Decision.HELD, KEEP, DROP, QUEUE],
+        active=[True, True, False, True, False, False],
+    )
+    after = leave_out_unreadable(ledger, {f"k{i}": "gone" for i in (1, 2, 3, 4, 5)})
+    gone = Decision.UNREADABLE
+    assert after.decision.tolist() == [Decision.TRUSTED, gone, gone, gone, DROP, gone]
+    assert after.reason.tolist() == ["", "gone", "gone", "gone", "", "gone"]
+    after.check_balanced()
+    assert (after.accounts()["trained"], after.accounts()["unreadable"]) == (1, 4)
+    assert not in_play(after).any()
+
+
 def test_check_active_share_pool_nearly_empty_stops():
     ledger = make_ledger(
         decision=[Decision.TRUSTED] * 5 + [KEEP] + [DROP] * 3, active=[True] * 6 + [False] * 3
     )  # 1 of 4 open pairs
-    check_active_share(ledger, 0.25)
+    opened = ledger.decision != Decision.TRUSTED
+    check_active_share(ledger, opened, 0.25)
     with pytest.raises(CurationError, match=r"1 of 4 open pairs.*25.0%.*min_active_share=0.3"):
-        check_active_share(ledger, 0.3)
+        check_active_share(ledger, opened, 0.3)
 
 
 def test_round_record_counts_and_judges_against_the_truth():
@@ -167,7 +183,7 @@ def test_round_record_counts_and_judges_against_the_truth():
     truth = np.array([1, 0, 1, 0, 0, -1], np.int8)
     after, distrusted = correct(before, "flip", 0.5)  # flips the first two: one wrong label, one right one
     everything = np.ones(6, bool)
-    record = round_record(before, after, distrusted, everything, ~everything, truth)
+    record = round_record(before, after, everything, distrusted, everything, ~everything, truth)
     assert (record["round"], record["scored"], record["flipped"], record["kept"]) == (1, 6, 2, 4)
     assert (record["open_pairs"], record["active_pairs"], record["reannotated"]) == (6, 6, 0)
     assert record["noise_before"] == 2 / 5
@@ -178,7 +194,7 @@ def test_round_record_counts_and_judges_against_the_truth():
 def test_round_record_truth_unknown_is_none():
     ledger = scored([-1.0, -2.0])
     after, distrusted = correct(ledger, "flip", 0.5)
-    record = round_record(ledger, after, distrusted, distrusted, distrusted, np.full(2, -1, np.int8))
+    record = round_record(ledger, after, np.ones(2, bool), distrusted, distrusted, distrusted, np.full(2, -1, np.int8))
     assert [record[n] for n in ("noise_before", "noise_after", "flip_precision", "flip_recall")] == [None] * 4
 
 

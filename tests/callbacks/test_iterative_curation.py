@@ -276,3 +276,19 @@ def test_truth_reaches_neither_scores_nor_decisions(tmp_path):
         assert read_sample(index, 1).meta["truth"]["flipped"] == [wrong[0]]
     assert ledgers[0].decision.tolist() == ledgers[1].decision.tolist()
     assert ledgers[0].flipped.tolist() == ledgers[1].flipped.tolist()
+
+
+def test_round_takes_out_what_training_could_not_read_trusted_pairs_too(tmp_path):
+    index, trusted = make_pool(tmp_path / "pool")
+    datamodule = ToyDataModule(index, trusted, tmp_path / "run")
+    datamodule.unread = {"t0": "shard cut off", "o6": "image does not decode"}
+    module = ToyModule(TABLES)
+    trainer(2, callback := IterativeCuration((FIRST,))).fit(module, datamodule=datamodule)
+    ledger = Ledger.latest(tmp_path / "run")
+    for key, reason in datamodule.unread.items():
+        row = ledger.key.tolist().index(key)
+        assert (ledger.decision[row], ledger.reason[row], ledger.active[row]) == (Decision.UNREADABLE, reason, False)
+    assert ledger.accounts() == {"pairs": 9, "trained": 7, "dropped": 0, "queued": 0, "held": 0, "unreadable": 2}
+    (record,) = callback.rounds
+    assert (record["open_pairs"], record["unreadable"], record["scored"]) == (8, 1, 7)
+    assert "o6" not in module.scored

@@ -61,6 +61,7 @@ class ToyEncoder:
     """Stands in for `mrm.model.encoding.Encoder`: characters are tokens; images only have to decode."""
 
     pad_id = 0
+    max_pixels = 1 << 20
 
     def encode(self, sample: PreferenceSample) -> EncodedSample:
         for data in sample.images:

@@ -32,6 +32,13 @@ def bad_sample(key: str) -> Any:
     return make_sample(key, images=[make_image()[:60]])
 
 
+class Cutting(ToyEncoder):
+    """Says of sample k1 that it was cut by seven tokens."""
+
+    def encode(self, sample: Any) -> Any:
+        return dataclasses.replace(super().encode(sample), cut_tokens=7 if sample.key == "k1" else 0)
+
+
 def edges_of(batch: Any) -> list[tuple[str, int, int, float, float]]:
     """(key, chosen, rejected, strength, weight) of each edge, with response numbers within their sample."""
     first = np.cumsum([0, *batch.response_counts])
@@ -233,7 +240,7 @@ def test_unreadable_samples_are_counted_once_and_named(tmp_path: Path, caplog: p
     with caplog.at_level(logging.WARNING):
         keys = [key for epoch in range(2) for batch in data.epoch_loader(epoch) for key in batch.keys]
     assert len(keys) == 38 and "bad" not in keys
-    assert list(data.unreadable.found) == ["bad"]
+    assert list(data.unreadable.found["open"]) == ["bad"] == list(data.unreadable_reasons())
     assert len(caplog.records) == 1 and "shard-000000.tar" in caplog.text and "'bad'" in caplog.text
     again = make_data(tmp_path, list(data.datasets), admit_open=True)
     again.setup("fit")
@@ -246,6 +253,46 @@ def test_unreadable_samples_past_the_limit_stop_the_run(tmp_path: Path) -> None:
     data = make_data(tmp_path, [DatasetSpec("open", tmp_path / "open", "open")], admit_open=True, num_workers=1)
     with pytest.raises(UnreadableSamplesError, match=r"2 of 3 samples .* 1\.00%: bad1 in .*shard-000000\.tar: "):
         list(data.epoch_loader(0))
+
+
+def test_unreadable_samples_are_a_share_of_their_own_data_set(tmp_path: Path) -> None:
+    """Two of three small, two of 23 in all: too many, also where one was found before the run was resumed."""
+    make_dataset(tmp_path / "big", 20, prefix="big")
+    make_dataset(tmp_path / "small", [make_sample("good"), bad_sample("bad1"), bad_sample("bad2")])
+    specs = [DatasetSpec("big", tmp_path / "big", "trusted"), DatasetSpec("small", tmp_path / "small", "trusted")]
+    data = make_data(tmp_path, specs, max_unreadable=0.4)
+    with pytest.raises(UnreadableSamplesError, match="2 of 3 samples of data set 'small'"):
+        list(data.epoch_loader(0))
+    one = make_data(tmp_path, specs, max_unreadable=0.4)
+    one.setup("fit")
+    list(one.score_dataloader([21]))  # bad1
+    resumed = make_data(tmp_path, specs, max_unreadable=0.4)
+    resumed.load_state_dict(one.state_dict())
+    assert list(resumed.unreadable_reasons()) == ["bad1"]
+    with pytest.raises(UnreadableSamplesError, match="2 of 3 samples"):
+        list(resumed.score_dataloader([22]))
+
+
+def test_cut_samples_are_logged_once_training_ends(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    make_dataset(tmp_path / "trusted", 3)
+    data = make_data(tmp_path, [DatasetSpec("trusted", tmp_path / "trusted", "trusted")])
+    data.encoder = Cutting()
+    for epoch in range(2):
+        list(data.epoch_loader(epoch))
+    assert data.cut == {"k1": 7}
+    data.teardown("fit")
+    assert "1 of 3 training samples were cut to the limits on text, by 7 tokens in all; first: k1" in caplog.text
+
+
+def test_lengths_count_images_at_the_encoders_resolution(tmp_path: Path) -> None:
+    image = make_image(size=(256, 128))  # 32768 pixels: 32 tokens; at most 8192: 8
+    make_dataset(tmp_path / "trusted", [make_sample("k0", images=[image])])
+    data = make_data(tmp_path, [DatasetSpec("trusted", tmp_path / "trusted", "trusted")])
+    text = int(data.index.text_chars[0]) // 4
+    assert data.lengths.tolist() == [text + 32]
+    del data.lengths
+    data.encoder.max_pixels = 8192
+    assert data.lengths.tolist() == [text + 8]
 
 
 def test_batch_without_a_readable_sample_is_empty_not_an_error(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def samples(path):
 
 def test_prepare_mixed_records_accounts_for_every_one(data):
     records = [record("a"), record("a"), record("b", chosen=""), record("c", "none.png"), "{", record("d")]
-    result = run(data, records)
+    result = run(data, records, max_unreadable=0.2)
     assert (result.read, result.written, result.pairs) == (6, 2, 2)
     assert result.skipped == Counter({"duplicate key": 1, "empty response": 1, "image missing": 1, "not JSON": 1})
     assert result.named["image missing"] == ["c"]
@@ -71,7 +71,7 @@ def test_prepare_size_limit_skips_larger_images(data):
 
 def test_prepare_nothing_usable_names_the_reasons(data):
     with pytest.raises(ConfigError, match=r"none of the 2 records.*2 x image missing \(a, b\)"):
-        run(data, [record("a", "x.png"), record("b", "x.png")])
+        run(data, [record("a", "x.png"), record("b", "x.png")], max_unreadable=1)
     with pytest.raises(ConfigError, match="the input is empty"):
         run(data, [""])
 
@@ -104,6 +104,21 @@ def test_prepare_same_again_uses_the_output_as_it_stands(data):
     assert again.reused and not first.reused
     assert (again.read, again.written, again.skipped, again.named) == (2, 1, first.skipped, first.named)
     assert (first.path / "manifest.json").stat().st_mtime_ns == before
+
+
+def test_prepare_missing_images_stop_the_run_as_broken_ones_do(data):
+    records = [record(f"k{i}", {7: "none.png", 8: "cut.png"}.get(i, "ok.png")) for i in range(100)]
+    with pytest.raises(UnreadableSamplesError, match="2 of 100 records have images that are missing .* k7, k8"):
+        run(data, records)
+
+
+def test_prepare_output_that_lacks_images_is_not_used_again(data):
+    records = [record("a"), record("b", "late.png")]
+    assert run(data, records, max_unreadable=0.5).written == 1
+    assert not run(data, records, max_unreadable=0.5).reused
+    (data / "late.png").write_bytes(png())
+    assert run(data, records).written == 2
+    assert run(data, records).reused
 
 
 def test_prepare_changed_input_or_options_refuses_until_overwrite(data):
@@ -217,5 +232,5 @@ def test_prepare_real_math_v_accounts_for_every_question(tmp_path):
 
 def test_prepare_real_mj_bench_is_balanced_and_counts_the_missing(tmp_path):
     result = prepare("mj_bench", real_data("mj_bench_objects"), tmp_path / "out", show_progress=False)
-    assert (result.read, result.written, dict(result.skipped)) == (100, 60, {"image missing": 40})
+    assert (result.read, result.written, dict(result.skipped)) == (100, 60, {"image not in this copy": 40})
     assert sum(s.pairs[0].chosen == 0 for s in samples(result.path)) == 30

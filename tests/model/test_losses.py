@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mrm.errors import ConfigError
-from mrm.model.losses import bradley_terry, correct, pair_deltas
+from mrm.model.losses import bradley_terry, pair_deltas
 
 NAN = float("nan")
 
@@ -67,7 +67,3 @@ def test_bradley_terry_unknown_margin_names_the_known():
 def test_pair_deltas_of_k_responses_follow_the_edges():
     rewards = torch.tensor([1.0, 4.0, 2.5])
     assert pair_deltas(rewards, torch.tensor([1, 2]), torch.tensor([0, 1])).tolist() == [3.0, -1.5]
-
-
-def test_correct_of_a_tie_is_false():
-    assert correct(torch.tensor([1e-6, 0.0, -1.0])).tolist() == [True, False, False]

@@ -97,6 +97,21 @@ def test_save_pretrained_with_lora_merges_it(tmp_path):
     torch.testing.assert_close(rewards(made, [encoded]), before, atol=1e-5, rtol=0)
 
 
+def test_save_pretrained_with_lora_leaves_the_weights_bit_equal(tmp_path):
+    made = reward_model(lora=Lora(rank=2), dtype="bfloat16")
+    for name, parameter in made.named_parameters():
+        if "lora_B" in name:
+            parameter.data.normal_(std=0.1)
+    before = {name: tensor.clone() for name, tensor in made.state_dict().items()}
+    made.save_pretrained(tmp_path, encoder())
+    assert all(torch.equal(tensor, before[name]) for name, tensor in made.state_dict().items())
+    saved = load_reward_model(tmp_path, dtype="bfloat16")[0].state_dict()
+    name = "language_model.layers.0.self_attn.q_proj"
+    layer = made.backbone.get_base_model().get_submodule(name)
+    merged = layer.base_layer.weight.float() + layer.get_delta_weight("default").float()
+    assert torch.equal(saved[f"backbone.{name}.weight"], merged.bfloat16())
+
+
 def test_backbone_freezes_vision_and_trains_language():
     made = reward_model()
     trained = {name for name, parameter in made.named_parameters() if parameter.requires_grad}

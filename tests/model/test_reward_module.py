@@ -33,7 +33,7 @@ def build(shards, batch_size, seed=0, workers=0, row_tokens=None, **settings):
         val=["held_out"],
     )
     torch.manual_seed(0)
-    settings = {"lr": 1e-3, "head_lr": 1e-3, "schedule": "constant", "warmup": 0.0, **settings}
+    settings = {"lr": 1e-3, "head_lr": 1e-3, "schedule": "cosine", "warmup": 0.1, **settings}
     module = RewardModule(
         reward_model(head="mlp").train(),
         loss=functools.partial(bradley_terry, margin="shift"),
@@ -117,8 +117,8 @@ def test_learning_rate_follows_progress_through_the_epochs(shards, tmp_path):
     module, data = build(shards, 8, lr=1.0e-4, head_lr=2.0e-4, schedule="cosine", warmup=0.5)
     rates = Rates()
     trainer(tmp_path, max_epochs=2, callbacks=[rates]).fit(module, datamodule=data)
-    # three batches an epoch, warm-up over the first epoch, then the cosine: 0, 1/3, 2/3, then cos at 0, 1/3, 2/3
-    factors = [0, 1 / 3, 2 / 3, 1, 0.75, 0.25]
+    # three steps an epoch, each taken in its middle: 1/6, 3/6, 5/6 of the warm-up, then (1 + cos(pi x)) / 2 of the same
+    factors = [1 / 6, 1 / 2, 5 / 6, 0.9330127, 0.5, 0.0669873]
     assert [max(row) for row in rates.seen] == pytest.approx([2e-4 * f for f in factors])
     assert [min(row) for row in rates.seen] == pytest.approx([1e-4 * f for f in factors])
 
@@ -135,7 +135,20 @@ def test_restart_brings_back_weights_and_forgets_the_optimizer(shards, tmp_path)
     restart.base = {name: value.clone() for name, value in module.state_dict().items()}
     trainer(tmp_path, callbacks=[restart]).fit(module, datamodule=data)
     assert all(torch.equal(module.state_dict()[name], value) for name, value in restart.base.items())
-    assert module.first_epoch == 1
+
+
+def test_learning_rate_begins_again_after_a_cold_start_whatever_is_accumulated(shards, tmp_path):
+    class Rates(pl.Callback):
+        def on_train_batch_end(self, trainer, module, *_):
+            self.seen.append(trainer.optimizers[0].param_groups[0]["lr"])
+
+    for batch_size, accumulate in ((8, 1), (4, 2)):
+        module, data = build(shards, batch_size, lr=1e-3, head_lr=1e-3, warmup=0.0, cycle_starts=(1,))
+        rates = Rates()
+        rates.seen = []
+        runner = trainer(tmp_path, max_epochs=2, callbacks=[rates], accumulate_grad_batches=accumulate)
+        runner.fit(module, datamodule=data)
+        assert rates.seen[::accumulate] == pytest.approx([0.9330127e-3, 0.5e-3, 0.0669873e-3] * 2)  # two whole cycles
 
 
 def test_validation_and_test_report_the_share_of_pairs_won(shards, tmp_path):

@@ -30,7 +30,8 @@ def test_read_label_0_tells_whether_image_0_is_preferred(tmp_path, label, prefer
     [
         ({"label_0": 2}, "no preference"),
         ({"label_0": "1"}, "malformed field"),
-        ({"image_1": "c.jpg"}, "image missing"),
+        ({"image_1": "c.jpg"}, "image not in this copy"),
+        ({"image_1": "."}, "image missing"),
         ({"image_1": "a.jpg"}, "equal images"),
         ({"caption": ""}, "empty caption"),
     ],

@@ -1,0 +1,59 @@
+"""What a record refuses, by the reason that is counted."""
+
+import json
+from typing import Any
+
+import pytest
+
+from mrm.errors import RecordError
+from mrm.preference import PreferenceSample
+
+RECORD = {
+    "key": "k",
+    "source": "s",
+    "prompt": [{"role": "user", "content": "Q"}],
+    "responses": ["yes", "no"],
+    "pairs": [{"chosen": 0, "rejected": 1}],
+}
+LONE = json.loads('"half \\ud83d"')  # half of a surrogate pair
+
+
+def reason(images: Any = (), **changes: Any) -> str:
+    with pytest.raises(RecordError) as caught:
+        PreferenceSample.from_json({**RECORD, **changes}, images)
+    assert "'k'" in str(caught.value)
+    return caught.value.reason
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"source": LONE},
+        {"prompt": [{"role": "user", "content": LONE}]},
+        {"responses": ["yes", LONE]},
+    ],
+)
+def test_from_json_text_that_is_no_utf8_is_bad_text(changes: dict[str, Any]) -> None:
+    assert reason(**changes) == "bad text"
+
+
+@pytest.mark.parametrize("role", ["system", "assistant"])
+def test_from_json_image_outside_a_user_turn_is_image_place(role: str) -> None:
+    prompt = [{"role": role, "content": "<image>"}, {"role": "user", "content": "Q"}]
+    assert reason(prompt=prompt, images=[b"x"]) == "image place"
+
+
+@pytest.mark.parametrize("name", ["prompt", "responses", "pairs"])
+@pytest.mark.parametrize("value", ["ab", {"a": 1}, None, 3])
+def test_from_json_other_than_a_list_is_malformed(name: str, value: object) -> None:
+    assert reason(**{name: value}) == "malformed field"
+
+
+def test_from_json_images_as_bytes_are_malformed() -> None:
+    assert reason(images=b"abc") == "malformed field"
+
+
+def test_sample_responses_as_a_string_are_malformed() -> None:
+    good = PreferenceSample.from_json(RECORD, [])
+    with pytest.raises(RecordError, match="`responses` is str, it must be a list"):
+        PreferenceSample(good.key, good.source, good.prompt, (), "yn", good.pairs)  # type: ignore[arg-type]
