@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import pytest
+
 from mrm.config import LoggerConfig, RunConfig
 from mrm.tracking import HistoryLogger, read_history, tracking_uri, ui_command
 
@@ -30,7 +32,8 @@ def test_history_after_a_cut_line_goes_on_in_a_new_one(tmp_path: Path) -> None:
     assert read_history(tmp_path) == [{"step": 31, "name": "loss", "value": 1.0}]
 
 
-def test_tracking_uri_is_sqlite_in_output_root_or_the_server(tmp_path: Path) -> None:
+def test_tracking_uri_is_sqlite_in_output_root_or_the_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # elsewhere than the environment, whose Python is then named in full
     root = tmp_path / "my runs"
     config = RunConfig(output_root=str(root))
     assert tracking_uri(config) == f"sqlite:///{root}/mlflow.db"
