@@ -26,12 +26,15 @@ class RoundSpec:
         steps: of `score`, `correct`, `filter`, `annotate`, in this order.
         correct_mode: what `correct` does to the distrusted pairs: `flip`, `drop` or `weight`.
         down_weight: their weight under `weight`, in (0, 1).
+        admit_weight: weight of the pairs that `correct` admits or flips, until a `filter` confirms them, in (0, 1]. A pool
+            half of whose noise is left teaches a model to agree with the other half; 1 is the released method.
     """
 
     after_epoch: int
     steps: tuple[str, ...]
     correct_mode: str = "flip"
     down_weight: float = 0.5
+    admit_weight: float = 1.0
 
 
 def round_spec(spec: RoundSpec | Mapping[str, Any]) -> RoundSpec:
@@ -124,6 +127,8 @@ def _spec_problems(spec: RoundSpec) -> list[str]:
         problems.append("`correct` and `filter` decide by this round's scores: put `score` before them.")
     if spec.correct_mode not in CORRECT_MODES:
         problems.append(f"correct_mode={spec.correct_mode!r} is none of {', '.join(CORRECT_MODES)}.")
+    if not 0 < spec.admit_weight <= 1:
+        problems.append(f"admit_weight={spec.admit_weight!r} must be in (0, 1].")
     if not 0 < spec.down_weight < 1:
         problems.append(
             f"down_weight={spec.down_weight!r} must be between 0 and 1; to remove pairs use correct_mode=drop."

@@ -74,13 +74,14 @@ def record_scores(ledger: Ledger, chosen_score: np.ndarray, rejected_score: np.n
     return _decide(scored, unknown, Decision.UNREADABLE, active=False, reason=why)
 
 
-def correct(ledger: Ledger, mode: str, down_weight: float) -> tuple[Ledger, np.ndarray]:
+def correct(ledger: Ledger, mode: str, down_weight: float, admit_weight: float = 1.0) -> tuple[Ledger, np.ndarray]:
     """Distrusts the more negative half of the negative pairs; the whole rest of the pool is admitted as it was.
 
     Args:
         ledger: scored in this round.
         mode: what happens to the distrusted: `flip`, `drop`, or `weight` (kept with weight `down_weight`).
         down_weight: in (0, 1).
+        admit_weight: weight of the other pairs until a filter confirms them, in (0, 1].
 
     Returns:
         The new ledger, and bool[P], the distrusted pairs.
@@ -90,7 +91,7 @@ def correct(ledger: Ledger, mode: str, down_weight: float) -> tuple[Ledger, np.n
     distrusted = lower_half(strength, _tie_break(ledger, reach & (strength < 0)))
     kept = reach & ~distrusted
     why = np.where(strength < 0, "negative, not in the lower half", "not negative").astype(object)
-    after = _decide(ledger, kept, Decision.KEEP, active=True, weight=1.0, reason=why)
+    after = _decide(ledger, kept, Decision.KEEP, active=True, weight=admit_weight, reason=why)
     half = "in the lower half of the negatives"
     if mode == "drop":
         return _decide(after, distrusted, Decision.DROP, active=False, reason=half), distrusted
@@ -98,19 +99,21 @@ def correct(ledger: Ledger, mode: str, down_weight: float) -> tuple[Ledger, np.n
         why_weight = f"{half}: weight {down_weight:g}"
         return _decide(after, distrusted, Decision.KEEP, active=True, weight=down_weight, reason=why_weight), distrusted
     assert mode == "flip", mode
-    flipped = ~ledger.flipped
-    return _decide(after, distrusted, Decision.FLIP, active=True, weight=1.0, flipped=flipped, reason=half), distrusted
+    mended = _decide(
+        after, distrusted, Decision.FLIP, active=True, weight=admit_weight, flipped=~ledger.flipped, reason=half
+    )
+    return mended, distrusted
 
 
 def filter_pool(ledger: Ledger) -> Ledger:
-    """Keeps the pairs whose label in use the model agrees with; the others leave the pool and are queued."""
+    """Keeps the pairs whose label in use the model agrees with, at full weight; the others leave the pool and are queued."""
     reach = pool(ledger)
     chosen, rejected = _scores_in_use(ledger)
     agreed = consistent(chosen, rejected)
     just_flipped = (ledger.decision == Decision.FLIP) & (
         ledger.decided == ledger.round
     )  # agrees by making: stays a flip
-    after = _decide(ledger, reach & agreed & ~just_flipped, Decision.KEEP, active=True, reason="consistent")
+    after = _decide(ledger, reach & agreed & ~just_flipped, Decision.KEEP, active=True, weight=1.0, reason="consistent")
     tied = np.where(chosen == rejected, "a tie", "the rejected response scores higher")
     why = ("inconsistent: " + tied.astype(object)).astype(object)
     return _decide(after, reach & ~agreed, Decision.QUEUE, active=False, reason=why)

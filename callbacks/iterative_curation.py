@@ -184,7 +184,7 @@ class IterativeCuration(pl.Callback):
                 scored = in_play(ledger)
                 ledger = record_scores(ledger, *pair_scores(scores, index, scored))
             elif step == "correct":
-                ledger, distrusted = correct(ledger, spec.correct_mode, spec.down_weight)
+                ledger, distrusted = correct(ledger, spec.correct_mode, spec.down_weight, spec.admit_weight)
             elif step == "filter":
                 ledger = filter_pool(ledger)
             else:

@@ -95,6 +95,9 @@ class RoundConfig:
     steps: list[str] = MISSING  # of score, correct, filter, annotate, in this order
     correct_mode: str = "flip"  # flip | drop | weight: what becomes of the distrusted half
     down_weight: float | None = None  # with correct_mode weight, and only there
+    admit_weight: float | None = (
+        None  # weight of corrected pairs until a filter confirms them; only with the step correct
+    )
 
 
 @dataclass

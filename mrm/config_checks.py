@@ -180,6 +180,10 @@ def _check_curation(curation: CurationConfig, trainer: TrainerConfig, problems: 
         problems.append("curation.schedule: is empty; give at least one round, or choose curation=none.")
         return
     for number, spec in enumerate(curation.schedule):
+        if spec.admit_weight is not None and "correct" not in spec.steps:
+            problems.append(
+                f"curation.schedule[{number}].admit_weight={spec.admit_weight}: has an effect only with `correct`."
+            )
         if (spec.correct_mode == "weight") != (spec.down_weight is not None):
             path = f"curation.schedule[{number}].down_weight"
             problems.append(

@@ -174,8 +174,9 @@ def build_curation(config: RunConfig) -> IterativeCuration:
 
 
 def _round_spec(spec: RoundConfig) -> RoundSpec:
-    weight = {} if spec.down_weight is None else {"down_weight": spec.down_weight}
-    return RoundSpec(spec.after_epoch, tuple(spec.steps), correct_mode=spec.correct_mode, **weight)
+    given = {"down_weight": spec.down_weight, "admit_weight": spec.admit_weight}
+    weights = {name: value for name, value in given.items() if value is not None}
+    return RoundSpec(spec.after_epoch, tuple(spec.steps), correct_mode=spec.correct_mode, **weights)
 
 
 def build_annotator(annotator: AnnotatorConfig, seed: int) -> Annotator:

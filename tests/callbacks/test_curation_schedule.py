@@ -17,7 +17,9 @@ def test_schedule_of_mappings_becomes_round_specs():
 
 
 def test_round_spec_unknown_field_names_it_and_the_known_ones():
-    with pytest.raises(ConfigError, match=r"after_epoch, steps, correct_mode, down_weight; unknown: \['step'\]"):
+    with pytest.raises(
+        ConfigError, match=r"after_epoch, steps, correct_mode, down_weight, admit_weight; unknown: \['step'\]"
+    ):
         round_spec({"after_epoch": 0, "step": ["score"], "steps": ["score"]})
 
 
@@ -35,6 +37,7 @@ def test_round_spec_unknown_field_names_it_and_the_known_ones():
         ([{**GOOD, "steps": ["correct"]}], {}, "put `score` before"),
         ([{**GOOD, "correct_mode": "invert"}], {}, "'invert' is none of flip, drop, weight"),
         ([{**GOOD, "down_weight": 0.0}], {}, "down_weight=0.0"),
+        ([{**GOOD, "admit_weight": 0.0}], {}, "admit_weight=0.0"),
         ([GOOD, GOOD], {}, r"must rise.*\[0, 0\]"),
         ([{**GOOD, "after_epoch": -1}], {}, "not be negative"),
         ([FILTER], {}, "`annotate` needs annotators"),

@@ -80,6 +80,15 @@ def test_correct_drop_removes_them_and_weight_keeps_them_lighter():
     assert not dropped.flipped.any() and not weighted.flipped.any()
 
 
+def test_correct_admits_lightly_until_a_filter_confirms():
+    admitted, _ = correct(scored([-3.0, 2.0, -1.0]), "flip", 0.5, 0.25)
+    assert admitted.weight.tolist() == [0.25, 0.25, 0.25]
+    later = replace(admitted, round=2, chosen_score=np.array([-3.0, 2.0, -1.0], np.float32))
+    confirmed = filter_pool(later)  # the flipped and the positive agree, the third does not
+    assert confirmed.decision.tolist() == [KEEP, KEEP, QUEUE]
+    assert confirmed.weight[confirmed.active].tolist() == [1.0, 1.0]
+
+
 def test_correct_flipped_pair_is_judged_in_the_orientation_in_use_and_may_flip_back():
     ledger = scored([-3.0, 3.0, -1.0], flipped=[True, True, False], active=[True] * 3, decision=[FLIP, FLIP, KEEP])
     # In use: +3, -3, -1: of two negatives the second pair goes.
