@@ -1,8 +1,8 @@
 """Makes the packaged tiny backbone: `python -m mrm.pretrain_tiny output=DIR`.
 
-A Qwen3-VL of 1-2 M parameters and a byte-level tokenizer of 1,024 tokens, pretrained as a language model on ShapeWorld:
-descriptions, questions and answers, checks of statements, and comparisons of two images. No preference is seen. What
-comes out is a `from_pretrained` directory like any other Qwen3-VL's.
+A Qwen3-VL of 1-2 M parameters and a byte-level tokenizer of at most 1,024 tokens, pretrained as a language model on ShapeWorld:
+descriptions, questions and answers, with slips of the tongue that are mended at once, and comparisons of two images. No
+preference is seen. What comes out is a `from_pretrained` directory like any other Qwen3-VL's.
 """
 
 from __future__ import annotations
