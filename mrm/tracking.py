@@ -6,6 +6,7 @@ the end the ledger, the report, the results and the configuration as artifacts. 
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
 import shlex
@@ -112,16 +113,18 @@ def start_mlflow(config: RunConfig, folder: Path, sweep: str | None = None) -> M
         "run_dir": str(folder),
         **({"sweep": sweep} if sweep else {}),
     }
-    logger = MLFlowLogger(
-        experiment_name=config.logger.experiment_name,
-        run_name=folder.name,
-        tracking_uri=uri,
-        tags=tags,
-        artifact_location=(root / "mlartifacts").as_uri() if uri.startswith("sqlite:") else None,
-        run_id=read_state(folder).get("mlflow_run_id"),
-        synchronous=True,  # asynchronous logging lost most of a killed run's figures; a call costs 4 ms
-    )
-    run_id = logger.run_id
+    with (root / ".mlflow.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # runs that start together would all make the new store's tables
+        logger = MLFlowLogger(
+            experiment_name=config.logger.experiment_name,
+            run_name=folder.name,
+            tracking_uri=uri,
+            tags=tags,
+            artifact_location=(root / "mlartifacts").as_uri() if uri.startswith("sqlite:") else None,
+            run_id=read_state(folder).get("mlflow_run_id"),
+            synchronous=True,  # asynchronous logging lost most of a killed run's figures; a call costs 4 ms
+        )
+        run_id = logger.run_id
     if read_state(folder).get("mlflow_run_id") is None:
         logger.log_hyperparams({key: _shorten(value) for key, value in identity(config).items()})
         write_state(folder, mlflow_run_id=run_id)
