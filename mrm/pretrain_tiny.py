@@ -29,7 +29,15 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from datamodules import shapeworld
 from mrm.construction.reformulation import T2I_PROMPT, VERDICTS
 from mrm.errors import MrmError
-from mrm.model.encoding import END_TOKEN, IMAGE_TOKEN, SYSTEM_PROMPTS, EncodedSample, Encoder, mrope_positions
+from mrm.model.encoding import (
+    END_TOKEN,
+    IMAGE_TOKEN,
+    SYSTEM_PROMPTS,
+    EncodedSample,
+    Encoder,
+    image_processor_class,
+    mrope_positions,
+)
 from mrm.model.packing import NO_EDGES, RewardBatch, collate
 from mrm.model.reward_model import hidden_states
 
@@ -241,9 +249,7 @@ def new_model(tokenizer: Any) -> Any:
 
 def new_encoder(tokenizer: Any) -> Encoder:
     """The encoder that belongs to the tiny backbone."""
-    from mrm.model.encoding import _image_processor_class
-
-    processor = _image_processor_class()(
+    processor = image_processor_class()(
         patch_size=PATCH,
         merge_size=2,
         min_pixels=32 * 32,

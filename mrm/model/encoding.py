@@ -166,7 +166,7 @@ class Encoder:
             settings = {**json.loads(saved.read_text()), **settings}
         family = settings.pop("family", None) or AutoConfig.from_pretrained(name_or_path).model_type
         tokenizer = AutoTokenizer.from_pretrained(name_or_path)
-        return cls(tokenizer, _image_processor_class().from_pretrained(name_or_path), family=family, **settings)
+        return cls(tokenizer, image_processor_class().from_pretrained(name_or_path), family=family, **settings)
 
     def settings(self) -> dict[str, Any]:
         """What `from_pretrained` takes to make this encoder again."""
@@ -272,7 +272,7 @@ class Encoder:
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]
 
 
-def _image_processor_class() -> Any:
+def image_processor_class() -> Any:
     """The Qwen-VL image processor that works on Pillow alone; its module was renamed between versions."""
     try:
         from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
