@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import sys
 from pathlib import Path
 
 import pytest
+from lightning.pytorch.loggers import MLFlowLogger
 
+from mrm import tracking
 from mrm.config import LoggerConfig, RunConfig
-from mrm.tracking import HistoryLogger, read_history, tracking_uri, ui_command
+from mrm.tracking import HistoryLogger, read_history, start_mlflow, tracking_uri, ui_command
 
 
 def test_history_steps_done_again_count_once_and_a_cut_line_is_left_out(tmp_path: Path) -> None:
@@ -42,3 +45,28 @@ def test_tracking_uri_is_sqlite_in_output_root_or_the_server(tmp_path: Path, mon
     assert command.endswith(f" -m mlflow ui --backend-store-uri 'sqlite:///{root}/mlflow.db'")
     served = RunConfig(logger=LoggerConfig(mlflow="http://host:5000"))
     assert tracking_uri(served) == "http://host:5000"
+
+
+def test_a_new_mlflow_store_is_opened_by_one_run_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    held: list[bool] = []
+
+    class Watched(MLFlowLogger):
+        @property
+        def run_id(self) -> str | None:  # the store's tables are made when this is first asked for
+            with (tmp_path / ".mlflow.lock").open("w") as other:
+                try:
+                    fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    held.append(True)
+                else:
+                    held.append(False)
+            return super().run_id
+
+    monkeypatch.setattr(tracking, "MLFlowLogger", Watched)
+    folder = tmp_path / "run"
+    folder.mkdir()
+    logger = start_mlflow(RunConfig(output_root=str(tmp_path)), folder)
+    assert held[0]
+    assert (tmp_path / "mlflow.db").exists()
+    assert logger.run_id is not None
+    assert not held[-1]  # released again
