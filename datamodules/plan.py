@@ -54,10 +54,6 @@ class EpochPlan:
         present = rows >= 0
         return MicroBatch(rows[present], filler[present])
 
-    def batches(self, rank: int) -> list[MicroBatch]:
-        """All micro-batches of a rank, in order."""
-        return [self.batch(rank, number) for number in range(len(self))]
-
     def step_sums(self, values: Array) -> Array:
         """float64 [T]: the sum over each step's samples, fillers left out, of values [rows of the index]."""
         counted = np.where((self.rows >= 0) & ~self.filler, np.asarray(values, np.float64)[self.rows], 0.0)

@@ -35,7 +35,7 @@ def real_rows(plan: EpochPlan) -> np.ndarray:
 def test_epoch_plan_any_shape_has_each_sample_once_and_equal_ranks(samples: int, **shape: int) -> None:
     plan = plan_of(samples, lengths=np.arange(samples) % 7, **shape)
     assert sorted(real_rows(plan)) == list(range(100, 100 + samples))
-    ranks = [plan.batches(rank) for rank in range(shape["world_size"])]
+    ranks = [[plan.batch(rank, number) for number in range(len(plan))] for rank in range(shape["world_size"])]
     assert {len(batches) for batches in ranks} == {len(plan)}
     assert len(plan) % shape["accumulate"] == 0
     assert all(1 <= len(batch.rows) <= shape["batch_size"] for batches in ranks for batch in batches)
@@ -104,7 +104,7 @@ def test_epoch_plan_length_window_makes_batches_alike_but_not_ordered() -> None:
 
 
 def test_epoch_plan_nothing_active_is_empty() -> None:
-    assert len(plan_of(0)) == 0 and plan_of(0).batches(0) == []
+    assert len(plan_of(0)) == 0
 
 
 def test_epoch_plan_hundred_thousand_samples_are_planned_quickly() -> None:
