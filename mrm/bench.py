@@ -9,20 +9,17 @@ from __future__ import annotations
 
 import json
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 from rich.table import Table
 
 from datamodules.shapeworld import generate_split
-from mrm.errors import MrmError
+from mrm.cli import settings_command
 from mrm.model.backbones import resolve
 from mrm.model.encoding import EncodedSample, Encoder
 from mrm.model.packing import NO_EDGES, RewardBatch, collate
@@ -94,24 +91,17 @@ def bench(config: BenchConfig) -> dict[str, float]:
     return figures
 
 
-def main(arguments: list[str]) -> int:
-    """The command; returns the exit status."""
+def run(config: BenchConfig) -> None:
+    """Measures, shows the figures as a table, and writes them."""
+    figures = bench(config)
     console = Console()
-    try:
-        merged = OmegaConf.merge(OmegaConf.structured(BenchConfig), OmegaConf.from_dotlist(arguments))
-        config: BenchConfig = OmegaConf.to_object(merged)  # type: ignore[assignment]
-        figures = bench(config)
-    except (MrmError, OmegaConfBaseException) as error:
-        console.print(f"error: {error}", style="red", markup=False)
-        return 2
     table = Table("figure", "value", title=f"{config.backbone}, {config.samples} samples, {config.threads} threads")
     for name, value in figures.items():
         table.add_row(name, f"{value:.3g}")
     console.print(table)
     Path(config.output).write_text(json.dumps(figures, indent=2) + "\n")
     console.print(f"written to {config.output}; a ratio is usual time / packed time, above 1 packing is faster")
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    settings_command(BenchConfig, run, __doc__)

@@ -8,14 +8,14 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import hydra
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, MissingConfigException
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 from rich.console import Console
 from rich.logging import RichHandler
@@ -27,6 +27,7 @@ from mrm.errors import ConfigError, MrmError, suggest
 EXIT_BAD_INPUT = 2
 LIST_ITEMS = {RoundConfig: "curation.schedule[*]", AnnotatorConfig: "curation.annotators[*]"}  # lists of the schema
 console = Console(stderr=True)
+Settings = TypeVar("Settings")
 
 
 def compose_run_config(overrides: Sequence[str]) -> RunConfig:
@@ -81,6 +82,50 @@ def hydra_command(task: Callable[[RunConfig], Any]) -> None:
         fail(explain(error))
     if failed:
         fail("\n".join([f"{len(failed)} member(s) of the sweep failed, see above:", *(f"  - {one}" for one in failed)]))
+
+
+def settings_command(
+    schema: type[Settings], task: Callable[[Settings], None], about: str, words: Sequence[str] | None = None
+) -> None:
+    """Runs `task` with settings given as `key=value` words; `--help` prints `about` and the keys.
+
+    Ends the process with status 2 and one message where the input is at fault; other errors keep their traceback.
+
+    Args:
+        schema: the dataclass of the settings.
+        task: what the command does.
+        about: the text of `--help`.
+        words: the command line; the process' own by default.
+    """
+    set_up_logging()
+    words = sys.argv[1:] if words is None else words
+    if set(words) & {"-h", "--help"}:
+        keys = (line for line in OmegaConf.to_yaml(OmegaConf.structured(schema)).splitlines())
+        print(f"{about.strip()}\n\nKeys and their defaults (??? must be given):", *keys, sep="\n  ")
+        return
+    try:
+        task(parse_settings(schema, words))
+    except MrmError as error:
+        fail(str(error))
+
+
+def parse_settings(schema: type[Settings], words: Sequence[str]) -> Settings:
+    """`key=value` words as an instance of the dataclass `schema`.
+
+    Raises:
+        ConfigError: for a word of another form, an unknown key, a wrong type, or a key that is missing.
+    """
+    wrong = [word for word in words if "=" not in word]
+    if wrong:
+        raise ConfigError(f"{', '.join(map(repr, wrong))}: must be of the form key=value.")
+    try:
+        config = OmegaConf.merge(OmegaConf.structured(schema), OmegaConf.from_dotlist(list(words)))
+    except OmegaConfBaseException as error:
+        raise ConfigError(explain(error)) from error
+    missing = sorted(OmegaConf.missing_keys(config))
+    if missing:
+        raise ConfigError(f"{', '.join(missing)}: missing; add {' '.join(f'{key}=...' for key in missing)}.")
+    return cast(Settings, OmegaConf.to_object(config))
 
 
 def set_up_logging() -> None:

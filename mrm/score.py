@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import logging
-import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -20,14 +19,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import MISSING, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import MISSING
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from datamodules.sources.base import Skipped
-from mrm.cli import explain, fail, set_up_logging
-from mrm.errors import ConfigError, MrmError, RecordError, UnreadableSamplesError
+from mrm.cli import settings_command
+from mrm.errors import ConfigError, RecordError, UnreadableSamplesError
 from mrm.model.encoding import EncodedSample, Encoder
 from mrm.model.packing import NO_EDGES, collate
 from mrm.model.reward_model import RewardModel, load_reward_model
@@ -207,45 +205,18 @@ def _told(result: ScoreResult) -> str:
     return "; ".join(parts) or "the input is empty"
 
 
-def parse_arguments(arguments: Sequence[str]) -> ScoreConfig:
-    """`key=value` words as settings.
-
-    Raises:
-        ConfigError: for a word of another form, an unknown key, a wrong type, or a key that is missing.
-    """
-    wrong = [word for word in arguments if "=" not in word]
-    if wrong:
-        raise ConfigError(f"{', '.join(map(repr, wrong))}: must be of the form key=value.")
-    try:
-        config = OmegaConf.merge(OmegaConf.structured(ScoreConfig), OmegaConf.from_dotlist(list(arguments)))
-    except OmegaConfBaseException as error:
-        raise ConfigError(explain(error)) from error
-    missing = sorted(OmegaConf.missing_keys(config))
-    if missing:
-        usage = "python -m mrm.score model=DIR input=pairs.jsonl output=scores.jsonl"
-        raise ConfigError(f"{', '.join(missing)}: missing. Usage: {usage}")
-    settings = OmegaConf.to_object(config)
-    assert isinstance(settings, ScoreConfig)
-    return settings
+def run(config: ScoreConfig) -> None:
+    """Scores a file and says what became of it."""
+    result = score(config)
+    bad = f" Not used: {_told(result)}." if result.bad else ""
+    Console().print(
+        f"{result.scored} of {result.read} lines scored: {config.output}.{bad}", markup=False, soft_wrap=True
+    )
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(words: Sequence[str] | None = None) -> None:
     """The command."""
-    set_up_logging()
-    words = list(sys.argv[1:] if arguments is None else arguments)
-    if set(words) & {"-h", "--help"}:
-        print(__doc__)
-        return
-    try:
-        config = parse_arguments(words)
-        result = score(config)
-    except MrmError as error:
-        fail(str(error))
-    else:
-        bad = f" Not used: {_told(result)}." if result.bad else ""
-        Console().print(
-            f"{result.scored} of {result.read} lines scored: {config.output}.{bad}", markup=False, soft_wrap=True
-        )
+    settings_command(ScoreConfig, run, __doc__, words)
 
 
 if __name__ == "__main__":

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from omegaconf import MISSING
 
-from mrm.cli import hydra_command
+from mrm.cli import hydra_command, parse_settings, settings_command
 from mrm.config import RunConfig
 from mrm.errors import ConfigError
 
@@ -56,3 +58,40 @@ def test_hydra_command_alone_keeps_the_traceback_of_other_errors(command) -> Non
 
     with pytest.raises(RuntimeError, match="out of memory"):
         command(task)
+
+
+@dataclass
+class Settings:
+    model: str = MISSING
+    output: str = MISSING
+    batch_size: int = 16
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["modl=a"], "Did you mean 'model'"),
+        (["model=a"], "output: missing; add output=..."),
+        (["a"], "must be of the form key=value"),
+        (["batch_size=x"], "batch_size: Value 'x'"),
+    ],
+)
+def test_parse_settings_wrong_word_is_explained(words: list[str], expected: str) -> None:
+    with pytest.raises(ConfigError, match=expected):
+        parse_settings(Settings, words)
+
+
+def test_settings_command_gives_the_task_its_settings(capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mrm.cli.set_up_logging", lambda: None)
+    given: list[Settings] = []
+    settings_command(Settings, given.append, "What it does.", ["model=a", "output=b", "batch_size=4"])
+    assert given == [Settings("a", "b", 4)]
+    settings_command(Settings, given.append, "What it does.", ["--help"])
+    assert len(given) == 1
+    assert capsys.readouterr().out.split() == [
+        *"What it does. Keys and their defaults (??? must be given):".split(),
+        *"model: ??? output: ??? batch_size: 16".split(),
+    ]
+    with pytest.raises(SystemExit) as ended:
+        settings_command(Settings, given.append, "What it does.", ["model=a"])
+    assert ended.value.code == 2

@@ -13,7 +13,7 @@ from mrm.errors import ConfigError, UnreadableSamplesError
 from mrm.model.backbones import TINY_DIRECTORY
 from mrm.model.encoding import Encoder
 from mrm.model.reward_model import RewardModel
-from mrm.score import ScoreConfig, main, parse_arguments, score
+from mrm.score import ScoreConfig, main, score
 
 PAIR = {
     "key": "p",
@@ -152,20 +152,6 @@ def test_score_folder_without_model_is_refused(files: ScoreConfig, tmp_path: Pat
     files.model = str(tmp_path)
     with pytest.raises(ConfigError, match="no saved reward model"):
         score(files)
-
-
-@pytest.mark.parametrize(
-    ("words", "expected"),
-    [
-        (["modl=a"], "Did you mean 'model'"),
-        (["model=a", "input=b"], "output: missing"),
-        (["a"], "must be of the form key=value"),
-        (["batch_size=x"], "batch_size: Value 'x'"),
-    ],
-)
-def test_parse_arguments_wrong_word_is_explained(words: list[str], expected: str) -> None:
-    with pytest.raises(ConfigError, match=expected):
-        parse_arguments(words)
 
 
 def test_main_bad_input_ends_with_status_2(capsys: pytest.CaptureFixture[str]) -> None:
