@@ -38,9 +38,9 @@ class Index:
     Args:
         shard_files: [S] the tars.
         keys: object [N]. sources: object [N].
-        shard: int32 [N], into `shard_files`. json_offset, json_length: int64 [N], bytes.
+        shard: int32 [N], into `shard_files`. json_offset, json_length: int64 [N], bytes. json_digest: uint64 [N].
         image_start: int64 [N + 1]: images of row i are `image_start[i]:image_start[i + 1]`.
-        image_offset, image_length: int64 [M], bytes.
+        image_offset, image_length: int64 [M], bytes. image_digest: uint64 [M]. Digests are `short_digest` as a number.
         n_responses: int16 [N]. text_chars: int32 [N], prompt and all responses. image_pixels: int64 [N].
         pair_start: int64 [N + 1], as `image_start`. pair_sample: int32 [P], the pair's row.
         pair_number: int16 [P], within its sample. pair_chosen, pair_rejected: int16 [P], response numbers.
@@ -55,9 +55,11 @@ class Index:
     shard: Array
     json_offset: Array
     json_length: Array
+    json_digest: Array
     image_start: Array
     image_offset: Array
     image_length: Array
+    image_digest: Array
     n_responses: Array
     text_chars: Array
     image_pixels: Array
@@ -170,8 +172,10 @@ class Index:
             "sources",
             "json_offset",
             "json_length",
+            "json_digest",
             "image_offset",
             "image_length",
+            "image_digest",
             "n_responses",
             "text_chars",
             "image_pixels",
@@ -218,9 +222,11 @@ def _from_table(table: pa.Table, files: list[Path], name: str, fingerprint: str)
         shard=shard.to_numpy(zero_copy_only=False).astype(np.int32),
         json_offset=flat("json_offset"),
         json_length=flat("json_length"),
+        json_digest=_numbers(flat("json_hash")),
         image_start=image_start,
         image_offset=values("image_offsets"),
         image_length=values("image_lengths"),
+        image_digest=_numbers(values("image_hashes")),
         n_responses=flat("n_responses"),
         text_chars=chars.astype(np.int32),
         image_pixels=_sums(pixels, image_start),
@@ -234,6 +240,11 @@ def _from_table(table: pa.Table, files: list[Path], name: str, fingerprint: str)
         dataset_names=(name,),
         fingerprint=fingerprint,
     )
+
+
+def _numbers(digests: Array) -> Array:
+    """uint64: digests of 16 hexadecimal digits as numbers: strings would take nine times the memory."""
+    return np.frombuffer(bytes.fromhex("".join(digests)), ">u8").astype(np.uint64)
 
 
 def _starts(counts: Array) -> Array:
@@ -256,5 +267,6 @@ def _check_unique(keys: Array, dataset: Array, names: tuple[str, ...]) -> None:
     first, second = np.flatnonzero(codes == code)[:2]
     raise ShardError(
         f"duplicate key {keys[first]!r} in data sets {names[dataset[first]]!r} and {names[dataset[second]]!r};"
-        " keys must be unique over all training data: prepare one of them under another key prefix."
+        " keys must be unique over all training data. Keys made from the file's name differ where one data set has another"
+        f" name (data.datasets.{names[dataset[second]]}.options.name=...); keys that the records give must be changed there."
     )

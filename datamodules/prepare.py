@@ -40,8 +40,23 @@ from mrm.preference import PreferenceSample
 MARKER = "prepared.json"
 SKIPPED = "skipped.jsonl"
 OWN_FILES = (MARKER, SKIPPED, "manifest.json", "index.parquet")
-FORMAT = 2  # raise it when the same input would give other samples
-UNUSABLE = (IMAGE_MISSING, UNDECODABLE)  # mended by fetching files again: counted towards max_unreadable
+FORMAT = 3  # raise it when the same input would give other samples
+LOST = (IMAGE_MISSING, UNDECODABLE)  # images that may be there the next time
+# What a broken file or a wrong setting looks like: counted towards max_unreadable. All other reasons are left to the data:
+# published sets have ties, empty answers, questions that nobody got wrong and images that some copies lack.
+UNREADABLE = (
+    *LOST,
+    "remote image",
+    "unknown image format",
+    "image too large",
+    "image too narrow",
+    "image range unknown",
+    "not JSON",
+    "not a record",
+    "unknown field",
+    "missing field",
+    "malformed field",
+)
 NAMED = 5  # skipped keys kept by name for each reason; skipped.jsonl has them all
 
 log = logging.getLogger(__name__)
@@ -87,7 +102,8 @@ def prepare(
     Raises:
         ConfigError: for unknown or wrong settings, an input of another form, an output that isn't what is asked for,
             or when no record could be used.
-        UnreadableSamplesError: when more than `max_unreadable` of the records have images that are missing or don't decode.
+        UnreadableSamplesError: when more than `max_unreadable` of the records cannot be read: broken JSON, wrong fields,
+            images that are missing, don't decode or are refused.
         ShardError: when the shards of an earlier output are damaged.
     """
     given = None if input is None else os.fspath(input)
@@ -124,8 +140,12 @@ def read_result(path: Path) -> PrepareResult:
 @contextmanager
 def _locked(target: Path) -> Iterator[None]:
     """One process at a time: others that want the same output wait, and then find it done."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with (target.parent / f".{target.name}.lock").open("w") as lock:
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        file = (target.parent / f".{target.name}.lock").open("w")
+    except OSError as error:
+        raise ConfigError(f"output: {target.parent} cannot be written to ({error}); choose another output.") from error
+    with file as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -168,22 +188,31 @@ def _earlier(target: Path, recipe: dict[str, Any]) -> PrepareResult | None:
     """The result of an earlier run with the same recipe; None where there is none, or images were not to be had then."""
     if not target.exists() or (target.is_dir() and not any(target.iterdir())):
         return None
-    mend = "remove that folder, choose another output or give overwrite=true"
     try:
         result = read_result(target)
         earlier = json.loads((target / MARKER).read_text())["recipe"]
         then, now = ({**r, **r["options"], "options": None} for r in (earlier, recipe))
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f"output: {target} exists but is not complete (no sound {MARKER}); {mend}.") from error
+        raise _refusal(target, f"exists but is not complete (no sound {MARKER})") from error
     if changed := [name for name in {**now, **then} if then.get(name) != now.get(name)]:
         details = "; ".join(f"{name} was {then.get(name)}, now {now.get(name)}" for name in changed)
-        raise ConfigError(f"output: {target} was prepared otherwise ({details}); {mend}.")
-    if lost := sum(result.skipped[reason] for reason in UNUSABLE):
+        raise _refusal(target, f"was prepared otherwise ({details})")
+    if lost := sum(result.skipped[reason] for reason in LOST):
         log.info("%s lacks %d records for their images: prepared again.", target, lost)
         return None
     verify_shards(target)
     log.info("%s is complete and used again: %d samples.", target, result.written)
     return result
+
+
+def _refusal(target: Path, problem: str) -> ConfigError:
+    """The error for an output in the way; nobody is told to remove a folder that holds files of another kind.
+
+    Raises:
+        ConfigError: for such a folder.
+    """
+    _check_replaceable(target)
+    return ConfigError(f"output: {target} {problem}; remove that folder, choose another output or give overwrite=true.")
 
 
 def _build(settings: dict[str, Any], target: Path, recipe: dict[str, Any]) -> PrepareResult:
@@ -235,7 +264,7 @@ def _write(settings: dict[str, Any], target: Path, staging: Path) -> PrepareResu
                 key = str(item.key).encode("utf-8", "backslashreplace").decode()  # a key from data may not be printable
                 _count_skipped(result, key, error.reason)
                 skipped.write(json.dumps({"key": key, "reason": error.reason, "detail": str(error)}) + "\n")
-                if error.reason in UNUSABLE:
+                if error.reason in UNREADABLE:
                     unreadable.append((key, str(error)))
                 continue
             result.written += 1
@@ -271,10 +300,11 @@ def _count_skipped(result: PrepareResult, key: str, reason: str) -> None:
 def _check_usable(result: PrepareResult, unreadable: list[tuple[str, str]], max_unreadable: float) -> None:
     if len(unreadable) > max_unreadable * result.read:
         more = f" and {len(unreadable) - 10} more" if len(unreadable) > 10 else ""
+        reasons = ", ".join(f"{n} x {reason}" for reason, n in result.skipped.most_common() if reason in UNREADABLE)
         raise UnreadableSamplesError(
-            f"{len(unreadable)} of {result.read} records have images that are missing or do not decode, more than "
-            f"max_unreadable={max_unreadable:g}: {', '.join(key for key, _ in unreadable[:10])}{more}; the first: {unreadable[0][1]} "
-            "Fetch these files again, or raise max_unreadable to go on without them."
+            f"{len(unreadable)} of {result.read} records cannot be read ({reasons}), more than max_unreadable={max_unreadable:g}: "
+            f"{', '.join(key for key, _ in unreadable[:10])}{more}; the first: {unreadable[0][1]} "
+            "Mend these records or fetch their files again, or raise max_unreadable to go on without them."
         )
     if not result.written:
         reasons = "; ".join(

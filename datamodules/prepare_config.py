@@ -31,7 +31,8 @@ class PrepareConfig:
         input: file or folder to read; not for a source that makes its own data.
         output: directory of shards to write.
         overwrite: whether to replace an earlier output.
-        max_unreadable: share of records, in [0, 1], whose images may be missing or fail to decode before the run stops.
+        max_unreadable: share of records, in [0, 1], that may be unreadable (damaged, or an image missing or not decoding)
+            before the run stops.
         max_image_pixels: width x height at most; larger images are skipped.
         seed: of the sides of text-to-image pairs and of what the source draws.
         show_progress: whether to show a progress bar.

@@ -20,7 +20,7 @@ from typing import Any, BinaryIO
 import webdataset
 
 from datamodules.index import Index
-from datamodules.tarscan import MANIFEST_NAME, file_digest, local_directory, verify_shards
+from datamodules.tarscan import MANIFEST_NAME, file_digest, local_directory, short_digest, verify_shards
 from mrm.errors import RecordError, ShardError
 from mrm.preference import PreferenceSample
 
@@ -206,11 +206,13 @@ def read_sample(index: Index, row: int) -> PreferenceSample:
     which = slice(index.image_start[row], index.image_start[row + 1])
     places = zip(index.image_offset[which], index.image_length[which], strict=True)
     try:
-        sample = PreferenceSample.from_json(record, [_read(path, *place) for place in places])
+        images = [_read(path, *place) for place in places]
+        sample = PreferenceSample.from_json(record, images)
     except (OSError, EOFError, RecordError) as error:
         raise ShardError(f"{path}: sample {key!r} cannot be read ({error}); {_MEND}") from error
-    if len(sample.responses) != index.n_responses[row]:
-        raise ShardError(f"{path}: sample {key!r} has {len(sample.responses)} responses, not as indexed; {_MEND}")
+    for number, (data, digest) in enumerate(zip(images, index.image_digest[which], strict=True)):
+        if int(short_digest(data), 16) != digest:
+            raise ShardError(f"{path}: image {number} of sample {key!r} has other bytes than were indexed; {_MEND}")
     return sample
 
 
@@ -222,12 +224,15 @@ def read_record(index: Index, row: int) -> dict[str, Any]:
     """
     key, path = index.keys[row], index.shard_files[index.shard[row]]
     try:
-        record = json.loads(_read(path, index.json_offset[row], index.json_length[row]))
+        data = _read(path, index.json_offset[row], index.json_length[row])
+        record = json.loads(data)
     except (OSError, EOFError, ValueError) as error:
         raise ShardError(f"{path}: sample {key!r} cannot be read ({error}); {_MEND}") from error
     if not isinstance(record, dict) or record.get("key") != key:
         found = record.get("key") if isinstance(record, dict) else record
         raise ShardError(f"{path}: found sample {found!r} where the index says {key!r}; {_MEND}")
+    if int(short_digest(data), 16) != index.json_digest[row]:
+        raise ShardError(f"{path}: the record of sample {key!r} has other bytes than were indexed; {_MEND}")
     return record
 
 

@@ -108,7 +108,8 @@ def verify_shards(directory: str | os.PathLike[str], *, digests: bool = False) -
     """
     root = local_directory(directory)
     try:
-        listed = {entry["name"]: entry for entry in json.loads((root / MANIFEST_NAME).read_text())["shards"]}
+        entries = json.loads((root / MANIFEST_NAME).read_text())["shards"]
+        listed = {entry["name"]: (entry["bytes"], entry["sha256"]) for entry in entries}
     except FileNotFoundError as error:
         raise ShardError(
             f"{root}: no {MANIFEST_NAME}, so its shards cannot be verified; prepare the data set again."
@@ -125,12 +126,12 @@ def verify_shards(directory: str | os.PathLike[str], *, digests: bool = False) -
             f"{found[extra[0]]}: not listed in {MANIFEST_NAME}; remove it, or delete manifest and index and rebuild."
         )
     for name, path in found.items():
-        size, expected = path.stat().st_size, listed[name]["bytes"]
+        size, (expected, digest) = path.stat().st_size, listed[name]
         if size != expected:
             raise ShardError(
                 f"{path}: {size} bytes, the manifest says {expected}; the shard is cut off or altered: copy it again."
             )
-        if digests and file_digest(path) != listed[name]["sha256"]:
+        if digests and file_digest(path) != digest:
             raise ShardError(f"{path}: its sha256 differs from the manifest's; the shard was altered: copy it again.")
 
 
@@ -186,6 +187,17 @@ def _members(path: Path, file: BinaryIO) -> Iterator[tarfile.TarInfo]:
     file.seek(end)
     if file.read(_BLOCK) != bytes(_BLOCK):  # tarfile takes a cut between two members for the archive's end
         raise ShardError(f"{path}: no end-of-archive mark after byte {end}; {mend}")
+    _check_padding(path, file)
+
+
+def _check_padding(path: Path, file: BinaryIO) -> None:
+    """Only zeros may follow an archive's end: what else stands there would be lost without a word."""
+    while chunk := file.read(2**20):
+        if data := chunk.lstrip(b"\0"):
+            raise ShardError(
+                f"{path}: something follows the archive's end, at byte {file.tell() - len(data)}; were tars joined by `cat`,"
+                " keep each in a file of its own, else copy the file again."
+            )
 
 
 def _split_name(path: Path, member: tarfile.TarInfo) -> tuple[str, int | None, str]:
@@ -234,17 +246,18 @@ def _finish(path: Path, file: BinaryIO, current: _Open) -> ScannedSample:
     if sample.key != current.key:
         raise ShardError(f"{path}: {current.key}.json says its key is {sample.key!r}; both must be the same.")
     images = tuple(
-        ScannedImage(member.offset_data, member.size, extension, *_image_size(content), _short_digest(content))
+        ScannedImage(member.offset_data, member.size, extension, *_image_size(content), short_digest(content))
         for (member, extension), content in zip(members, data, strict=True)
     )
-    return ScannedSample(sample, current.record.offset_data, current.record.size, _short_digest(text), images)
+    return ScannedSample(sample, current.record.offset_data, current.record.size, short_digest(text), images)
 
 
 def _read(file: BinaryIO, member: tarfile.TarInfo) -> bytes:
     return os.pread(file.fileno(), member.size, member.offset_data)
 
 
-def _short_digest(data: bytes) -> str:
+def short_digest(data: bytes) -> str:
+    """The first 64 bits of the sha256, in hex: enough to notice what was altered."""
     return hashlib.sha256(data).hexdigest()[:16]
 
 

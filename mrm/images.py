@@ -1,7 +1,7 @@
 """Decoding images from bytes that nobody vouches for.
 
 The size is read from the header and checked before anything is decoded. What a person would see is what comes out: EXIF
-orientation applied, transparency over white, the first frame of an animation.
+orientation applied, transparency over white, the first frame of an animation, 16-bit greys scaled to 8.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import warnings
 
+import numpy as np
 from PIL import Image, ImageOps
 
 from mrm.errors import RecordError
@@ -17,6 +18,7 @@ UNDECODABLE = "image does not decode"
 # The formats that shards hold (JPEG includes MPO). A closed list also keeps Pillow from starting other programs (EPS calls Ghostscript).
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 MAX_IMAGE_PIXELS = 178_956_970  # where Pillow takes an image for a decompression bomb: 512 MiB decoded as RGB
+_TIFF_BITS = 258  # the tag BitsPerSample
 MAX_ASPECT_RATIO = 200  # Qwen-VL's image processors refuse anything longer
 
 
@@ -29,7 +31,7 @@ def decode_image(data: bytes, *, name: str, max_pixels: int = MAX_IMAGE_PIXELS) 
         max_pixels: width x height at most.
 
     Raises:
-        RecordError: "image does not decode", "image too large" or "image too narrow".
+        RecordError: "image does not decode", "image too large", "image too narrow" or "image range unknown".
     """
     try:
         with warnings.catch_warnings():
@@ -38,7 +40,8 @@ def decode_image(data: bytes, *, name: str, max_pixels: int = MAX_IMAGE_PIXELS) 
             with Image.open(io.BytesIO(data), formats=FORMATS) as image:
                 _check_size(*image.size, name, max_pixels)
                 image.load()
-                return _to_rgb(ImageOps.exif_transpose(image))
+                bits = getattr(image, "tag_v2", {}).get(_TIFF_BITS, (16,))[0]
+                return _to_rgb(_to_8_bits(ImageOps.exif_transpose(image), bits, name))
     except RecordError:
         raise
     except Image.DecompressionBombError as error:
@@ -47,6 +50,28 @@ def decode_image(data: bytes, *, name: str, max_pixels: int = MAX_IMAGE_PIXELS) 
         raise RecordError(
             UNDECODABLE, f"{name} does not decode ({len(data)} bytes): {error}; fetch it again."
         ) from error
+
+
+def _to_8_bits(image: Image.Image, bits: int, name: str) -> Image.Image:
+    """Greys of more than 8 bits scaled down; Pillow would clip them, and make nearly everything white.
+
+    Args:
+        image: any image.
+        bits: how many of a 16-bit grey are used: TIFF knows 12, too.
+        name: what to call it in a message.
+    """
+    if image.mode in ("I", "F"):
+        raise RecordError(
+            "image range unknown",
+            f"{name} has signed, 32-bit or float pixels, whose black and white nobody knows; save it with 8 or 16 bits.",
+        )
+    if not image.mode.startswith("I;16"):
+        return image
+    grey = np.asarray(image)
+    scaled = Image.fromarray((grey >> (bits - 8)).astype(np.uint8))
+    if (see_through := image.info.get("transparency")) is not None:  # the one grey that stands for transparency
+        scaled.putalpha(Image.fromarray((grey != see_through).astype(np.uint8) * 255))
+    return scaled
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

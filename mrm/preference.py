@@ -14,10 +14,12 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from mrm.errors import RecordError
+from mrm.errors import RecordError, suggest
 
 IMAGE_MARKER = "<image>"
 ROLES = ("system", "user", "assistant")
+MESSAGE_FIELDS = ("role", "content")
+PAIR_FIELDS = ("chosen", "rejected", "strength")
 KEY_PATTERN = re.compile(r"[A-Za-z0-9_-]{1,200}")
 
 
@@ -108,7 +110,8 @@ class PreferenceSample:
         """Builds a sample from its JSON form and the images beside it.
 
         Raises:
-            RecordError: for a missing field, a field of the wrong type, or a broken rule.
+            RecordError: for a missing field, a field of the wrong type, an unknown field of a message or pair, or a broken
+                rule.
         """
         if not isinstance(record, Mapping):
             raise RecordError("not a record", f"a sample must be a JSON object, found {type(record).__name__}.")
@@ -120,15 +123,21 @@ class PreferenceSample:
             )
         try:
             turns, edges, responses = (_as_tuple(key, name, record[name]) for name in ("prompt", "pairs", "responses"))
+            for name, entries, known in (("prompt", turns, MESSAGE_FIELDS), ("pairs", edges, PAIR_FIELDS)):
+                _check_fields(key, name, entries, known)
             prompt = tuple(Message(role=m["role"], content=m["content"]) for m in turns)
             pairs = tuple(Pair(p["chosen"], p["rejected"], p.get("strength")) for p in edges)
-            meta = dict(record.get("meta") or {})
-        except RecordError:
-            raise
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except KeyError as error:
             raise RecordError(
-                "malformed field", f"sample {key!r}: malformed prompt, responses, pairs or meta: {error!r}."
+                "malformed field", f"sample {key!r}: an entry of `prompt` or `pairs` has no field {error}."
             ) from error
+        meta = record.get("meta")
+        if meta is None:
+            meta = {}
+        if not isinstance(meta, Mapping):
+            raise RecordError(
+                "malformed field", f"sample {key!r}: `meta` is {type(meta).__name__}, it must be a JSON object."
+            )
         return cls(key, record["source"], prompt, _as_tuple(key, "images", images), responses, pairs, meta)
 
 
@@ -142,6 +151,22 @@ def _as_tuple(key: object, name: str, value: object) -> tuple[Any, ...]:
     if not isinstance(value, (list, tuple)):
         raise RecordError("malformed field", f"sample {key!r}: `{name}` is {type(value).__name__}, it must be a list.")
     return tuple(value)
+
+
+def _check_fields(key: object, name: str, entries: tuple[Any, ...], known: tuple[str, ...]) -> None:
+    """Every entry of a list is an object without unknown fields: a misspelt `strength` must not be lost."""
+    for number, entry in enumerate(entries):
+        if not isinstance(entry, Mapping):
+            raise RecordError(
+                "malformed field",
+                f"sample {key!r}: `{name}[{number}]` is {type(entry).__name__}, it must be a JSON object.",
+            )
+        if unknown := [field for field in entry if field not in known]:
+            raise RecordError(
+                "unknown field",
+                f"sample {key!r}: `{name}[{number}]` has an unknown field {unknown[0]!r}; allowed are"
+                f" {', '.join(known)}.{suggest(unknown[0], known)}",
+            )
 
 
 def _check_text(key: str, name: str, text: str) -> None:

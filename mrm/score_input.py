@@ -51,7 +51,7 @@ def _items(records: Records, path: Path) -> Iterator[Candidates | Skipped]:
 
 
 def _parse(record: dict[str, Any], **rest: Any) -> Candidates:
-    if record.keys() & {"chosen", "rejected"} or record.get("pairs"):
+    if record.keys() & {"chosen", "rejected"} or record.get("pairs", []) != []:
         sample = parse_record(record, **rest)
         return _candidates(sample, sample.responses, sample.pairs)
     responses = get_field(record, "responses", list)

@@ -4,6 +4,7 @@ import io
 import struct
 import zlib
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -65,3 +66,37 @@ def test_decode_image_exif_orientation_is_applied():
     exif[0x0112] = 6  # to be turned by a quarter
     image.save(buffer, "JPEG", exif=exif)
     assert decode_image(buffer.getvalue(), name="picture").size == (30, 40)
+
+
+RAMP = np.linspace(0, 65535, 64, dtype=np.uint16).reshape(8, 8)
+
+
+def saved(pixels: np.ndarray, kind: str, **options) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(("kind", "order"), [("PNG", "<"), ("TIFF", "<"), ("TIFF", ">")])
+def test_decode_image_16_bits_are_scaled(kind, order):
+    image = decode_image(saved(RAMP.astype(f"{order}u2"), kind), name="picture")
+    assert image.mode == "RGB"
+    np.testing.assert_array_equal(np.asarray(image)[..., 0], RAMP // 256)
+
+
+def test_decode_image_16_bits_transparent_grey_is_over_white():
+    image = decode_image(saved(RAMP, "PNG", transparency=int(RAMP[0, 1])), name="picture")
+    assert image.getpixel((1, 0)) == (255, 255, 255)
+    assert image.getpixel((2, 0)) == (RAMP[0, 2] // 256,) * 3
+
+
+def test_decode_image_12_bits_in_tiff_are_scaled():
+    data = saved(np.full((8, 8), 0x7777, np.uint16), "TIFF")
+    bits = struct.pack("<HHI", 258, 3, 1)  # the tag, a short, one of them
+    data = data.replace(bits + struct.pack("<H", 16), bits + struct.pack("<H", 12))
+    assert decode_image(data, name="picture").getpixel((0, 0)) == (0x77, 0x77, 0x77)
+
+
+@pytest.mark.parametrize("kind", [np.int16, np.int32, np.float32])
+def test_decode_image_of_unknown_range_is_refused(kind):
+    assert reason_of(saved(np.ones((8, 8), kind), "TIFF")) == "image range unknown"

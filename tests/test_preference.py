@@ -57,3 +57,30 @@ def test_sample_responses_as_a_string_are_malformed() -> None:
     good = PreferenceSample.from_json(RECORD, [])
     with pytest.raises(RecordError, match="`responses` is str, it must be a list"):
         PreferenceSample(good.key, good.source, good.prompt, (), "yn", good.pairs)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("changes", "found"),
+    [
+        ({"pairs": [{"chosen": 0, "rejected": 1, "strenght": 0.9}]}, "Did you mean 'strength'?"),
+        ({"prompt": [{"role": "user", "content": "Q", "image": "a.png"}]}, "`prompt[0]` has an unknown field 'image'"),
+    ],
+)
+def test_from_json_unknown_field_within_is_named(changes: dict[str, Any], found: str) -> None:
+    with pytest.raises(RecordError) as caught:
+        PreferenceSample.from_json({**RECORD, **changes}, [])
+    assert caught.value.reason == "unknown field" and found in str(caught.value)
+
+
+@pytest.mark.parametrize("meta", [[], 0, "", [["a", 1]]])
+def test_from_json_meta_that_is_no_object_is_malformed(meta: object) -> None:
+    assert reason(meta=meta) == "malformed field"
+
+
+def test_from_json_meta_may_be_null() -> None:
+    assert dict(PreferenceSample.from_json({**RECORD, "meta": None}, []).meta) == {}
+
+
+@pytest.mark.parametrize("changes", [{"pairs": [[0, 1]]}, {"pairs": [{"chosen": 0}]}, {"prompt": ["Q"]}])
+def test_from_json_entry_of_another_form_is_malformed(changes: dict[str, Any]) -> None:
+    assert reason(**changes) == "malformed field"

@@ -9,6 +9,8 @@ Rules as in LLaMA-Factory's converter, but nothing falls back silently: a row it
 - A leading system turn overrides the `system` column.
 - `chosen` and `rejected` are messages of the assistant, or plain strings (alpaca).
 - Image paths are relative to the media folder; the number of `<image>` must equal the number of images.
+- Videos, audio and tools are not supported: records that use them are skipped. So are records with any other column
+  than those of the format and `id`, so that a misspelt one is not lost.
 The format has no column for strength: it is unknown when read and lost when written.
 """
 
@@ -31,10 +33,16 @@ from datamodules.sources.base import (
     read_records,
     safe_key,
 )
-from mrm.errors import ConfigError, RecordError
+from mrm.errors import ConfigError, RecordError, suggest
 from mrm.preference import Message, Pair, PreferenceSample
 
 TAGS = (("from", "value"), ("role", "content"))
+UNSUPPORTED = {"videos": "video or audio", "audios": "video or audio", "tools": "tools"}  # column: reason
+COLUMNS = (
+    *("id", "conversations", "messages", "instruction", "input", "history", "system", "images", "chosen", "rejected"),
+    *UNSUPPORTED,
+)
+MEDIA_MARKERS = ("<video>", "<audio>")
 ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
 
 
@@ -68,8 +76,10 @@ def parse_record(record: dict[str, Any], *, key: str, source: str, folder: Path)
     """One ranking record as a sample of two responses.
 
     Raises:
-        RecordError: for a missing field, a broken conversation, a missing image, or a broken rule of the record.
+        RecordError: for an unknown or unsupported column, a missing field, a broken conversation, a missing image, or a
+            broken rule of the record.
     """
+    _check_columns(record, key)
     messages = _conversation(record)
     images = record.get("images") or []
     images = [images] if isinstance(images, str) else images
@@ -86,6 +96,18 @@ def parse_record(record: dict[str, Any], *, key: str, source: str, folder: Path)
         pairs=(Pair(0, 1),),
         meta={"images": images},
     )
+
+
+def _check_columns(record: dict[str, Any], key: str) -> None:
+    if unknown := sorted(set(record) - set(COLUMNS)):
+        raise RecordError(
+            "unknown field",
+            f"record {key!r}: unknown field {', '.join(unknown)}; allowed are {', '.join(COLUMNS)}."
+            f"{suggest(unknown[0], COLUMNS)}",
+        )
+    for column, reason in UNSUPPORTED.items():
+        if record.get(column):
+            raise RecordError(reason, f"record {key!r}: `{column}` is not empty; only text and images are supported.")
 
 
 def _conversation(record: dict[str, Any]) -> list[Message]:
@@ -113,7 +135,11 @@ def _conversation(record: dict[str, Any]) -> list[Message]:
         wanted = "user" if i % 2 == 0 else "assistant"
         if message.role != wanted:
             raise RecordError("turn order", f"turn {i} is the {message.role}'s, it must be the {wanted}'s.")
-    return [Message("system", system), *messages] if system else messages
+    turns = [Message("system", system), *messages] if system else messages
+    for marker in MEDIA_MARKERS:
+        if any(marker in turn.content for turn in turns):
+            raise RecordError("video or audio", f"a turn has a `{marker}`; only text and images are supported.")
+    return turns
 
 
 def _message(turn: object) -> Message:

@@ -6,6 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from datamodules.index import Index
 from datamodules.prepare import main, prepare
@@ -39,7 +40,7 @@ def samples(path):
 
 def test_prepare_mixed_records_accounts_for_every_one(data):
     records = [record("a"), record("a"), record("b", chosen=""), record("c", "none.png"), "{", record("d")]
-    result = run(data, records, max_unreadable=0.2)
+    result = run(data, records, max_unreadable=0.4)
     assert (result.read, result.written, result.pairs) == (6, 2, 2)
     assert result.skipped == Counter({"duplicate key": 1, "empty response": 1, "image missing": 1, "not JSON": 1})
     assert result.named["image missing"] == ["c"]
@@ -65,7 +66,7 @@ def test_prepare_two_bad_images_in_a_hundred_stop_the_run_and_leave_nothing(data
 
 
 def test_prepare_size_limit_skips_larger_images(data):
-    result = run(data, [record("a"), record("b", prompt="Q", images=[])], max_image_pixels=63)
+    result = run(data, [record("a"), record("b", prompt="Q", images=[])], max_image_pixels=63, max_unreadable=0.5)
     assert result.skipped == Counter({"image too large": 1})
 
 
@@ -108,8 +109,41 @@ def test_prepare_same_again_uses_the_output_as_it_stands(data):
 
 def test_prepare_missing_images_stop_the_run_as_broken_ones_do(data):
     records = [record(f"k{i}", {7: "none.png", 8: "cut.png"}.get(i, "ok.png")) for i in range(100)]
-    with pytest.raises(UnreadableSamplesError, match="2 of 100 records have images that are missing .* k7, k8"):
+    with pytest.raises(UnreadableSamplesError, match="2 of 100 records cannot be read .* k7, k8"):
         run(data, records)
+
+
+@pytest.mark.parametrize(
+    ("bad", "reason"),
+    [
+        ("{", "not JSON"),
+        ("3", "not a record"),
+        (record("b", chose="x"), "unknown field"),
+        ({"prompt": "Q", "chosen": "yes"}, "missing field"),
+        (record("b", chosen=3), "malformed field"),
+        (record("b", "https://x.org/a.png"), "remote image"),
+        (record("b", "float.tiff"), "image range unknown"),
+        (record("b", "thin.png"), "image too narrow"),
+    ],
+)
+def test_prepare_unreadable_records_stop_the_run(data, bad, reason):
+    Image.new("F", (8, 8)).save(data / "float.tiff")
+    Image.new("RGB", (201, 1)).save(data / "thin.png")
+    with pytest.raises(UnreadableSamplesError, match=rf"1 of 2 records cannot be read \(1 x {reason}\)"):
+        run(data, [record("a"), bad])
+
+
+@pytest.mark.parametrize(
+    ("odd", "reason"),
+    [
+        (record("a"), "duplicate key"),
+        (record("b", chosen="no"), "equal responses"),
+        (record("b", chosen=""), "empty response"),
+        (record("b", prompt="<image><image>Q"), "image count"),
+    ],
+)
+def test_prepare_what_published_data_holds_does_not_stop_the_run(data, odd, reason):
+    assert run(data, [record("a"), odd], max_unreadable=0).skipped == Counter({reason: 1})
 
 
 def test_prepare_output_that_lacks_images_is_not_used_again(data):
@@ -151,6 +185,20 @@ def test_prepare_incomplete_output_refuses_and_foreign_files_are_never_deleted(d
     with pytest.raises(ConfigError, match="thesis.tex"):
         run(data, [record("a")], overwrite=True)
     assert (path / "thesis.tex").exists()
+
+
+def test_prepare_folder_of_other_files_is_not_advised_to_be_removed(data):
+    (data.parent / "out").mkdir()
+    (data.parent / "out" / "thesis.tex").write_text("years of work")
+    with pytest.raises(ConfigError, match="thesis.tex.*choose another output") as caught:
+        run(data, [record("a")])
+    assert "remove" not in str(caught.value) and "overwrite" not in str(caught.value)
+
+
+def test_prepare_output_that_cannot_be_made_is_a_clear_error(data):
+    path = write_jsonl(data / "pairs.jsonl", [record("a")])
+    with pytest.raises(ConfigError, match="output: .*ok.png cannot be written to .*choose another output"):
+        prepare("jsonl", path, data / "ok.png" / "out", show_progress=False)
 
 
 def test_prepare_left_overs_of_a_killed_run_are_cleared(data):

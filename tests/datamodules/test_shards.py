@@ -2,13 +2,14 @@ import io
 import json
 import os
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import webdataset
 
 from datamodules.index import Index
-from datamodules.shards import ShardWriter, read_sample, sniff_extension, verify_shards
+from datamodules.shards import ShardWriter, read_record, read_sample, sniff_extension, verify_shards
 from mrm.errors import RecordError, ShardError
 from mrm.preference import Pair
 from tests.datamodules.making import make_dataset, make_image, make_sample
@@ -113,7 +114,7 @@ def test_verify_shards_altered_byte_is_found_by_digest_only(tmp_path: Path) -> N
         verify_shards(tmp_path / "set", digests=True)
 
 
-@pytest.mark.parametrize("harm", ["cut", "missing", "extra", "no manifest", "bad manifest"])
+@pytest.mark.parametrize("harm", ["cut", "missing", "extra", "no manifest", "bad manifest", "no bytes"])
 def test_verify_shards_harm_is_named(tmp_path: Path, harm: str) -> None:
     make_dataset(tmp_path / "set", 3, max_samples=2)
     shard, manifest = tmp_path / "set/shard-000001.tar", tmp_path / "set/manifest.json"
@@ -126,12 +127,15 @@ def test_verify_shards_harm_is_named(tmp_path: Path, harm: str) -> None:
         (tmp_path / "set/more.tar").write_bytes(shard.read_bytes())
     elif harm == "no manifest":
         manifest.unlink()
-    else:
+    elif harm == "bad manifest":
         manifest.write_text("{}")
+    else:
+        manifest.write_text(manifest.read_text().replace('"bytes"', '"size"'))
     named = {
         "cut": "shard-000001.tar: 700 bytes",
         "missing": "shard-000001.tar: listed",
         "extra": "more.tar: not listed",
+        "no bytes": "not a manifest",
     }
     with pytest.raises(ShardError, match=named.get(harm, "manifest")):
         verify_shards(tmp_path / "set")
@@ -150,6 +154,29 @@ def test_read_sample_shard_altered_after_indexing_is_named(tmp_path: Path) -> No
         read_sample(index, 1)
     os.truncate(tmp_path / "set/shard-000000.tar", 600)
     with pytest.raises(ShardError, match="sample 'k1' cannot be read"):
+        read_sample(index, 1)
+
+
+def test_read_sample_tar_of_equal_size_and_key_with_other_responses_is_named(tmp_path: Path) -> None:
+    sample = make_sample("k", images=())
+    make_dataset(tmp_path / "set", [sample])
+    swapped = make_dataset(tmp_path / "other", [replace(sample, responses=sample.responses[::-1])])
+    (tmp_path / "set/shard-000000.tar").write_bytes(swapped.shard_files[0].read_bytes())
+    index = Index.load(tmp_path / "set")
+    for read in (read_record, read_sample):
+        with pytest.raises(ShardError, match="shard-000000.tar: the record of sample 'k' has other bytes than were"):
+            read(index, 0)
+
+
+def test_read_sample_altered_image_is_named_also_in_joined_indexes(tmp_path: Path) -> None:
+    first = make_dataset(tmp_path / "a", [make_sample("a", images=[make_image(n) for n in range(3)])])
+    second = make_dataset(tmp_path / "b", [make_sample("b", images=[make_image(3), make_image(4)])])
+    index = Index.concat({"a": first, "b": second})
+    data = bytearray(second.shard_files[0].read_bytes())
+    data[second.image_offset[1] + 40] ^= 1
+    second.shard_files[0].write_bytes(data)
+    assert len(read_sample(index, 0).images) == 3
+    with pytest.raises(ShardError, match="image 1 of sample 'b' has other bytes than were indexed"):
         read_sample(index, 1)
 
 

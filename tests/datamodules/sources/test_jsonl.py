@@ -59,6 +59,8 @@ def test_read_full_form_keeps_key_source_and_meta(read_one):
         ('{"prompt": "Q", "chosen": "a", "rejected": "b", "strength": NaN}', "bad strength"),
         ({**SHORT, "key": "a.b"}, "bad key"),
         ({**FULL, "pairs": [{"chosen": 3, "rejected": 0}]}, "pair out of range"),
+        ({**FULL, "pairs": [{"chosen": 2, "rejected": 0, "strenght": 1}]}, "unknown field"),
+        ({**FULL, "meta": []}, "malformed field"),
         ({**FULL, "pairs": []}, "no pair"),
         ({**FULL, "pairs": [{"chosen": 0}]}, "malformed field"),
         ({**FULL, "prompt": [{"role": "user"}]}, "malformed field"),

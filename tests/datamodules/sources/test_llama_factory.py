@@ -100,12 +100,26 @@ def test_read_id_and_name_make_the_key(read_one):
         ({"chosen": gpt("")}, "empty response"),
         ({"chosen": gpt("A dog.")}, "equal responses"),
         ({"system": 3}, "malformed field"),
+        ({"imags": ["pictures/cat.png"]}, "unknown field"),
+        ({"videos": ["a.mp4"]}, "video or audio"),
+        ({"audios": ["a.wav"]}, "video or audio"),
+        ({"tools": "[]"}, "tools"),
+        ({"conversations": [human("<image><video>Q")]}, "video or audio"),
+        ({"system": "<audio>"}, "video or audio"),
     ],
 )
 def test_read_bad_record_is_skipped_with_its_reason(read_one, changes, reason):
     item = read_one({**RECORD, **changes})
     assert isinstance(item, Skipped)
     assert item.reason == reason and item.key == "pairs-0000000" and item.detail
+
+
+def test_read_misspelt_column_is_suggested(read_one):
+    assert "Did you mean 'images'?" in read_one({**RECORD, "imags": []}).detail
+
+
+def test_read_empty_columns_of_other_media_are_no_harm(read_one):
+    assert read_one({**RECORD, "videos": [], "audios": None, "tools": ""}) == read_one(RECORD)
 
 
 def test_read_missing_column_is_skipped(read_one):
