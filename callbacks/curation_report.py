@@ -29,6 +29,11 @@ TEXT_LIMIT = 2000
 GALLERIES = (
     (Decision.FLIP, "Most confidently flipped", "Chosen and rejected changed places."),
     (Decision.DROP, "Most confidently dropped", "Not trained on any more."),
+    (
+        Decision.QUEUE,
+        "Most confidently left out",
+        "Contradicted by the model and settled by no judge: out of training at the end.",
+    ),
     (Decision.RESTORE, "Brought back by the judges", "Queued by the filter, settled by vote."),
 )
 
@@ -111,18 +116,21 @@ def build_report(
 
 
 def gallery(ledgers: Sequence[Ledger], decision: str, size: int) -> list[GalleryItem]:
-    """The pairs with the largest score difference among all that met a decision in any round, largest first."""
-    items = []
-    for ledger in ledgers:
+    """The pairs with the largest score difference among all that met a decision in any round, largest first.
+
+    Being queued may be over by the next round, so of the queued only those that wait at the end count.
+    """
+    items, waiting = [], decision == Decision.QUEUE
+    for ledger in ledgers[-1:] if waiting else ledgers:
         margin = ledger.chosen_score.astype(float) - ledger.rejected_score
-        met = (ledger.decision == decision) & (ledger.decided == ledger.round) & np.isfinite(margin)
+        met = (ledger.decision == decision) & (waiting | (ledger.decided == ledger.round)) & np.isfinite(margin)
         for i in np.flatnonzero(met)[np.argsort(-np.abs(margin[met]), kind="stable")][:size]:
             items.append(
                 GalleryItem(
                     key=str(ledger.key[i]),
                     pair=int(ledger.pair[i]),
                     source=str(ledger.source[i]),
-                    round=int(ledger.round),
+                    round=int(ledger.decided[i]),
                     margin=float(margin[i]),
                     chosen_score=float(ledger.chosen_score[i]),
                     rejected_score=float(ledger.rejected_score[i]),

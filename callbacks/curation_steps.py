@@ -2,9 +2,10 @@
 
 A round begins with the ledger before it under the round's own number; every step writes its decisions under that number.
 
-A step decides only about pairs that are in its reach: `correct` and `filter` about open pairs in use or not yet admitted,
-`annotate` about queued ones. What an earlier round dropped stays dropped; trusted pairs are never touched, unless they cannot
-be read.
+A step decides only about pairs that are in its reach: `correct` about open pairs in use or not yet admitted, `filter` about
+these and the queued ones, `annotate` about queued ones. What no judge settles waits in the queue, out of training, until a
+later filter finds it consistent or judges see it. What an earlier round dropped stays dropped; trusted pairs are never
+touched, unless they cannot be read.
 
 Scores are stored in the published orientation. A pair whose label was flipped is judged in the orientation in use.
 """
@@ -37,8 +38,13 @@ def pool(ledger: Ledger) -> np.ndarray:
 
 
 def in_play(ledger: Ledger) -> np.ndarray:
-    """bool[P]: open pairs whose fate is still open; these are scored."""
+    """bool[P]: open pairs whose fate is still open: the pool and the queue."""
     return pool(ledger) | (ledger.decision == Decision.QUEUE)
+
+
+def to_score(ledger: Ledger, steps: Sequence[str]) -> np.ndarray:
+    """bool[P]: pairs that a round of these steps scores. Of a queued pair's scores only `filter` makes use."""
+    return in_play(ledger) if "filter" in steps else pool(ledger)
 
 
 def leave_out_unreadable(ledger: Ledger, reasons: Mapping[str, str]) -> Ledger:
@@ -53,16 +59,18 @@ def leave_out_unreadable(ledger: Ledger, reasons: Mapping[str, str]) -> Ledger:
     return _decide(ledger, found, Decision.UNREADABLE, active=False, reason=why)
 
 
-def record_scores(ledger: Ledger, chosen_score: np.ndarray, rejected_score: np.ndarray, reasons: np.ndarray) -> Ledger:
-    """Takes in fresh scores of all pairs in play; those without a finite one leave the pool, by name.
+def record_scores(
+    ledger: Ledger, fresh: np.ndarray, chosen_score: np.ndarray, rejected_score: np.ndarray, reasons: np.ndarray
+) -> Ledger:
+    """Takes in the scores of this round; pairs without a finite one leave the pool, by name.
 
     Args:
         ledger: before.
-        chosen_score: float32[P], published orientation; read where the pair is in play.
+        fresh: bool[P], the pairs that were to be scored.
+        chosen_score: float32[P], published orientation; read where the pair is fresh.
         rejected_score: float32[P].
         reasons: object[P], why a pair's sample could not be read; "" where it could.
     """
-    fresh = in_play(ledger)
     unknown = fresh & ~(np.isfinite(chosen_score) & np.isfinite(rejected_score))
     chosen, rejected = (np.where(unknown, np.nan, score).astype(np.float32) for score in (chosen_score, rejected_score))
     scored = replace(
@@ -106,8 +114,11 @@ def correct(ledger: Ledger, mode: str, down_weight: float, admit_weight: float =
 
 
 def filter_pool(ledger: Ledger) -> Ledger:
-    """Keeps the pairs whose label in use the model agrees with, at full weight; the others leave the pool and are queued."""
-    reach = pool(ledger)
+    """Keeps the pairs whose label in use the model agrees with, at full weight; the others leave the pool and are queued.
+
+    Queued pairs are judged again: a better model than the one that queued them may take them back.
+    """
+    reach = in_play(ledger)
     chosen, rejected = _scores_in_use(ledger)
     agreed = consistent(chosen, rejected)
     just_flipped = (ledger.decision == Decision.FLIP) & (
@@ -178,6 +189,8 @@ def round_record(
     truth: np.ndarray,
 ) -> dict[str, Any]:
     """A round in numbers, in pairs of the open pool. Noise, precision and recall are None where the truth isn't known.
+
+    `queued` counts all pairs that wait for judges after the round, those of earlier rounds too; they are out of training.
 
     Args:
         before, after: the ledgers.

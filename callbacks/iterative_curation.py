@@ -25,11 +25,11 @@ from callbacks.curation_steps import (
     check_active_share,
     correct,
     filter_pool,
-    in_play,
     leave_out_unreadable,
     record_scores,
     round_record,
     settle_queue,
+    to_score,
 )
 from callbacks.judging import ask_judges
 from callbacks.pool_scoring import PoolScores, gather, pair_scores, pair_truth, score_pool, shows_progress
@@ -125,7 +125,7 @@ class IterativeCuration(pl.Callback):
         )
         scores = PoolScores()
         if "score" in spec.steps:
-            rows = np.unique(datamodule.index.pair_sample[in_play(start)])
+            rows = np.unique(datamodule.index.pair_sample[to_score(start, spec.steps)])
             scores = score_pool(trainer, pl_module, datamodule, rows)
         record: Any = None
         if trainer.is_global_zero:
@@ -181,8 +181,8 @@ class IterativeCuration(pl.Callback):
         scored, distrusted, asked = (np.zeros(len(ledger.key), bool) for _ in range(3))
         for step in spec.steps:
             if step == "score":
-                scored = in_play(ledger)
-                ledger = record_scores(ledger, *pair_scores(scores, index, scored))
+                scored = to_score(ledger, spec.steps)
+                ledger = record_scores(ledger, scored, *pair_scores(scores, index, scored))
             elif step == "correct":
                 ledger, distrusted = correct(ledger, spec.correct_mode, spec.down_weight, spec.admit_weight)
             elif step == "filter":

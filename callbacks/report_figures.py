@@ -1,9 +1,10 @@
-"""The report's figures: curves and score histograms, each as a PNG in a data URI. Drawn with Agg, no display needed."""
+"""The report's figures: curves, bars and score histograms, each as a PNG in a data URI. Drawn with Agg, no display needed."""
 
 from __future__ import annotations
 
 import base64
 import io
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,11 +24,22 @@ DECISION_COLOURS = {
     Decision.DROP: "#000000",
     Decision.QUEUE: "#E69F00",
 }
-# Panel by the end or the beginning of a metric's name; every other metric gets a panel of its own.
-PANELS = (("Loss", "loss"), ("Accuracy", "accuracy"), ("Throughput per second", "per_second"), ("Learning rate", "lr"))
+VALIDATION, TEST = "Validation accuracy", "Test accuracy"
+# Panel by the metric's name, whose group, if any, is its label there; every other metric gets a panel of its own.
+PANELS = (
+    ("Loss", r".*loss"),
+    ("Training accuracy", r"train/accuracy"),
+    (VALIDATION, r"val/(.+)/accuracy"),
+    (TEST, r"test/(.+)/accuracy"),
+    ("Pairs per second", r".*pairs_per_second"),
+    ("Tokens per second", r".*tokens_per_second"),
+    ("Learning rate", r".*lr|lr-.*"),
+)
+LEGEND_INSIDE = 4  # lines; the legend of more stands beside the axes
 HIDDEN = ("epoch", "curation/")  # the rounds have a table
 MAX_PANELS = 12
 BINS = 50
+Series = dict[str, list[tuple[int, float]]]  # label -> (step, value) by rising step
 
 
 @dataclass(frozen=True)
@@ -40,20 +52,20 @@ class FigureImage:
 
 
 def curve_figures(metrics: Sequence[Mapping[str, Any]]) -> list[FigureImage]:
-    """One figure a panel: all metrics of a kind over the optimizer step.
+    """One figure a panel: all metrics of a kind over the optimizer step; accuracies of a single evaluation as bars.
 
     Args:
         metrics: `{"step", "name", "value"}` each, in any order; values that aren't finite leave a gap.
     """
-    series: dict[str, list[tuple[int, float]]] = {}
-    for point in metrics:
+    panels: dict[str, Series] = {title: {} for title, _ in PANELS}
+    for point in sorted(metrics, key=lambda point: int(point["step"])):
         if not str(point["name"]).startswith(HIDDEN):
-            series.setdefault(str(point["name"]), []).append((int(point["step"]), float(point["value"])))
-    panels: dict[str, list[str]] = {title: [] for title, _ in PANELS}
-    for name in sorted(series):
-        panels.setdefault(_panel(name), []).append(name)
-    drawn = [(title, names) for title, names in panels.items() if names][:MAX_PANELS]
-    return [_curves(title, {name: sorted(series[name]) for name in names}) for title, names in drawn]
+            title, label = _panel(str(point["name"]))
+            panels.setdefault(title, {}).setdefault(label, []).append((int(point["step"]), float(point["value"])))
+    drawn = [(title, series) for title, series in panels.items() if series][:MAX_PANELS]
+    return [
+        _bars(title, series) if _evaluated_once(title, series) else _curves(title, series) for title, series in drawn
+    ]
 
 
 def histogram_figures(ledgers: Sequence[Ledger]) -> list[FigureImage]:
@@ -74,11 +86,31 @@ def histogram_figures(ledgers: Sequence[Ledger]) -> list[FigureImage]:
     return figures
 
 
-def _panel(name: str) -> str:
-    return next((title for title, end in PANELS if name.endswith(end) or name.startswith(end + "-")), name)
+def _panel(name: str) -> tuple[str, str]:
+    """(title of the metric's panel, its label there)"""
+    for title, pattern in PANELS:
+        if match := re.fullmatch(pattern, name):
+            return title, match[match.re.groups]
+    return name, name
 
 
-def _curves(title: str, series: Mapping[str, Sequence[tuple[int, float]]]) -> FigureImage:
+def _evaluated_once(title: str, series: Series) -> bool:
+    return title in (VALIDATION, TEST) and all(len(points) == 1 for points in series.values())
+
+
+def _bars(title: str, series: Series) -> FigureImage:
+    labels, values = list(series), [points[0][1] for points in series.values()]
+    figure, axes = _axes(title, "share of the pairs that are right; dotted: chance", height=1 + 0.27 * len(series))
+    bars = axes.barh(labels, values, color=COLOURS[0], height=0.7)
+    axes.bar_label(bars, fmt="%.3f", padding=3, fontsize=8)
+    axes.axvline(0.5, color="#666", linewidth=0.8, linestyle=":")
+    axes.set_xlim(0, 1)
+    axes.invert_yaxis()  # the first on top
+    shown = ", ".join(f"{label} {value:.4g}" for label, value in zip(labels, values, strict=True))
+    return FigureImage(title, f"{title}: {shown}", _uri(figure))
+
+
+def _curves(title: str, series: Series) -> FigureImage:
     figure, axes = _axes(title, "optimizer step")
     for i, (name, points) in enumerate(series.items()):
         steps, values = np.array(points, float).T
@@ -93,9 +125,12 @@ def _curves(title: str, series: Mapping[str, Sequence[tuple[int, float]]]) -> Fi
             color=COLOURS[i % len(COLOURS)],
             label=name,
         )
-    if title == "Accuracy":
+    if title.endswith("accuracy"):
         axes.set_ylim(top=1.02)
-    axes.legend(fontsize=7, frameon=False)
+    if len(series) > LEGEND_INSIDE:
+        figure.legend(loc="outside right upper", fontsize=7, frameon=False)
+    else:
+        axes.legend(fontsize=7, frameon=False)
     ends = ", ".join(f"{name} ends at {points[-1][1]:.4g}" for name, points in series.items())
     return FigureImage(title, f"{title} over the optimizer step: {ends}", _uri(figure))
 
@@ -115,8 +150,8 @@ def _histogram(number: int, margin: np.ndarray, decision: np.ndarray) -> FigureI
     return FigureImage(title, f"{title}: {', '.join(labels)}", _uri(figure))
 
 
-def _axes(title: str, xlabel: str) -> tuple[Figure, Any]:
-    figure = Figure(figsize=(6, 3.4), layout="constrained")
+def _axes(title: str, xlabel: str, height: float = 3.4) -> tuple[Figure, Any]:
+    figure = Figure(figsize=(6, height), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
     axes.set_title(title, fontsize=10, loc="left")

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from datamodules.prepare import PrepareResult
 
-ROUND_KEYS = ("scored", "flipped", "dropped", "reannotated", "restored", "noise_before", "noise_after")
+ROUND_KEYS = ("scored", "flipped", "dropped", "reannotated", "restored", "queued", "noise_before", "noise_after")
 
 UNREADABLE_NAMED = 3
 
@@ -22,8 +22,8 @@ ROUND_COUNTS = {
     "flipped": "flipped",
     "dropped": "dropped",
     "re-annotated": "reannotated",
-    "brought back": "restored",
-    "still queued": "queued",
+    "brought back by judges": "restored",
+    "left out, queued": "queued",
     "unreadable": "unreadable",
     "in use after it": "active_pairs",
 }

@@ -13,7 +13,7 @@ from mrm.preference import Message, Pair, PreferenceSample
 from tests.callbacks.fakes import make_ledger
 from tests.datamodules.making import make_image
 
-KEEP, FLIP, DROP = Decision.KEEP, Decision.FLIP, Decision.DROP
+KEEP, FLIP, DROP, QUEUE = Decision.KEEP, Decision.FLIP, Decision.DROP, Decision.QUEUE
 EVIL = '<script>alert("x")</script>'
 
 
@@ -97,6 +97,31 @@ def test_gallery_takes_the_surest_decisions_of_their_own_round():
     assert gallery([], DROP, 8) == []
 
 
+def queueing():
+    """k0 queued in round 1 and brought back in 2, k1 queued in 1, k2 in 2."""
+    common = dict(chosen_score=[-3.0, -2.0, -5.0], rejected_score=[0.0] * 3, reason=["inconsistent"] * 3)
+    one = make_ledger(decision=[QUEUE, QUEUE, KEEP], decided=[1] * 3, active=[False, False, True], **common)
+    two = make_ledger(
+        decision=[Decision.RESTORE, QUEUE, QUEUE], decided=[2, 1, 2], active=[True, False, False], round=2, **common
+    )
+    return [one, two]
+
+
+def test_gallery_of_the_queued_shows_those_left_out_at_the_end_once():
+    items = gallery(queueing(), QUEUE, 8)
+    assert [(item.key, item.round, item.margin) for item in items] == [("k2", 2, -5.0), ("k1", 1, -2.0)]
+    assert [item.key for item in gallery(queueing(), Decision.RESTORE, 8)] == ["k0"]
+
+
+def test_build_report_shows_what_was_left_out_with_its_pictures(tmp_path):
+    ledgers = queueing()[:1]
+    page = build(tmp_path, ledgers=ledgers, rounds=[{"round": 1, "dropped": 0, "queued": 2}])
+    assert "<h2>Most confidently left out</h2>" in page and "Most confidently dropped" not in page
+    assert page.count('src="data:image/jpeg') == 1  # k0; k1 cannot be read
+    assert "<tr><td>queued</td><td>2</td></tr>" in page and "left out of training" in page
+    assert "Most confidently left out" not in build(tmp_path)
+
+
 def test_histogram_figures_split_by_decision_in_the_orientation_in_use():
     first, second = histogram_figures(two_rounds())
     assert first.description.endswith("keep (2), flip (2)")
@@ -107,6 +132,7 @@ def test_histogram_figures_split_by_decision_in_the_orientation_in_use():
 def test_curve_figures_metrics_of_a_kind_share_a_panel():
     metrics = [
         {"step": 2, "name": "val/opposed/accuracy", "value": 0.9},
+        {"step": 1, "name": "val/matched/accuracy", "value": 0.7},
         {"step": 1, "name": "val/opposed/accuracy", "value": 0.8},
         {"step": 1, "name": "train/accuracy", "value": float("nan")},
         {"step": 1, "name": "train/loss", "value": 0.7},
@@ -115,8 +141,24 @@ def test_curve_figures_metrics_of_a_kind_share_a_panel():
         {"step": 1, "name": "curation/flipped", "value": 3},
     ]
     figures = curve_figures(metrics)
-    assert [figure.title for figure in figures] == ["Loss", "Accuracy", "grad_norm"]
-    assert "val/opposed/accuracy ends at 0.9" in figures[1].description
+    assert [figure.title for figure in figures] == ["Loss", "Training accuracy", "Validation accuracy", "grad_norm"]
+    assert figures[2].description.endswith("matched ends at 0.7, opposed ends at 0.9")
+
+
+def test_curve_figures_accuracies_of_one_evaluation_are_bars_in_their_order():
+    sets = [f"test_{number}" for number in range(9)]
+    metrics = [{"step": 5, "name": f"test/{name}/accuracy", "value": i / 8} for i, name in enumerate(reversed(sets))]
+    (figure,) = curve_figures(metrics)
+    assert figure.description.startswith("Test accuracy: test_8 0, test_7 0.125, ")  # bars are over no step
+    assert "optimizer step" not in figure.description
+    (figure,) = curve_figures([*metrics, {"step": 9, "name": "test/test_0/accuracy", "value": 0.5}])
+    assert "test_0 ends at 0.5" in figure.description
+
+
+def test_curve_figures_pairs_and_tokens_do_not_share_an_axis():
+    names = ("throughput/pairs_per_second", "throughput/tokens_per_second")
+    figures = curve_figures([{"step": 1, "name": name, "value": 2.0} for name in names])
+    assert [figure.title for figure in figures] == ["Pairs per second", "Tokens per second"]
 
 
 def test_image_uri_is_a_small_jpeg_and_none_where_nothing_decodes():

@@ -17,6 +17,7 @@ from callbacks.curation_steps import (
     record_scores,
     round_record,
     settle_queue,
+    to_score,
 )
 from datamodules.ledger import Decision
 from mrm.errors import CurationError
@@ -38,9 +39,8 @@ def no_reasons(size):
 def test_record_scores_unknown_ones_leave_the_pool_by_name():
     ledger = make_ledger(4)
     reasons = np.array(["", "image does not decode", "", ""], object)
-    after = record_scores(
-        ledger, np.array([1.0, NAN, NAN, np.inf], np.float32), np.array([0.0, NAN, 1.0, 1.0], np.float32), reasons
-    )
+    chosen, rejected = np.array([[1.0, NAN, NAN, np.inf], [0.0, NAN, 1.0, 1.0]], np.float32)
+    after = record_scores(ledger, np.ones(4, bool), chosen, rejected, reasons)
     assert after.decision.tolist() == [Decision.HELD] + [Decision.UNREADABLE] * 3
     assert after.reason.tolist() == ["", "image does not decode", NOT_FINITE, NOT_FINITE]
     np.testing.assert_array_equal(after.chosen_score, [1.0, NAN, NAN, NAN])
@@ -48,7 +48,8 @@ def test_record_scores_unknown_ones_leave_the_pool_by_name():
     after.check_balanced()
 
 
-def test_record_scores_pairs_out_of_play_keep_the_scores_they_were_judged_by():
+@pytest.mark.parametrize(("steps", "queued_score"), [(("score", "correct"), -1.0), (("score", "filter"), 9.0)])
+def test_record_scores_pairs_not_scored_keep_the_scores_they_were_judged_by(steps, queued_score):
     decisions = [Decision.TRUSTED, DROP, Decision.UNREADABLE, QUEUE]
     ledger = make_ledger(
         decision=decisions,
@@ -56,9 +57,17 @@ def test_record_scores_pairs_out_of_play_keep_the_scores_they_were_judged_by():
         chosen_score=[NAN, -2.0, NAN, -1.0],
         rejected_score=[NAN, 0.0, NAN, 0.0],
     )
-    after = record_scores(ledger, np.full(4, 9, np.float32), np.zeros(4, np.float32), no_reasons(4))
-    np.testing.assert_array_equal(after.chosen_score, [NAN, -2.0, NAN, 9.0])
+    nines = np.where(fresh := to_score(ledger, steps), 9.0, NAN).astype(np.float32)
+    after = record_scores(ledger, fresh, nines, np.zeros(4, np.float32), no_reasons(4))
+    np.testing.assert_array_equal(after.chosen_score, [NAN, -2.0, NAN, queued_score])
     assert after.decision.tolist() == decisions
+
+
+def test_to_score_queued_pairs_only_where_a_filter_can_take_them_back():
+    ledger = make_ledger(decision=[Decision.HELD, QUEUE, DROP, KEEP], active=[False, False, False, True])
+    for steps in (("score",), ("score", "correct"), ("score", "annotate")):
+        assert to_score(ledger, steps).tolist() == [True, False, False, True], steps
+    assert to_score(ledger, ("score", "filter")).tolist() == [True, True, False, True]
 
 
 def test_correct_flip_admits_the_whole_open_pool_flipped_or_as_it_was():
@@ -116,6 +125,24 @@ def test_filter_judges_in_the_orientation_in_use_and_queues_ties():
     assert after.active.tolist() == [True, False, True, False, False]
     assert after.flipped.tolist() == [True, True, False, False, False]
     assert after.reason[4] == "inconsistent: a tie"
+
+
+def test_filter_takes_back_queued_pairs_that_have_become_consistent():
+    ledger = scored(
+        [2.0, -2.0, -2.0, 2.0, 0.0],
+        decision=[QUEUE] * 4 + [DROP],
+        flipped=[False, True, False, True, False],
+        weight=[0.15] * 5,
+        reason=["earlier"] * 5,
+        round=3,
+    )
+    after = filter_pool(ledger)
+    assert after.decision.tolist() == [KEEP, KEEP, QUEUE, QUEUE, DROP]
+    assert after.active.tolist() == [True, True, False, False, False]
+    assert after.flipped.tolist() == ledger.flipped.tolist()
+    assert after.weight[:2].tolist() == [1.0, 1.0]
+    assert after.decided.tolist() == [3, 3, 3, 3, 0]  # contradicted again: by this round's scores
+    after.check_balanced()
 
 
 def test_filter_applied_twice_changes_nothing():
@@ -234,7 +261,8 @@ def ledger_and_scores(rows):
 
 
 def whole_round(ledger, chosen, rejected, mode="flip"):
-    after = record_scores(ledger, chosen, rejected, no_reasons(len(chosen)))
+    fresh = to_score(ledger, ("score", "correct", "filter"))
+    after = record_scores(ledger, fresh, chosen, rejected, no_reasons(len(chosen)))
     after, distrusted = correct(after, mode, 0.5)
     return filter_pool(after), distrusted
 
@@ -252,7 +280,7 @@ def test_round_any_ledger_gives_one_decision_a_pair_and_balances(rows, mode):
     untouched = ~in_play(ledger)
     for name in ("decision", "active", "flipped", "reason", "decided"):
         np.testing.assert_array_equal(getattr(after, name)[untouched], getattr(ledger, name)[untouched])
-    assert (after.decided[in_play(ledger) & (ledger.decision != QUEUE)] == ledger.round).all()
+    assert (after.decided[in_play(ledger)] == ledger.round).all()  # whoever was scored was decided about
     assert not (after.decision == Decision.HELD).any()
 
 

@@ -164,6 +164,31 @@ def test_filter_without_annotate_leaves_the_queue_out_and_a_later_round_can_sett
     assert callback.rounds[2]["restored"] == 3
 
 
+FILTER = ("score", "filter")
+
+
+def test_two_filters_without_judges_take_back_the_consistent_and_account_for_all(tmp_path):
+    callback, _, module = run(tmp_path, schedule=(RoundSpec(0, FILTER), RoundSpec(1, FILTER)))
+    one, two = (Ledger.read(tmp_path / "run" / f"round_000{number}.parquet") for number in (1, 2))
+    queued = [{str(key) for key in ledger.key[ledger.decision == Decision.QUEUE]} for ledger in (one, two)]
+    assert queued == [{"o0", "o1", "o2", "o3", "o7"}, {"o0", "o1", "o2", "o5", "o7"}]  # o3 came back, o5 went
+    for record in callback.rounds:
+        assert (record["scored"], record["kept"], record["queued"], record["dropped"]) == (8, 3, 5, 0)
+        assert record["open_pairs"] == record["active_pairs"] + record["queued"]
+    assert len(module.scored) == 16
+
+
+def test_queued_pairs_are_not_scored_for_a_round_that_cannot_use_their_scores(tmp_path):
+    schedule = (RoundSpec(0, FILTER), RoundSpec(1, ("score", "correct")))
+    callback, _, module = run(tmp_path, schedule=schedule)
+    assert [record["scored"] for record in callback.rounds] == [8, 3]
+    assert sorted(module.scored[8:]) == ["o4", "o5", "o6"]
+    assert [record["queued"] for record in callback.rounds] == [5, 5]
+    ledger = Ledger.latest(tmp_path / "run")
+    queued = ledger.decision == Decision.QUEUE
+    assert np.isfinite(ledger.chosen_score[queued]).all()  # those that they were queued by
+
+
 def test_pool_that_would_be_emptied_stops_and_writes_nothing(tmp_path):
     tables = [{key: (0.0, 0.0) for key in TABLES[0]}] * 3  # a model that has learned nothing: all ties
     with pytest.raises(CurationError, match="0 of 8 open pairs in use.*min_active_share=0.25"):
