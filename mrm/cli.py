@@ -8,7 +8,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar, cast, get_args, get_type_hints
 
 import hydra
 from hydra import compose, initialize_config_dir
@@ -112,20 +112,35 @@ def settings_command(
 def parse_settings(schema: type[Settings], words: Sequence[str]) -> Settings:
     """`key=value` words as an instance of the dataclass `schema`.
 
+    A value is taken as it is written and converted to its field's type; as YAML, the name 2026_01_05 would be a number.
+
     Raises:
-        ConfigError: for a word of another form, an unknown key, a wrong type, or a key that is missing.
+        ConfigError: for a word of another form, a key that is unknown, given twice or missing, or a value of a wrong type.
     """
-    wrong = [word for word in words if "=" not in word]
-    if wrong:
-        raise ConfigError(f"{', '.join(map(repr, wrong))}: must be of the form key=value.")
+    given = _split_words(words)
+    optional = {key for key, hint in get_type_hints(schema).items() if type(None) in get_args(hint)}
     try:
-        config = OmegaConf.merge(OmegaConf.structured(schema), OmegaConf.from_dotlist(list(words)))
+        config = OmegaConf.structured(schema)
+        for key, value in given.items():
+            config[key] = None if value == "null" and key in optional else value
+        missing = sorted(OmegaConf.missing_keys(config))
+        if not missing:
+            return cast(Settings, OmegaConf.to_object(config))
     except OmegaConfBaseException as error:
         raise ConfigError(explain(error)) from error
-    missing = sorted(OmegaConf.missing_keys(config))
-    if missing:
-        raise ConfigError(f"{', '.join(missing)}: missing; add {' '.join(f'{key}=...' for key in missing)}.")
-    return cast(Settings, OmegaConf.to_object(config))
+    raise ConfigError(f"{', '.join(missing)}: missing; add {' '.join(f'{key}=...' for key in missing)}.")
+
+
+def _split_words(words: Sequence[str]) -> dict[str, str]:
+    given: dict[str, str] = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not key or not equals:
+            raise ConfigError(f"{word!r}: must be of the form key=value.")
+        if key in given:
+            raise ConfigError(f"{key}: is given twice, as {given[key]!r} and as {value!r}; leave one out.")
+        given[key] = value
+    return given
 
 
 def set_up_logging() -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,15 @@ from callbacks.checkpoints import newest_checkpoint
 from callbacks.curation_report import build_report
 from callbacks.iterative_curation import IterativeCuration
 from callbacks.pool_scoring import gather
+from datamodules.dataset_spec import DatasetSpec
 from datamodules.index import Index
 from datamodules.ledger import Ledger, ledger_rounds, round_path
 from datamodules.preference_datamodule import PreferenceDataModule
 from datamodules.shards import read_sample
 from mrm.cli import hydra_command
 from mrm.config import RunConfig, to_run_config
+from mrm.construction.judges import Annotator
+from mrm.errors import RecordError, ShardError
 from mrm.launch import from_main, is_main
 from mrm.model.reward_module import RewardModule
 from mrm.parts import (
@@ -72,10 +76,11 @@ def _run(config: RunConfig, folder: Path, resumed: bool, sweep: str | None, star
     log.info("%s %s", "Going on with" if resumed else "Run", folder)
     datasets = from_main(lambda: prepare_datasets(config))
     log.info("Data: %d sets, prepared under %s", len(datasets), config.prepared_root)
+    curation = build_curation(config)
+    check_judges(curation.annotators, datasets)
     encoder = build_encoder(config)
     datamodule = build_datamodule(config, datasets, encoder, folder)
     module = build_module(config, datamodule)
-    curation = build_curation(config)
     loggers = build_loggers(config, folder, sweep)
     trainer = build_trainer(config, folder, curation, loggers)
     checkpoint = from_main(lambda: newest_checkpoint(folder / "checkpoints")) if resumed else None
@@ -89,6 +94,23 @@ def _run(config: RunConfig, folder: Path, resumed: bool, sweep: str | None, star
     if is_main():
         finish(config, result, datamodule, loggers)
     return result
+
+
+def check_judges(annotators: Sequence[Annotator], datasets: Iterable[DatasetSpec]) -> None:
+    """Shows the judges one sample of each open set now, since their round may be hours away.
+
+    Raises:
+        CurationError: for a judge that cannot judge such data.
+    """
+    for spec in datasets if annotators else ():
+        if spec.role != "open":
+            continue
+        try:
+            sample = read_sample(Index.load(spec.path), 0)
+        except (RecordError, ShardError):  # told, and counted, where the data is used
+            continue
+        for annotator in annotators:
+            annotator.votes(sample, [(sample.pairs[0].chosen, sample.pairs[0].rejected)])
 
 
 def evaluate(trainer: pl.Trainer, module: RewardModule, datamodule: PreferenceDataModule) -> dict[str, float]:

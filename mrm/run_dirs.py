@@ -24,6 +24,8 @@ RESULTS_FILE = "results.json"
 LOCK_FILE = "run.lock"
 NOT_IDENTIFYING = ("resume", "output_root", "trainer.progress")  # these do not change what is computed
 
+_NOT_RESUMABLE = "the run cannot be resumed: start another, and remove this one's folder once its files are not needed."
+
 log = logging.getLogger(__name__)
 _held: dict[Path, int] = {}  # this process's run folders -> descriptor of the locked file
 
@@ -78,11 +80,21 @@ def close_run_dir(folder: Path) -> None:
 
 
 def read_state(folder: Path) -> dict[str, Any]:
-    """What a run remembers about itself; empty where the folder is no run."""
+    """What a run remembers about itself; empty where the folder is no run.
+
+    Raises:
+        ConfigError: for a damaged file.
+    """
+    path = folder / STATE_FILE
     try:
-        return json.loads((folder / STATE_FILE).read_text())
+        state = json.loads(path.read_text())
     except (FileNotFoundError, NotADirectoryError):
         return {}
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}; {_NOT_RESUMABLE}") from error
+    if not isinstance(state, dict):
+        raise ConfigError(f"{path} is no JSON object; {_NOT_RESUMABLE}")
+    return state
 
 
 def write_state(folder: Path, **values: Any) -> None:
@@ -93,19 +105,25 @@ def write_state(folder: Path, **values: Any) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Writes a file whole or not at all."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(value, indent=2) + "\n")
+    with temporary.open("w") as file:
+        file.write(json.dumps(value, indent=2) + "\n")
+        file.flush()
+        os.fsync(file.fileno())  # else a power cut may leave the new name with nothing in it
     temporary.replace(path)
 
 
 def _make(root: Path, name: str) -> Path:
-    root.mkdir(parents=True, exist_ok=True)
-    for number in range(1, 1000):
-        folder = root / (name if number == 1 else f"{name}-{number}")
-        try:
-            folder.mkdir()
-            return folder
-        except FileExistsError:  # two runs of a sweep in one second
-            continue
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        for number in range(1, 1000):
+            folder = root / (name if number == 1 else f"{name}-{number}")
+            try:
+                folder.mkdir()
+                return folder
+            except FileExistsError:  # two runs of a sweep in one second
+                continue
+    except OSError as error:
+        raise ConfigError(f"output_root: no folder can be made in {root}: {error}; choose another.") from error
     raise ConfigError(f"output_root: {root} holds a thousand runs named {name}.")
 
 
@@ -114,9 +132,7 @@ def _newest_unfinished(root: Path, digest: str) -> Path | None:
     runs = [
         path.parent
         for path in root.glob(f"*/{STATE_FILE}")
-        if not path.parent.is_symlink()
-        and not (state := read_state(path.parent)).get("finished")
-        and state.get("fingerprint") == digest
+        if not path.parent.is_symlink() and _is_unfinished(path.parent, digest)
     ]
     for folder in sorted(runs, key=lambda folder: (folder / CONFIG_FILE).stat().st_mtime_ns, reverse=True):
         if not _lock(folder):
@@ -126,6 +142,15 @@ def _newest_unfinished(root: Path, digest: str) -> Path | None:
         else:
             return folder
     return None
+
+
+def _is_unfinished(folder: Path, digest: str) -> bool:
+    try:
+        state = read_state(folder)
+    except ConfigError as error:  # another run's damage must not keep this one from going on
+        log.warning("resume=auto passes over %s: %s", folder, error)
+        return False
+    return not state.get("finished") and state.get("fingerprint") == digest
 
 
 def _lock(folder: Path) -> bool:
@@ -160,8 +185,8 @@ def _check_resumable(folder: Path, config: RunConfig) -> None:
         )
     if state.get("finished"):
         raise ConfigError(f"resume={str(folder)!r}: this run has finished; leave out resume to start another.")
-    if state["fingerprint"] != fingerprint(config):
-        now, then = json.loads(json.dumps(identity(config))), state["identity"]
+    if state.get("fingerprint") != fingerprint(config):
+        now, then = json.loads(json.dumps(identity(config))), state.get("identity", {})
         changed = sorted(key for key in {*now, *then} if now.get(key) != then.get(key))
         lines = "\n".join(f"  - {key}: {then.get(key)!r} then, {now.get(key)!r} now" for key in changed)
         raise ConfigError(f"resume={str(folder)!r}: was started with another configuration:\n{lines}")

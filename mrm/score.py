@@ -3,7 +3,8 @@
 The input is this project's plain format (see `datamodules.sources.jsonl`), a line a prompt with its responses; a preference
 among them may be left out: {"prompt": ..., "responses": [...]}. The output has a line a prompt: {"key", "rewards": [one a
 response]}, and "chosen" and "rejected", the rewards of the pair, where there is exactly one. Lines that cannot be used are
-counted and named. The output appears under its name only when it is whole; until then, and where it is given up, it is
+counted and named; OUTPUT.skipped.jsonl lists them: {"key", "record": its number in the input from 1, blank lines not counted,
+"reason", "detail"}. The output appears under its name only when it is whole; until then, and where it is given up, it is
 OUTPUT.partial.
 """
 
@@ -11,12 +12,14 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from operator import length_hint
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import torch
 from omegaconf import MISSING
@@ -31,7 +34,7 @@ from mrm.model.packing import NO_EDGES, collate
 from mrm.model.reward_model import RewardModel, load_reward_model
 from mrm.score_input import Candidates, read_candidates
 
-NAMED = 5  # bad lines told one by one for each reason
+NAMED = 5  # bad lines told one by one for each reason; the file of skipped ones has them all
 
 log = logging.getLogger(__name__)
 
@@ -60,12 +63,26 @@ class ScoreResult:
     scored: int = 0
     bad: Counter[str] = field(default_factory=Counter)
     named: dict[str, list[str]] = field(default_factory=dict)
+    details: dict[str, str] = field(default_factory=dict)  # reason -> what was wrong with the first line of it
 
-    def note(self, key: str, reason: str) -> None:
+    def note(self, key: str, reason: str, detail: str) -> None:
         """Counts a bad line; the first few of each reason keep their name."""
         self.bad[reason] += 1
+        self.details.setdefault(reason, detail)
         if self.bad[reason] <= NAMED:
             self.named.setdefault(reason, []).append(key)
+
+
+@dataclass
+class BadLines:
+    """Notes the lines that cannot be used, in the result and in the file that lists them."""
+
+    result: ScoreResult
+    file: TextIO
+
+    def add(self, record: int, key: str, reason: str, detail: str) -> None:
+        self.result.note(key, reason, detail)
+        self.file.write(json.dumps({"key": key, "record": record, "reason": reason, "detail": detail}) + "\n")
 
 
 def score(config: ScoreConfig) -> ScoreResult:
@@ -74,14 +91,15 @@ def score(config: ScoreConfig) -> ScoreResult:
     Raises:
         ConfigError: for a model, input or setting that cannot be used.
         UnreadableSamplesError: for more bad lines than `max_bad` allows; the scores are in OUTPUT.partial.
+
+    The bad lines are listed in OUTPUT.skipped.jsonl, which is there only if there are any.
     """
     _check(config)
     automatic = "cuda" if torch.cuda.is_available() else "cpu"
     device = torch.device(automatic if config.device == "auto" else config.device)
     items = read_candidates(Path(config.input))
     result = ScoreResult()
-    output = Path(config.output)
-    partial = output.with_name(output.name + ".partial")
+    output, partial, _ = _files(config)
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         file = partial.open("w")
@@ -91,16 +109,44 @@ def score(config: ScoreConfig) -> ScoreResult:
         with file:
             model, encoder = load_reward_model(config.model, max_pixels=config.max_pixels, dtype=config.dtype)
             model = model.to(device).eval()
-            for batch in _batches(_shown(items, config.progress), encoder, config.batch_size, result):
-                for line in score_batch(model, encoder, batch, row_tokens=config.row_tokens, device=device):
-                    file.write(json.dumps(line) + "\n")
-                    result.scored += 1
-        _check_bad(result, config, partial)
+            with _bad_lines(result, config) as bad:
+                for batch in _batches(_shown(items, config.progress), encoder, config.batch_size, bad):
+                    samples = [(sample, encoded) for _, sample, encoded in batch]
+                    lines = score_batch(model, encoder, samples, row_tokens=config.row_tokens, device=device)
+                    for (record, _, _), line in zip(batch, lines, strict=True):
+                        _write(file, line, record, bad)
+        _check_bad(result, config)
         partial.replace(output)
     finally:
         if not result.scored:
             partial.unlink(missing_ok=True)
     return result
+
+
+def _files(config: ScoreConfig) -> tuple[Path, Path, Path]:
+    """The output, what it is called until it is whole, and the list of bad lines."""
+    output = Path(config.output)
+    return output, Path(f"{output}.partial"), Path(f"{output}.skipped.jsonl")
+
+
+@contextmanager
+def _bad_lines(result: ScoreResult, config: ScoreConfig) -> Iterator[BadLines]:
+    _, _, path = _files(config)
+    try:
+        with path.open("w") as file:
+            yield BadLines(result, file)
+    finally:
+        if not result.bad:
+            path.unlink(missing_ok=True)
+
+
+def _write(file: TextIO, line: dict[str, Any], record: int, bad: BadLines) -> None:
+    if not all(map(math.isfinite, line["rewards"])):
+        detail = f"the rewards are {line['rewards']}: the model has diverged, or dtype is too narrow for it."
+        bad.add(record, line["key"], "reward not finite", detail)
+        return
+    file.write(json.dumps(line, allow_nan=False) + "\n")
+    bad.result.scored += 1
 
 
 @torch.inference_mode()
@@ -126,24 +172,25 @@ def score_batch(
 
 
 def _batches(
-    items: Iterable[Any], encoder: Encoder, size: int, result: ScoreResult
-) -> Iterator[list[tuple[Candidates, EncodedSample]]]:
-    """Readable samples in batches, in the input's order; the others are noted."""
-    batch: list[tuple[Candidates, EncodedSample]] = []
-    seen: set[str] = set()
-    for item in items:
-        result.read += 1
+    items: Iterable[Any], encoder: Encoder, size: int, bad: BadLines
+) -> Iterator[list[tuple[int, Candidates, EncodedSample]]]:
+    """Readable samples with their numbers in batches, in the input's order; the others are noted."""
+    batch: list[tuple[int, Candidates, EncodedSample]] = []
+    seen: dict[str, int] = {}
+    for record, item in enumerate(items, start=1):
+        bad.result.read = record
         if isinstance(item, Skipped):
-            result.note(item.key, item.reason)
+            bad.add(record, item.key, item.reason, item.detail)
             continue
         if item.key in seen:
-            result.note(item.key, "duplicate key")
+            detail = f"record {record} has the key {item.key!r} of record {seen[item.key]}; keys must differ."
+            bad.add(record, item.key, "duplicate key", detail)
             continue
-        seen.add(item.key)
+        seen[item.key] = record
         try:
-            batch.append((item, encoder.encode(item)))
+            batch.append((record, item, encoder.encode(item)))
         except RecordError as error:
-            result.note(item.key, error.reason)
+            bad.add(record, item.key, error.reason, str(error))
         if len(batch) == size:
             yield batch
             batch = []
@@ -178,21 +225,25 @@ def _check(config: ScoreConfig) -> None:
         problems.append(f"model={config.model!r}: there is no such folder; give the `model` folder of a finished run.")
     if not Path(config.input).is_file():
         problems.append(f"input={config.input!r}: there is no such file.")
-    elif Path(config.output).resolve() == Path(config.input).resolve():
-        problems.append(f"output={config.output!r}: is the input; choose another name.")
+    elif Path(config.input).resolve() in [path.resolve() for path in _files(config)]:
+        problems.append(f"output={config.output!r}: would write over the input; choose another name.")
     if Path(config.output).is_dir():
         problems.append(f"output={config.output!r}: is a folder; name a file in it.")
     if problems:
         raise ConfigError("\n".join(problems))
 
 
-def _check_bad(result: ScoreResult, config: ScoreConfig, partial: Path) -> None:
+def _check_bad(result: ScoreResult, config: ScoreConfig) -> None:
+    _, partial, skipped = _files(config)
     if not result.scored:
-        raise ConfigError(f"input={config.input!r}: none of its {result.read} lines could be used: {_told(result)}.")
+        listed = f" All are listed in {skipped}." if result.bad else ""
+        raise ConfigError(
+            f"input={config.input!r}: none of its {result.read} lines could be used: {_told(result)}.{listed}"
+        )
     if result.bad.total() > config.max_bad * result.read:
         raise UnreadableSamplesError(
             f"{result.bad.total()} of {result.read} lines could not be used, more than max_bad={config.max_bad:g}: "
-            f"{_told(result)}. Mend them, or raise max_bad to go on without them. "
+            f"{_told(result)}. Mend them, all are listed in {skipped}, or raise max_bad to go on without them. "
             f"The {result.scored} scores of the others are in {partial}."
         )
 
@@ -201,14 +252,15 @@ def _told(result: ScoreResult) -> str:
     parts = []
     for reason, number in result.bad.most_common():
         more = ", ..." if number > NAMED else ""
-        parts.append(f"{number} x {reason} ({', '.join(result.named[reason])}{more})")
+        named = f"{', '.join(result.named[reason])}{more}"
+        parts.append(f"{number} x {reason} ({named}; the first: {result.details[reason].rstrip('.')})")
     return "; ".join(parts) or "the input is empty"
 
 
 def run(config: ScoreConfig) -> None:
     """Scores a file and says what became of it."""
     result = score(config)
-    bad = f" Not used: {_told(result)}." if result.bad else ""
+    bad = f" Not used, and listed in {_files(config)[2]}: {_told(result)}." if result.bad else ""
     Console().print(
         f"{result.scored} of {result.read} lines scored: {config.output}.{bad}", markup=False, soft_wrap=True
     )

@@ -22,6 +22,7 @@ from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 from mrm.config import PACKAGE, RunConfig
+from mrm.errors import ConfigError
 from mrm.run_dirs import fingerprint, identity, read_state, write_state
 
 HISTORY_FILE = "metrics.jsonl"
@@ -99,7 +100,13 @@ def start_mlflow(config: RunConfig, folder: Path, sweep: str | None = None) -> M
         config: what is run.
         folder: the run's folder; remembers the MLflow run.
         sweep: name that the members of a sweep share.
+
+    Raises:
+        ConfigError: for a store that cannot be opened.
     """
+    from mlflow.exceptions import MlflowException  # imported where used: it costs a second
+    from sqlalchemy.exc import SQLAlchemyError
+
     for noisy in ("alembic", "mlflow.store.db.utils", "lightning.pytorch.loggers.mlflow"):
         logging.getLogger(noisy).setLevel(logging.ERROR)  # a new store tells of every table it makes
     root = Path(config.output_root).expanduser().resolve()
@@ -115,16 +122,22 @@ def start_mlflow(config: RunConfig, folder: Path, sweep: str | None = None) -> M
     }
     with (root / ".mlflow.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # runs that start together would all make the new store's tables
-        logger = MLFlowLogger(
-            experiment_name=config.logger.experiment_name,
-            run_name=folder.name,
-            tracking_uri=uri,
-            tags=tags,
-            artifact_location=(root / "mlartifacts").as_uri() if uri.startswith("sqlite:") else None,
-            run_id=read_state(folder).get("mlflow_run_id"),
-            synchronous=True,  # asynchronous logging lost most of a killed run's figures; a call costs 4 ms
-        )
-        run_id = logger.run_id
+        try:
+            logger = MLFlowLogger(
+                experiment_name=config.logger.experiment_name,
+                run_name=folder.name,
+                tracking_uri=uri,
+                tags=tags,
+                artifact_location=(root / "mlartifacts").as_uri() if uri.startswith("sqlite:") else None,
+                run_id=read_state(folder).get("mlflow_run_id"),
+                synchronous=True,  # asynchronous logging lost most of a killed run's figures; a call costs 4 ms
+            )
+            run_id = logger.run_id
+        except (MlflowException, SQLAlchemyError, ImportError) as error:  # the last: of a database's driver
+            raise ConfigError(
+                f"logger.mlflow={uri!r}: MLflow cannot open this store: {error} Mend the address, start its server, or choose "
+                "logger=none."
+            ) from error
     if read_state(folder).get("mlflow_run_id") is None:
         logger.log_hyperparams({key: _shorten(value) for key, value in identity(config).items()})
         write_state(folder, mlflow_run_id=run_id)

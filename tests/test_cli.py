@@ -65,6 +65,7 @@ class Settings:
     model: str = MISSING
     output: str = MISSING
     batch_size: int = 16
+    row_tokens: int | None = 4
 
 
 @pytest.mark.parametrize(
@@ -74,11 +75,26 @@ class Settings:
         (["model=a"], "output: missing; add output=..."),
         (["a"], "must be of the form key=value"),
         (["batch_size=x"], "batch_size: Value 'x'"),
+        (["batch_size=null"], "batch_size: Value 'null'"),
+        (["=a"], "'=a': must be of the form key=value"),
+        (["model.x=a"], r"model\.x.*there is no such key"),
+        (["model=a", "output=b", "model=c"], "model: is given twice, as 'a' and as 'c'"),
+        (["model=a", "output=${foo}/x"], "output: .*'foo' not found"),
+        (["model=a", "output=${"], "output: "),
     ],
 )
 def test_parse_settings_wrong_word_is_explained(words: list[str], expected: str) -> None:
     with pytest.raises(ConfigError, match=expected):
         parse_settings(Settings, words)
+
+
+@pytest.mark.parametrize("name", ["2026_01_05", "1e5", "[a", "a: b: c", "a=b", "null", "0x10", "~", ""])
+def test_parse_settings_name_is_taken_as_it_is_written(name: str) -> None:
+    assert parse_settings(Settings, ["model=a", f"output={name}"]).output == name
+
+
+def test_parse_settings_null_empties_an_optional_field() -> None:
+    assert parse_settings(Settings, ["model=a", "output=b", "row_tokens=null"]).row_tokens is None
 
 
 def test_settings_command_gives_the_task_its_settings(capsys, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,7 +106,7 @@ def test_settings_command_gives_the_task_its_settings(capsys, monkeypatch: pytes
     assert len(given) == 1
     assert capsys.readouterr().out.split() == [
         *"What it does. Keys and their defaults (??? must be given):".split(),
-        *"model: ??? output: ??? batch_size: 16".split(),
+        *"model: ??? output: ??? batch_size: 16 row_tokens: 4".split(),
     ]
     with pytest.raises(SystemExit) as ended:
         settings_command(Settings, given.append, "What it does.", ["model=a"])

@@ -16,13 +16,15 @@ from mlflow.tracking import MlflowClient
 from safetensors.torch import load_file
 
 from datamodules.ledger import Decision, Ledger, ledger_rounds, round_path
-from mrm.config import RunConfig, to_yaml
-from mrm.errors import ConfigError
+from datamodules.prepare import prepare
+from mrm.config import DatasetConfig, RunConfig, to_yaml
+from mrm.errors import ConfigError, CurationError, MrmError
 from mrm.run import run
+from mrm.run_dirs import read_state
 from mrm.tracking import read_history, tracking_uri
 
 ROOT = Path(__file__).parent.parent
-ROUND_KEYS = ["scored", "flipped", "dropped", "reannotated", "restored", "noise_before", "noise_after"]
+ROUND_KEYS = ["scored", "flipped", "dropped", "reannotated", "restored", "queued", "noise_before", "noise_after"]
 KILLED = """
 import sys
 from omegaconf import OmegaConf
@@ -126,6 +128,28 @@ def test_resume_of_finished_run_is_refused(small_run: Callable[..., RunConfig]) 
     config.resume = str(run(config).run_dir)
     with pytest.raises(ConfigError, match="has finished"):
         run(config)
+
+
+def test_run_that_diverges_saves_no_model_and_is_not_finished(small_run: Callable[..., RunConfig]) -> None:
+    config = small_run("experiment=baseline_open_pool", "trainer.max_epochs=1", "optim.lr=1e30", "optim.head_lr=1e30")
+    with pytest.raises(MrmError, match="the training has diverged.*optim.lr"):
+        run(config)
+    folder = (Path(config.output_root) / "latest").resolve()
+    assert not (folder / "model").exists() and not list(folder.glob("checkpoints/*.ckpt"))
+    assert not read_state(folder).get("finished")
+
+
+def test_run_with_judges_that_cannot_judge_the_open_shards_stops_before_training(
+    small_run: Callable[..., RunConfig], tmp_path: Path
+) -> None:
+    pairs = [{"prompt": f"q{number}", "chosen": f"yes {number}", "rejected": f"no {number}"} for number in range(4)]
+    (tmp_path / "pairs.jsonl").write_text("\n".join(map(json.dumps, pairs)))
+    shards = prepare("jsonl", tmp_path / "pairs.jsonl", tmp_path / "shards", show_progress=False).path
+    config = small_run("experiment=dt2it_full")
+    config.data.datasets["open"] = DatasetConfig(source="shards", role="open", path=str(shards))
+    with pytest.raises(CurationError, match=r'pairs-0000000.* has no meta\["truth"\]'):
+        run(config)
+    assert not read_history((Path(config.output_root) / "latest").resolve())
 
 
 def test_run_more_devices_than_processes_says_how_to_start(small_run: Callable[..., RunConfig]) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from mrm.config import RunConfig
 from mrm.errors import ConfigError
-from mrm.run_dirs import close_run_dir, fingerprint, open_run_dir, read_state, write_state
+from mrm.run_dirs import close_run_dir, fingerprint, open_run_dir, read_state, write_json, write_state
 
 
 def config(root: Path, **changes: object) -> RunConfig:
@@ -87,6 +87,45 @@ def test_lock_of_a_killed_run_is_free_although_its_worker_lives(tmp_path: Path) 
 def test_open_run_dir_resume_of_no_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="is no run's folder"):
         open_run_dir(config(tmp_path, resume=str(tmp_path)))
+
+
+@pytest.mark.parametrize("damage", ["", '{"fingerprint": "a', "[]", "{}"])
+def test_open_run_dir_auto_passes_over_a_damaged_run(
+    tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    wanted, _ = open_run_dir(config(tmp_path))
+    other, _ = open_run_dir(config(tmp_path, seed=2))
+    (other / "run.json").write_text(damage)
+    close_run_dir(wanted)
+    assert open_run_dir(config(tmp_path, resume="auto")) == (wanted, True)
+    assert damage == "{}" or f"passes over {other}" in caplog.text
+
+
+@pytest.mark.parametrize("damage", ["", "[]"])
+def test_open_run_dir_resume_of_a_damaged_run_names_the_file(tmp_path: Path, damage: str) -> None:
+    folder, _ = open_run_dir(config(tmp_path))
+    (folder / "run.json").write_text(damage)
+    with pytest.raises(ConfigError, match=r"run\.json .*the run cannot be resumed"):
+        open_run_dir(config(tmp_path, resume=str(folder)))
+
+
+def test_open_run_dir_output_root_that_is_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("x")
+    for root in (tmp_path / "taken", tmp_path / "taken" / "runs"):
+        with pytest.raises(ConfigError, match="output_root: no folder can be made in .*taken"):
+            open_run_dir(config(root))
+
+
+def test_write_json_is_brought_to_disk_before_it_is_renamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[str] = []
+
+    def fsync(descriptor: int) -> None:
+        assert not (tmp_path / "a.json").exists()
+        synced.append(Path(f"/proc/self/fd/{descriptor}").read_text())
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    write_json(tmp_path / "a.json", {"a": 1})
+    assert synced == [(tmp_path / "a.json").read_text()]
 
 
 def test_write_state_adds_to_what_is_there(tmp_path: Path) -> None:

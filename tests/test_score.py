@@ -12,6 +12,7 @@ from PIL import Image
 from mrm.errors import ConfigError, UnreadableSamplesError
 from mrm.model.backbones import TINY_DIRECTORY
 from mrm.model.encoding import Encoder
+from mrm.model.packing import RewardBatch
 from mrm.model.reward_model import RewardModel
 from mrm.score import ScoreConfig, main, score
 
@@ -54,6 +55,10 @@ def write(config: ScoreConfig, *records: dict) -> None:
 
 def read(config: ScoreConfig) -> list[dict]:
     return [json.loads(line) for line in Path(config.output).read_text().splitlines()]
+
+
+def skipped(config: ScoreConfig) -> list[dict]:
+    return [json.loads(line) for line in Path(f"{config.output}.skipped.jsonl").read_text().splitlines()]
 
 
 def test_score_pair_and_list_gives_a_reward_a_response(files: ScoreConfig) -> None:
@@ -102,10 +107,12 @@ def test_score_candidates_without_preference_gives_rewards_only(files: ScoreConf
 
 def test_score_bad_lines_beyond_limit_stops_and_keeps_the_scores(files: ScoreConfig) -> None:
     write(files, PAIR, BAD, LIST)
-    with pytest.raises(UnreadableSamplesError, match=r"1 of 3 lines .*1 x equal responses \(b\).*s\.jsonl\.partial"):
+    with pytest.raises(
+        UnreadableSamplesError, match=r"1 of 3 lines .*1 x equal responses \(b; .*s\.jsonl\.skipped.*s\.jsonl\.partial"
+    ):
         score(files)
-    (partial,) = Path(files.output).parent.iterdir()
-    assert partial.name == "s.jsonl.partial"
+    partial, skipped = sorted(Path(files.output).parent.iterdir())
+    assert (partial.name, skipped.name) == ("s.jsonl.partial", "s.jsonl.skipped.jsonl")
     assert [json.loads(line)["key"] for line in partial.read_text().splitlines()] == ["p", "l"]
 
 
@@ -118,12 +125,69 @@ def test_score_bad_lines_within_limit_are_counted_and_named(files: ScoreConfig) 
     assert [line["key"] for line in read(files)] == ["p", "l"]
 
 
+def test_score_bad_lines_are_listed_with_record_and_explanation(files: ScoreConfig) -> None:
+    write(files, PAIR, BAD, PAIR)
+    files.max_bad = 1
+    score(files)
+    equal, double = skipped(files)
+    assert (equal["key"], equal["record"], equal["reason"]) == ("b", 2, "equal responses")
+    assert "'b'" in equal["detail"]
+    assert (double["key"], double["record"], double["reason"]) == ("p", 3, "duplicate key")
+    assert "of record 1" in double["detail"]
+
+
+def test_score_bad_lines_message_has_the_first_explanation_of_a_reason(files: ScoreConfig) -> None:
+    first, second = ({**PAIR, "key": f"k{number}", "images": [f"gone{number}.png"]} for number in (1, 2))
+    write(files, PAIR, first, second)
+    with pytest.raises(UnreadableSamplesError, match=r"2 x image missing \(k1, k2; the first: .*gone1\.png") as caught:
+        score(files)
+    assert "gone2" not in str(caught.value)
+
+
+def test_score_without_bad_lines_drops_an_earlier_list(files: ScoreConfig) -> None:
+    write(files, PAIR, BAD)
+    files.max_bad = 1
+    score(files)
+    assert len(skipped(files)) == 1
+    write(files, PAIR)
+    score(files)
+    assert [path.name for path in Path(files.output).parent.iterdir()] == ["s.jsonl"]
+
+
+def test_score_rewards_that_are_not_finite_are_bad_lines(files: ScoreConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    def forward(model: RewardModel, batch: RewardBatch) -> torch.Tensor:
+        return torch.tensor([0.5, 0.25, 1.0, float("nan"), float("inf")])
+
+    monkeypatch.setattr(RewardModel, "forward", forward)
+    write(files, PAIR, LIST)
+    files.max_bad = 0.5
+    result = score(files)
+    assert result.named == {"reward not finite": ["l"]}
+    assert [line["key"] for line in read(files)] == ["p"]
+    assert [(line["record"], line["reason"]) for line in skipped(files)] == [(2, "reward not finite")]
+
+
+def test_score_empty_output_is_refused(files: ScoreConfig) -> None:
+    write(files, PAIR)
+    files.output = ""
+    with pytest.raises(ConfigError, match="output=''"):
+        score(files)
+
+
+def test_score_over_its_own_list_of_bad_lines_is_refused(files: ScoreConfig) -> None:
+    write(files, PAIR)
+    listed = Path(files.input).rename(Path(files.input).with_name("s.skipped.jsonl"))
+    files.input, files.output = str(listed), str(listed.with_name("s"))
+    with pytest.raises(ConfigError, match="would write over the input"):
+        score(files)
+
+
 def test_score_nothing_usable_is_an_error(files: ScoreConfig) -> None:
     write(files, BAD)
     files.max_bad = 1
     with pytest.raises(ConfigError, match="none of its 1 lines"):
         score(files)
-    assert not list(Path(files.output).parent.iterdir())
+    assert [path.name for path in Path(files.output).parent.iterdir()] == ["s.jsonl.skipped.jsonl"]
 
 
 def test_score_output_that_cannot_be_written_is_a_clear_error(files: ScoreConfig) -> None:

@@ -11,6 +11,7 @@ from lightning.pytorch.loggers import MLFlowLogger
 
 from mrm import tracking
 from mrm.config import LoggerConfig, RunConfig
+from mrm.errors import ConfigError
 from mrm.tracking import HistoryLogger, read_history, start_mlflow, tracking_uri, ui_command
 
 
@@ -70,3 +71,12 @@ def test_a_new_mlflow_store_is_opened_by_one_run_at_a_time(tmp_path: Path, monke
     assert (tmp_path / "mlflow.db").exists()
     assert logger.run_id is not None
     assert not held[-1]  # released again
+
+
+@pytest.mark.parametrize("address", ["mysql+nodriver://host/db", "htp://host"])
+def test_start_mlflow_store_that_cannot_be_opened_is_a_clear_error(tmp_path: Path, address: str) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    config = RunConfig(output_root=str(tmp_path), logger=LoggerConfig(mlflow=address))
+    with pytest.raises(ConfigError, match="logger.mlflow=.*MLflow cannot open this store"):
+        start_mlflow(config, folder)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoModel
 
@@ -98,8 +99,15 @@ def load_backbone(
         model, report = AutoModel.from_pretrained(
             path, dtype=DTYPES[dtype], attn_implementation=attention, output_loading_info=True
         )
-    except OSError as error:
-        raise ConfigError(f"model.backbone={str(name_or_path)!r}: the weights cannot be read: {error}") from error
+    except (OSError, SafetensorError) as error:
+        raise ConfigError(
+            f"model.backbone={str(name_or_path)!r}: the weights (*.safetensors) cannot be read: {error}; is the checkpoint whole? "
+            "Copy it again."
+        ) from error
+    except RuntimeError as error:  # what `from_pretrained` raises for other shapes
+        raise ConfigError(
+            f"model.backbone={str(name_or_path)!r}: the weights cannot be loaded into the model of its config.json: {error} Copy the checkpoint again."
+        ) from error
     missing = sorted(report["missing_keys"]) + sorted(str(key) for key in report["mismatched_keys"])
     if missing:
         raise ConfigError(

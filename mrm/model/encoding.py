@@ -33,6 +33,13 @@ FAMILIES = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe")
 TRAIN_PIXELS = 268_324  # at most, for an image in training (METHOD.md section 3)
 SCORE_PIXELS = 1_310_720
 ENCODER_FILE = "encoder.json"
+SETTINGS = {  # of an encoder, as ENCODER_FILE has them
+    "family": str,
+    "max_pixels": int,
+    "max_prompt_tokens": int,
+    "max_response_tokens": int,
+    "system_prompts": dict,
+}
 _HAN = re.compile(r"[\u4e00-\u9fff]")
 
 
@@ -160,13 +167,21 @@ class Encoder:
         """Loads tokenizer and image processor from a directory or hub id.
 
         Settings saved by `save_pretrained` beside them are the defaults for `settings`.
+
+        Raises:
+            ConfigError: for files that are missing or damaged, or of a family that is not known here.
         """
-        saved = Path(name_or_path) / ENCODER_FILE
-        if saved.is_file():
-            settings = {**json.loads(saved.read_text()), **settings}
-        family = settings.pop("family", None) or AutoConfig.from_pretrained(name_or_path).model_type
-        tokenizer = AutoTokenizer.from_pretrained(name_or_path)
-        return cls(tokenizer, image_processor_class().from_pretrained(name_or_path), family=family, **settings)
+        settings = {**_saved_settings(Path(name_or_path) / ENCODER_FILE), **settings}
+        try:
+            family = settings.pop("family", None) or AutoConfig.from_pretrained(name_or_path).model_type
+            tokenizer = AutoTokenizer.from_pretrained(name_or_path)
+            image_processor = image_processor_class().from_pretrained(name_or_path)
+        except (OSError, ValueError, KeyError, TypeError) as error:  # the last two: JSON of another content
+            raise ConfigError(
+                f"{name_or_path}: config.json, tokenizer or image processor (tokenizer.json, tokenizer_config.json, "
+                f"preprocessor_config.json) are missing or damaged: {error!r}. Copy the whole folder again."
+            ) from error
+        return cls(tokenizer, image_processor, family=family, **settings)
 
     def settings(self) -> dict[str, Any]:
         """What `from_pretrained` takes to make this encoder again."""
@@ -270,6 +285,23 @@ class Encoder:
 
     def _tokens(self, text: str) -> list[int]:
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
+def _saved_settings(path: Path) -> dict[str, Any]:
+    """What `Encoder.save_pretrained` wrote; nothing where there is no such file, as in a published checkpoint."""
+    if not path.is_file():
+        return {}
+    try:
+        settings = json.loads(path.read_text())
+        wrong = [name for name, kind in SETTINGS.items() if name in settings and not isinstance(settings[name], kind)]
+        wrong += [name for name in settings if name not in SETTINGS]
+    except (OSError, ValueError, TypeError) as error:
+        raise ConfigError(f"{path} is no readable JSON object: {error}; copy the whole folder again.") from error
+    if wrong:
+        raise ConfigError(
+            f"{path}: {wrong[0]!r} is unknown or of the wrong type; known: {', '.join(SETTINGS)}. Copy the whole folder again."
+        )
+    return settings
 
 
 def image_processor_class() -> Any:

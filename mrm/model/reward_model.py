@@ -9,16 +9,18 @@ Dimensions: B rows, L tokens, H hidden size, S responses.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from mrm.errors import ConfigError
+from mrm.errors import ConfigError, MrmError
 from mrm.model.backbones import load_backbone, plain_backbone, resolve
-from mrm.model.encoding import Encoder
+from mrm.model.encoding import ENCODER_FILE, Encoder
 from mrm.model.packing import RewardBatch, attention_mask
 
 HEADS = ("linear", "mlp")
@@ -94,14 +96,34 @@ class RewardModel(nn.Module):
         return self.head(hidden_BLH[batch.score_row, batch.score_column])
 
     def save_pretrained(self, directory: str | Path, encoder: Encoder) -> None:
-        """Writes the whole model: backbone (low-rank weights merged), head, tokenizer, image processor, settings."""
+        """Writes the whole model: backbone (low-rank weights merged), head, tokenizer, image processor, settings.
+
+        Raises:
+            MrmError: for weights that are not finite; nothing is written then.
+        """
         directory = Path(directory)
-        directory.mkdir(parents=True, exist_ok=True)
         plain = plain_backbone(self.backbone)
-        plain.save_pretrained(directory, state_dict=_plain_state(plain))
-        save_file({k: v.contiguous().cpu() for k, v in self.head.state_dict().items()}, directory / HEAD_FILE)
+        state, head = _plain_state(plain), self.head.state_dict()
+        check_finite({**state, **head})
+        directory.mkdir(parents=True, exist_ok=True)
+        plain.save_pretrained(directory, state_dict=state)
+        save_file({k: v.contiguous().cpu() for k, v in head.items()}, directory / HEAD_FILE)
         (directory / MODEL_FILE).write_text(json.dumps({"head": self.head.kind, "format": 1}, indent=2) + "\n")
         encoder.save_pretrained(directory)
+
+
+def check_finite(state: Mapping[str, Tensor]) -> None:
+    """Refuses weights that a diverged training leaves behind.
+
+    Raises:
+        MrmError: where a weight is NaN or infinite, naming the first.
+    """
+    spoilt = [name for name, tensor in state.items() if not tensor.isfinite().all()]
+    if spoilt:
+        raise MrmError(
+            f"the training has diverged: {len(spoilt)} of {len(state)} weight tensors are not finite (first: {spoilt[0]}), so "
+            "they are not saved. Lower optim.lr and optim.head_lr, or look for what is wrong with the data, and start a new run."
+        )
 
 
 def load_reward_model(
@@ -114,7 +136,7 @@ def load_reward_model(
         max_pixels: resolution; None takes the one that was saved.
 
     Raises:
-        ConfigError: where the directory holds no reward model.
+        ConfigError: where the directory holds no reward model, or a file of it is missing or damaged.
     """
     directory = Path(resolve(directory))
     if not (directory / MODEL_FILE).is_file():
@@ -122,11 +144,40 @@ def load_reward_model(
             f"model={str(directory)!r} is no saved reward model: it has no {MODEL_FILE}. "
             "Give the `model` folder of a finished run."
         )
-    settings = json.loads((directory / MODEL_FILE).read_text())
-    model = RewardModel.from_pretrained(directory, head=settings["head"], dtype=dtype, attention=attention)
-    model.head.load_state_dict(load_file(directory / HEAD_FILE))
+    for name in (HEAD_FILE, ENCODER_FILE):
+        if not (directory / name).is_file():
+            raise _damaged(directory / name, "it is missing")
+    model = RewardModel.from_pretrained(directory, head=_head_kind(directory), dtype=dtype, attention=attention)
+    _load_head(model.head, directory)
     encoder = Encoder.from_pretrained(directory)
     return model.eval(), encoder.with_resolution(max_pixels) if max_pixels else encoder
+
+
+def _head_kind(directory: Path) -> str:
+    path = directory / MODEL_FILE
+    try:
+        kind = json.loads(path.read_text())["head"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise _damaged(path, f"it has no readable `head`: {error!r}") from error
+    if kind not in HEADS:
+        raise _damaged(path, f"it has head={kind!r}, known are {', '.join(HEADS)}")
+    return kind
+
+
+def _load_head(head: RewardHead, directory: Path) -> None:
+    path = directory / HEAD_FILE
+    try:
+        state = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise _damaged(path, f"it cannot be read: {error}") from error
+    try:
+        head.load_state_dict(state)
+    except RuntimeError as error:
+        raise _damaged(path, f"it does not fit the backbone and the head={head.kind!r} of {MODEL_FILE}") from error
+
+
+def _damaged(path: Path, why: str) -> ConfigError:
+    return ConfigError(f"model: {path}: {why}. Copy the whole `model` folder of the run again.")
 
 
 def _plain_state(model: nn.Module) -> dict[str, Tensor]:

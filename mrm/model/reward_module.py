@@ -2,25 +2,31 @@
 
 The learning rate is a pure function of training progress in epochs, because the number of batches changes with the pool;
 so are the random numbers of dropout, so that a resumed run draws the same ones.
+
+A run that diverges is stopped: losses and rewards are watched on the device, and asked for where figures are logged, at
+every epoch's end and before a checkpoint is saved, where the weights are looked at too.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import lightning.pytorch as pl
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mrm.errors import MrmError
 from mrm.evaluation.metrics import PreferenceAccuracy
 from mrm.model.losses import pair_deltas
 from mrm.model.packing import RewardBatch
-from mrm.model.reward_model import RewardModel
+from mrm.model.reward_model import RewardModel, check_finite
 from mrm.model.schedules import lr_factor
 
 PairLoss = Callable[[Tensor, Tensor, Tensor], Tensor]
+NEVER = torch.iinfo(torch.int64).max  # the step of a divergence that has not happened
 
 
 class RewardModule(pl.LightningModule):
@@ -35,7 +41,7 @@ class RewardModule(pl.LightningModule):
         betas: of AdamW.
         schedule: `cosine` or `constant`.
         warmup: share of a cycle in which the rate rises.
-        cycle_starts: epochs at which the schedule begins again, those after a cold restart: each stage is a training whole.
+        cycle_starts: epochs at which the schedule begins again, where each stage between rounds is a training of its own.
         seed: of dropout.
         val_names, test_names: names of the sets, in the order of their dataloaders.
     """
@@ -68,6 +74,8 @@ class RewardModule(pl.LightningModule):
         self.cycle_starts = tuple(cycle_starts)
         self.seed = seed
         self.names = {"val": list(val_names), "test": list(test_names)}
+        # The step of the first loss or reward that was not finite; no buffer, since DDP would overwrite it with rank 0's.
+        self._diverged = torch.tensor(NEVER)
         self.accuracies = nn.ModuleDict(
             {
                 stage: nn.ModuleList(PreferenceAccuracy() for _ in range(max(1, len(names))))
@@ -82,6 +90,7 @@ class RewardModule(pl.LightningModule):
     def training_step(self, batch: RewardBatch, batch_idx: int) -> Tensor:
         delta = pair_deltas(self.model(batch), batch.edge_chosen, batch.edge_rejected)
         loss = self.loss(delta, batch.edge_strength, batch.edge_weight).sum()
+        self._watch(loss.detach())
         weight = batch.edge_weight.sum()
         if weight > 0:
             counted = batch.edge_weight > 0
@@ -102,9 +111,49 @@ class RewardModule(pl.LightningModule):
 
     def _evaluate(self, stage: str, batch: RewardBatch, number: int) -> None:
         metric = self.accuracies[stage][number]  # type: ignore[index]
-        metric.update(pair_deltas(self.model(batch), batch.edge_chosen, batch.edge_rejected))
+        delta = pair_deltas(self.model(batch), batch.edge_chosen, batch.edge_rejected)
+        self._watch(delta)
+        metric.update(delta)
         name = f"{stage}/{self.names[stage][number]}/accuracy"
         self.log(name, metric, on_step=False, on_epoch=True, add_dataloader_idx=False, batch_size=len(batch.keys) or 1)
+
+    def on_train_batch_end(self, outputs: Any, batch: RewardBatch, batch_idx: int) -> None:
+        if self.trainer.is_last_batch:  # before curation, which would judge with these weights
+            self._check_finite()
+        elif (batch_idx + 1) % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+            self._check_diverged()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self._check_finite()
+
+    def on_validation_epoch_end(self) -> None:
+        self._check_diverged()
+
+    def on_test_epoch_end(self) -> None:
+        self._check_diverged()
+
+    def _watch(self, values: Tensor) -> None:
+        """Notes on the device whether values are finite: to ask for it at every step would make the host wait."""
+        step = torch.full((), self.global_step, device=values.device).where(~values.isfinite().all(), NEVER)
+        self._diverged = torch.minimum(self._diverged.to(values.device), step)
+
+    def _check_diverged(self) -> None:
+        """Stops on all ranks where a watched value of any was not finite.
+
+        Raises:
+            MrmError: naming the first such step.
+        """
+        step = int(self.trainer.strategy.reduce(self._diverged.to(self.device, copy=True), reduce_op="min"))
+        if step != NEVER:
+            raise MrmError(
+                f"the training has diverged: at step {step} a loss or reward is not a finite number, with optim.lr={self.lr:g} and "
+                f"optim.head_lr={self.head_lr:g}. Lower them, or look for what is wrong with the data, and start a new run."
+            )
+
+    def _check_finite(self) -> None:
+        """As `_check_diverged`, and with a look at the weights, which the newest step may have spoilt after its loss."""
+        self._check_diverged()
+        check_finite(self.model.state_dict())
 
     def on_train_batch_start(self, batch: RewardBatch, batch_idx: int) -> None:
         seeds = np.random.SeedSequence([self.seed, self.current_epoch, batch_idx, self.global_rank])

@@ -1,4 +1,6 @@
 import json
+import re
+import shutil
 
 import numpy as np
 import pytest
@@ -6,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mrm.errors import ConfigError
+from mrm.errors import ConfigError, MrmError
 from mrm.model.backbones import Lora, load_backbone
 from mrm.model.encoding import EncodedSample
 from mrm.model.packing import NO_EDGES, Unreadable, collate
@@ -149,6 +151,67 @@ def test_load_backbone_unknown_family_names_the_known(tmp_path):
 def test_load_backbone_missing_directory_is_a_clear_error(tmp_path):
     with pytest.raises(ConfigError, match="cannot be loaded"):
         load_backbone(tmp_path / "nothing")
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory, model):
+    folder = tmp_path_factory.mktemp("saved")
+    model.save_pretrained(folder, encoder())
+    return folder
+
+
+HALF = None  # what is left of a file whose copying broke off
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("reward_head.safetensors", HALF, r"reward_head\.safetensors: it cannot be read"),
+        ("reward_model.json", "{", r"reward_model\.json: it has no readable `head`"),
+        ("reward_model.json", "[]", r"reward_model\.json: it has no readable `head`"),
+        ("reward_model.json", '{"head": "cubic"}', r"reward_model\.json: it has head='cubic', known are linear, mlp"),
+        ("reward_model.json", '{"head": "linear"}', r"reward_head\.safetensors: it does not fit .*head='linear'"),
+        ("model.safetensors", HALF, r"the weights \(\*\.safetensors\) cannot be read"),
+        ("encoder.json", "{", r"encoder\.json is no readable JSON object"),
+        ("encoder.json", "1", r"encoder\.json is no readable JSON object"),
+        ("encoder.json", '{"max_pixel": 3}', r"encoder\.json: 'max_pixel' is unknown or of the wrong type"),
+        ("encoder.json", '{"max_pixels": "3"}', r"encoder\.json: 'max_pixels' is unknown or of the wrong type"),
+        ("tokenizer.json", HALF, r"tokenizer\.json.* missing or damaged"),
+        ("preprocessor_config.json", HALF, r"preprocessor_config\.json.* missing or damaged"),
+    ],
+)
+def test_load_reward_model_damaged_file_is_named(tmp_path, saved, name, content, message):
+    folder = shutil.copytree(saved, tmp_path / "model")
+    whole = (folder / name).read_bytes()
+    (folder / name).write_bytes(whole[: len(whole) // 2] if content is HALF else content.encode())
+    with pytest.raises(ConfigError, match=f"{message}(.|\n)*[Cc]opy"):
+        load_reward_model(folder)
+
+
+@pytest.mark.parametrize("name", ["reward_head.safetensors", "encoder.json", "tokenizer.json", "model.safetensors"])
+def test_load_reward_model_missing_file_is_named(tmp_path, saved, name):
+    folder = shutil.copytree(saved, tmp_path / "model")
+    (folder / name).unlink()
+    with pytest.raises(ConfigError, match=f"{re.escape(name)}(.|\n)*[Cc]opy"):
+        load_reward_model(folder)
+
+
+def test_load_reward_model_weights_of_another_size_are_refused(tmp_path, saved):
+    folder = shutil.copytree(saved, tmp_path / "model")
+    settings = json.loads((folder / "config.json").read_text())
+    settings["text_config"]["hidden_size"] *= 2
+    (folder / "config.json").write_text(json.dumps(settings))
+    with pytest.raises(ConfigError, match="cannot be loaded into the model of its config.json"):
+        load_reward_model(folder)
+
+
+@pytest.mark.parametrize("part", ["head", "backbone"])
+def test_save_pretrained_of_weights_that_are_not_finite_writes_nothing(tmp_path, part):
+    made = reward_model()
+    next(getattr(made, part).parameters()).data.view(-1)[0] = float("nan")
+    with pytest.raises(MrmError, match="has diverged: 1 of .* not finite.*Lower optim.lr"):
+        made.save_pretrained(tmp_path / "model", encoder())
+    assert not (tmp_path / "model").exists()
 
 
 def test_load_reward_model_of_a_plain_backbone_says_what_is_missing(tmp_path):

@@ -6,6 +6,7 @@ import torch
 
 from datamodules.preference_datamodule import DatasetSpec, PreferenceDataModule
 from datamodules.prepare import prepare
+from mrm.errors import MrmError
 from mrm.model.losses import bradley_terry
 from mrm.model.reward_module import RewardModule
 from tests.model.worlds import encoder, reward_model
@@ -149,6 +150,60 @@ def test_learning_rate_begins_again_after_a_cold_start_whatever_is_accumulated(s
         runner = trainer(tmp_path, max_epochs=2, callbacks=[rates], accumulate_grad_batches=accumulate)
         runner.fit(module, datamodule=data)
         assert rates.seen[::accumulate] == pytest.approx([0.9330127e-3, 0.5e-3, 0.0669873e-3] * 2)  # two whole cycles
+
+
+class Spoil(pl.Callback):
+    """Makes a weight of the head NaN before a batch, or after one."""
+
+    def __init__(self, before=None, after=None):
+        self.before, self.after = before, after
+        self.steps = 0
+
+    def on_train_batch_start(self, trainer, module, batch, batch_idx):
+        if batch_idx == self.before:
+            module.model.head.layers[-1].weight.data[0, 0] = float("nan")
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+        self.steps += 1
+        if batch_idx == self.after:
+            module.model.head.layers[-1].weight.data[0, 0] = float("nan")
+
+    def on_train_epoch_end(self, trainer, module):
+        raise AssertionError("curation would judge with these weights")
+
+
+@pytest.mark.parametrize(("every", "steps"), [(1, 2), (50, 3)])  # three steps an epoch
+def test_training_that_diverges_stops_where_figures_are_logged_or_at_the_epochs_end(shards, tmp_path, every, steps):
+    module, data = build(shards, 8, lr=2e-3, head_lr=3e-3)
+    spoil = Spoil(before=1)
+    with pytest.raises(MrmError, match=r"diverged: at step 1 .*optim.lr=0.002 and optim.head_lr=0.003. Lower them"):
+        trainer(tmp_path, callbacks=[spoil], log_every_n_steps=every).fit(module, datamodule=data)
+    assert spoil.steps == steps
+
+
+def test_training_whose_last_step_spoils_the_weights_stops_before_curation(shards, tmp_path):
+    module, data = build(shards, 8)
+    with pytest.raises(MrmError, match="weight tensors are not finite"):
+        trainer(tmp_path, callbacks=[Spoil(after=2)]).fit(module, datamodule=data)
+
+
+def test_checkpoint_of_weights_that_are_not_finite_is_not_saved(shards, tmp_path):
+    class Save(pl.Callback):
+        def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+            module.model.head.layers[-1].weight.data[0, 0] = float("nan")
+            trainer.save_checkpoint(tmp_path / "a.ckpt")
+
+    module, data = build(shards, 8)
+    with pytest.raises(MrmError, match="weight tensors are not finite"):
+        trainer(tmp_path, callbacks=[Save()]).fit(module, datamodule=data)
+    assert not (tmp_path / "a.ckpt").exists()
+
+
+def test_test_of_rewards_that_are_not_finite_is_an_error(shards, tmp_path):
+    module, data = build(shards, 8)
+    module.model.head.layers[-1].weight.data[:] = float("nan")
+    with pytest.raises(MrmError, match="a loss or reward is not a finite number"):
+        trainer(tmp_path).test(module, datamodule=data, verbose=False)
 
 
 def test_validation_and_test_report_the_share_of_pairs_won(shards, tmp_path):
