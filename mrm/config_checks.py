@@ -16,6 +16,7 @@ from datamodules.sources import SOURCES
 from mrm.config import (
     CurationConfig,
     DataConfig,
+    LoggerConfig,
     LoraConfig,
     LossConfig,
     ModelConfig,
@@ -28,13 +29,14 @@ from mrm.model.backbones import ATTENTION, DTYPES
 from mrm.model.losses import LOSSES
 from mrm.model.margins import MARGINS
 from mrm.model.reward_model import HEADS
-from mrm.model.schedules import SCHEDULES
+from mrm.model.schedules import CYCLES, SCHEDULES
 
 OPEN_POOL = ("held", "raw")
 ANNOTATORS = ("shapeworld",)
 ACCELERATORS = ("auto", "cpu", "gpu", "mps")
 STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_true")
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")  # head and optimizer stay float32
+MLFLOW_STORES = ("http", "https", "sqlite", "file", "postgresql", "mysql", "mssql", "databricks")
 MAX_SEED = 2**32 - 1  # NumPy's largest
 SHARDS = "shards"  # the source of a folder that is prepared already
 
@@ -61,6 +63,7 @@ def check_config(config: RunConfig, *, parts: Mapping[str, Callable[[], object]]
     _check_pool(config, problems)
     _check_judges(config, problems)
     _check_trainer(config.trainer, problems)
+    _check_logger(config.logger, problems)
     if config.report.gallery < 0:
         problems.append(f"report.gallery={config.report.gallery}: must be at least 0.")
     for path, check in (parts or {}).items():
@@ -162,6 +165,7 @@ def _check_optim(optim: OptimConfig, problems: Problems) -> None:
     _positive(problems, "optim.head_lr", optim.head_lr)
     _within(problems, "optim.weight_decay", optim.weight_decay, 0, float("inf"))
     _one_of(problems, "optim.schedule", optim.schedule, SCHEDULES)
+    _one_of(problems, "optim.cycle", optim.cycle, CYCLES)
     _within(problems, "optim.warmup", optim.warmup, 0, 1, open_end=True)
     if len(optim.betas) != 2 or not all(0 <= beta < 1 for beta in optim.betas):
         problems.append(f"optim.betas={optim.betas}: must be two numbers in [0, 1).")
@@ -252,3 +256,14 @@ def _check_trainer(trainer: TrainerConfig, problems: Problems) -> None:
     else:
         _one_of(problems, "trainer.precision", trainer.precision, PRECISIONS)
     _positive(problems, "trainer.clip", trainer.clip)
+
+
+def _check_logger(logger: LoggerConfig, problems: Problems) -> None:
+    if not logger.enabled or not logger.mlflow:
+        return
+    scheme = logger.mlflow.partition(":")[0].partition("+")[0]  # mysql+pymysql://... names the driver too
+    if scheme not in MLFLOW_STORES:
+        problems.append(
+            f"logger.mlflow={logger.mlflow!r}: must be the address of an MLflow store, beginning with one of "
+            f"{', '.join(MLFLOW_STORES)}, as http://host:5000 or sqlite:///folder/mlflow.db.{suggest(scheme, MLFLOW_STORES)}"
+        )

@@ -139,7 +139,7 @@ def build_module(config: RunConfig, datamodule: PreferenceDataModule) -> RewardM
         gradient_checkpointing=model.gradient_checkpointing,
         lora=lora if model.lora.enabled else None,
     )
-    cold = config.curation.restart == "cold"
+    by_stage = optim.cycle == "stage" or config.curation.restart == "cold"
     reward_model.train()  # `from_pretrained` leaves a backbone in eval mode, where it would not recompute activations
     return RewardModule(
         reward_model,
@@ -155,7 +155,7 @@ def build_module(config: RunConfig, datamodule: PreferenceDataModule) -> RewardM
         betas=(optim.betas[0], optim.betas[1]),
         schedule=optim.schedule,
         warmup=optim.warmup,
-        cycle_starts=[spec.after_epoch + 1 for spec in config.curation.schedule] if cold else (),
+        cycle_starts=[spec.after_epoch + 1 for spec in config.curation.schedule] if by_stage else (),
         seed=config.seed,
         val_names=datamodule.val_names,
         test_names=datamodule.test_names,

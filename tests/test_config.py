@@ -138,6 +138,8 @@ def test_compose_dataset_without_role_is_named_as_missing(tmp_path: Path, monkey
         (["trainer.strategy=deepspeed_stage_2"], "is not supported yet"),
         (["trainer.strategy=dpp"], "Did you mean 'ddp'?"),
         (["trainer.accelerator=cup"], "Did you mean 'cpu'?"),
+        (["logger.mlflow=foo"], "logger.mlflow='foo': must be the address of an MLflow store"),
+        (["logger.mlflow=htp://x"], "http://host:5000 or sqlite:///folder/mlflow.db. Did you mean 'http'?"),
         (["loss.name=dpo"], "loss.name='dpo': must be one of bradley_terry"),
         (
             ["data.datasets.open.source=jsonl", "data.datasets.open.path=."],
@@ -154,6 +156,17 @@ def test_check_config_judges_are_let_be_where_the_source_is_not_known_to_be_anot
     config = compose_run_config(shards)
     config.data.datasets["open"].options = {}
     check_config(config)
+
+
+@pytest.mark.parametrize(
+    "address", ["http://host:5000", "https://host", "sqlite:///a.db", "mysql+pymysql://u:p@host/db", "databricks"]
+)
+def test_check_config_address_of_an_mlflow_store_passes(address: str) -> None:
+    check_config(compose_run_config([f"logger.mlflow='{address}'"]))
+
+
+def test_check_config_mlflow_address_is_let_be_where_it_is_not_used() -> None:
+    check_config(compose_run_config(["logger=none", "logger.mlflow=foo"]))
 
 
 def test_check_config_lists_all_problems_in_one_message() -> None:

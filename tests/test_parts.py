@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from mrm.cli import compose_run_config
 from mrm.config import DatasetConfig, RunConfig
 from mrm.errors import ConfigError, UnreadableSamplesError
-from mrm.parts import check, prepare_datasets
+from mrm.parts import build_module, check, prepare_datasets
 from tests.datamodules.sources.helpers import png, write_jsonl
 
 
@@ -69,7 +71,7 @@ def test_prepare_datasets_lost_image_that_came_back_is_found(tmp_path: Path) -> 
     config = own_data(tmp_path)
     write_jsonl(tmp_path / "pairs.jsonl", [record("a"), record("b")])
     (tmp_path / "b.png").unlink()
-    with pytest.raises(UnreadableSamplesError, match="1 of 2 records have images that are missing"):
+    with pytest.raises(UnreadableSamplesError, match=r"1 of 2 records cannot be read \(1 x image missing\)"):
         prepare_datasets(config)
     config.data.max_unreadable = 0.5
     (spec,) = prepare_datasets(config)
@@ -120,3 +122,18 @@ def test_check_gpu_on_a_machine_without_one_is_refused(
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     with pytest.raises(ConfigError, match="trainer.accelerator: gpu: PyTorch finds none"):
         check(small_run("trainer.accelerator=gpu"))
+
+
+@pytest.mark.parametrize(
+    ("cycle", "restart", "starts"),
+    [("run", "warm", ()), ("stage", "warm", (1, 2)), ("run", "cold", (1, 2)), ("stage", "cold", (1, 2))],
+)
+def test_build_module_learning_rate_begins_again_with_each_stage(cycle: str, restart: str, starts: tuple) -> None:
+    config = compose_run_config([f"optim.cycle={cycle}", f"curation.restart={restart}"])
+    module = build_module(config, SimpleNamespace(val_names=[], test_names=[]))  # type: ignore[arg-type]
+    assert module.cycle_starts == starts
+
+
+def test_check_unknown_cycle_is_refused(small_run: Callable[..., RunConfig]) -> None:
+    with pytest.raises(ConfigError, match=r"optim\.cycle='epoch'"):
+        check(small_run("optim.cycle=epoch"))

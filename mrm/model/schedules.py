@@ -10,6 +10,7 @@ import math
 from mrm.errors import ConfigError
 
 SCHEDULES = ("cosine", "constant")
+CYCLES = ("run", "stage")
 
 
 def lr_factor(progress: float, *, schedule: str, warmup: float, floor: float = 0.0) -> float:
