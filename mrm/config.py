@@ -83,9 +83,7 @@ class OptimConfig:
     head_lr: float = 1e-4
     weight_decay: float = 0.0
     schedule: str = "cosine"  # cosine | constant
-    cycle: str = (
-        "run"  # run | stage: what the schedule spans; a stage ends with a round, and cold restarts are by stage
-    )
+    cycle: str = "run"  # run | stage: what the schedule spans; a stage ends with a round. Cold restarts: by stage
     warmup: float = 0.1  # share of the cycle
     betas: list[float] = field(default_factory=lambda: [0.9, 0.95])
 
