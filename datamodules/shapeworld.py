@@ -34,6 +34,8 @@ COLOURS = {
     "orange": (255, 127, 14),
 }
 SIZES = {"small": 7, "large": 13}  # half the extent in pixels
+# In the order in which a phrase tells them.
+ATTRIBUTES = {"size": tuple(SIZES), "colour": tuple(COLOURS), "shape": SHAPES}
 PLACES = (
     "top left", "top", "top right",
     "left", "center", "right",
@@ -141,8 +143,8 @@ def with_errors(rng: random.Random, scene: Scene, errors: int) -> Scene:
             free = [place for place in range(len(PLACES)) if place not in taken]
             things[i] = replace(thing, place=rng.choice(free))
         else:
-            values = {"shape": SHAPES, "colour": tuple(COLOURS), "size": tuple(SIZES)}[attribute]
-            things[i] = replace(thing, **{attribute: rng.choice([v for v in values if v != getattr(thing, attribute)])})
+            values = [value for value in ATTRIBUTES[attribute] if value != getattr(thing, attribute)]
+            things[i] = replace(thing, **{attribute: rng.choice(values)})
     return tuple(sorted(things, key=lambda thing: thing.place))
 
 

@@ -100,7 +100,7 @@ def settings_command(
     set_up_logging()
     words = sys.argv[1:] if words is None else words
     if set(words) & {"-h", "--help"}:
-        keys = (line for line in OmegaConf.to_yaml(OmegaConf.structured(schema)).splitlines())
+        keys = OmegaConf.to_yaml(OmegaConf.structured(schema)).splitlines()
         print(f"{about.strip()}\n\nKeys and their defaults (??? must be given):", *keys, sep="\n  ")
         return
     try:

@@ -60,7 +60,6 @@ INIT = 0.06  # standard deviation of first weights: larger than the large models
 TO_ASSISTANT = f"{END_TOKEN}\n<|im_start|>assistant\n"
 TWO_IMAGES = 0.5  # share of rows with two images to compare
 UNRELATED = 0.4  # share of them whose images have nothing in common: from these the model learns which image is which
-ATTRIBUTES = {"size": tuple(shapeworld.SIZES), "colour": tuple(shapeworld.COLOURS), "shape": shapeworld.SHAPES}
 FITS = {(False, False): "neither", (True, False): "first", (False, True): "second", (True, True): "both"}
 SLIPS = 0.25  # share of the words of WORDS that a wrong one is said for first
 WORDS = (
@@ -155,7 +154,7 @@ def compared(rng: random.Random, scenes: list[shapeworld.Scene]) -> str:
     for place in sorted(rng.sample(places, min(len(places), 4))):
         there = [thing.get(place) for thing in things]
         words = [f"at the {shapeworld.PLACES[place]} {FITS[there[0] is not None, there[1] is not None]} a"]
-        for attribute, values in ATTRIBUTES.items():
+        for attribute, values in shapeworld.ATTRIBUTES.items():
             truth = [getattr(thing, attribute, None) for thing in there]
             word = rng.choice([value for value in truth if value] if rng.random() < 0.9 else values)
             words.append(f"{word} {FITS[truth[0] == word, truth[1] == word]}")
