@@ -11,10 +11,10 @@ from operator import length_hint
 from pathlib import Path
 from typing import Any
 
-from datamodules.sources.base import Counted, Records, Skipped, get_field, read_records
-from datamodules.sources.jsonl import parse_record
+from datamodules.sources.base import Counted, Skipped, get_field, parse_each, read_records
+from datamodules.sources.jsonl import key_by, parse_record
 from mrm.errors import RecordError
-from mrm.preference import Message, Pair, PreferenceSample, make_key
+from mrm.preference import Message, Pair, PreferenceSample
 
 
 @dataclass(frozen=True)
@@ -35,19 +35,8 @@ def read_candidates(path: Path) -> Iterator[Candidates | Skipped]:
         ConfigError: for a file that cannot be opened, or a JSON list that isn't valid JSON.
     """
     records = read_records(path)
-    return Counted(_items(records, path), length_hint(records))
-
-
-def _items(records: Records, path: Path) -> Iterator[Candidates | Skipped]:
-    for number, (_, record) in enumerate(records):
-        if isinstance(record, Skipped):
-            yield record
-            continue
-        key = record.get("key", make_key(path.stem, f"{number:07d}"))
-        try:
-            yield _parse(record, key=key, source=path.stem, folder=path.parent)
-        except RecordError as error:
-            yield Skipped(str(key), error.reason, str(error))
+    items = parse_each(records, key_by(path.stem), _parse, source=path.stem, folder=path.parent)
+    return Counted(items, length_hint(records))
 
 
 def _parse(record: dict[str, Any], **rest: Any) -> Candidates:

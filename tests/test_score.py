@@ -131,6 +131,7 @@ def test_score_bad_lines_are_listed_with_record_and_explanation(files: ScoreConf
     score(files)
     equal, double = skipped(files)
     assert (equal["key"], equal["record"], equal["reason"]) == ("b", 2, "equal responses")
+    assert equal["detail"].startswith("in.jsonl:2: ")
     assert "'b'" in equal["detail"]
     assert (double["key"], double["record"], double["reason"]) == ("p", 3, "duplicate key")
     assert "of record 1" in double["detail"]

@@ -61,12 +61,26 @@ class Counted(Iterator[T]):
 Records = Counted[tuple[str, dict[str, Any] | Skipped]]  # each with its place in the file
 
 
-def attempt(key: str, build: Callable[..., Item], /, *args: Any, **kwargs: Any) -> Item:
-    """What `build(*args, **kwargs)` makes, or a `Skipped` of that key where the record breaks a rule."""
-    try:
-        return build(*args, **kwargs)
-    except RecordError as error:
-        return Skipped(key, error.reason, str(error))
+def parse_each(
+    records: Records, key_of: Callable[[int, dict[str, Any]], Any], parse: Callable[..., T], **rest: Any
+) -> Iterator[T | Skipped]:
+    """What `parse(record, key=..., **rest)` makes of each record, or a `Skipped` that tells its place and what is wrong.
+
+    Args:
+        records: those of one file.
+        key_of: a record's key, by its number and itself.
+        parse: raises RecordError where a record breaks a rule.
+        rest: handed to `parse`.
+    """
+    for number, (place, record) in enumerate(records):
+        if isinstance(record, Skipped):
+            yield record
+            continue
+        key = key_of(number, record)
+        try:
+            yield parse(record, key=key, **rest)
+        except RecordError as error:
+            yield Skipped(str(key), error.reason, f"{place}: {error}")
 
 
 def safe_key(name: str, identity: object) -> str:

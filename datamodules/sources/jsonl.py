@@ -20,7 +20,7 @@ Any other field is an error, so that a misspelt one is not lost.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from operator import length_hint
 from pathlib import Path
 from typing import Any
@@ -28,11 +28,9 @@ from typing import Any
 from datamodules.sources.base import (
     Counted,
     Item,
-    Records,
-    Skipped,
-    attempt,
     find_file,
     get_field,
+    parse_each,
     read_image,
     read_records,
 )
@@ -53,16 +51,14 @@ def read(input: Path, *, name: str | None = None) -> Iterator[Item]:
     """
     path = find_file(Path(input))
     records = read_records(path)
-    return Counted(_items(records, name or path.stem, path.parent), length_hint(records))
+    name = name or path.stem
+    items = parse_each(records, key_by(name), parse_record, source=name, folder=path.parent)
+    return Counted(items, length_hint(records))
 
 
-def _items(records: Records, name: str, folder: Path) -> Iterator[Item]:
-    for number, (_, record) in enumerate(records):
-        if isinstance(record, Skipped):
-            yield record
-            continue
-        key = record.get("key", make_key(name, f"{number:07d}"))
-        yield attempt(str(key), parse_record, record, key=key, source=name, folder=folder)
+def key_by(name: str) -> Callable[[int, dict[str, Any]], Any]:
+    """How a record gets its key: its own, or one of the name and its number in the file."""
+    return lambda number, record: record.get("key", make_key(name, f"{number:07d}"))
 
 
 def parse_record(record: dict[str, Any], *, key: str, source: str, folder: Path) -> PreferenceSample:

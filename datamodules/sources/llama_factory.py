@@ -24,11 +24,9 @@ from typing import Any
 from datamodules.sources.base import (
     Counted,
     Item,
-    Records,
-    Skipped,
-    attempt,
     find_file,
     get_field,
+    parse_each,
     read_image,
     read_records,
     safe_key,
@@ -59,17 +57,12 @@ def read(input: Path, *, media_dir: str | None = None, name: str | None = None) 
     if not folder.is_dir():
         raise ConfigError(f"media_dir: there is no folder {folder}.")
     records = read_records(path)
-    return Counted(_items(records, name or path.stem, folder), length_hint(records))
+    name = name or path.stem
 
+    def key_of(number: int, record: dict[str, Any]) -> str:
+        return safe_key(name, record["id"] if isinstance(record.get("id"), (str, int)) else f"{number:07d}")
 
-def _items(records: Records, name: str, folder: Path) -> Iterator[Item]:
-    for number, (_, record) in enumerate(records):
-        if isinstance(record, Skipped):
-            yield record
-            continue
-        identity = record["id"] if isinstance(record.get("id"), (str, int)) else f"{number:07d}"
-        key = safe_key(name, identity)
-        yield attempt(key, parse_record, record, key=key, source=name, folder=folder)
+    return Counted(parse_each(records, key_of, parse_record, source=name, folder=folder), length_hint(records))
 
 
 def parse_record(record: dict[str, Any], *, key: str, source: str, folder: Path) -> PreferenceSample:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from datamodules.sources.base import Counted, Item, Skipped, attempt, get_field, read_image, read_records, safe_key
+from datamodules.sources.base import Counted, Item, Skipped, get_field, read_image, read_records, safe_key
 from mrm.errors import ConfigError, RecordError
 from mrm.preference import IMAGE_MARKER, Message, Pair, PreferenceSample
 
@@ -133,7 +133,10 @@ def _question_samples(
     groups = [[edge] for edge in edges] if plain else [edges]
     for number, group in enumerate(groups):
         key = safe_key(NAME, f"{identity}-{number}" if plain else identity)
-        yield attempt(key, _sample, key, prompt, images, group, rng, meta)
+        try:
+            yield _sample(key, prompt, images, group, rng, meta)
+        except RecordError as error:
+            yield Skipped(key, error.reason, str(error))
 
 
 def _sample(

@@ -10,10 +10,11 @@ Known shortcut: the edited image was encoded again as a whole, so that its compr
 from __future__ import annotations
 
 from collections.abc import Iterator
+from operator import length_hint
 from pathlib import Path
 from typing import Any
 
-from datamodules.sources.base import Counted, Item, Skipped, attempt, get_field, read_image, read_records, safe_key
+from datamodules.sources.base import Counted, Item, get_field, parse_each, read_image, read_records, safe_key
 from mrm.construction.reformulation import T2IPreference
 from mrm.errors import ConfigError, RecordError
 
@@ -30,17 +31,12 @@ def read(input: Path) -> Iterator[Item]:
     folder = Path(input)
     if not (folder / "captions.json").is_file():
         raise ConfigError(f"input: {folder} is no MJ-Bench folder; it must hold captions.json and images/.")
-    records = list(read_records(folder / "captions.json"))
-    return Counted(_items(folder / "images", records), len(records))
+    records = read_records(folder / "captions.json")
 
+    def key_of(number: int, record: dict[str, Any]) -> str:
+        return safe_key(NAME, f"{number:05d}-{Path(str(record.get('image_0'))).stem}")
 
-def _items(folder: Path, records: list[tuple[str, Any]]) -> Iterator[Item]:
-    for number, (_, record) in enumerate(records):
-        if isinstance(record, Skipped):
-            yield record
-            continue
-        key = safe_key(NAME, f"{number:05d}-{Path(str(record.get('image_0'))).stem}")
-        yield attempt(key, parse_record, record, key=key, folder=folder)
+    return Counted(parse_each(records, key_of, parse_record, folder=folder / "images"), length_hint(records))
 
 
 def parse_record(record: dict[str, Any], *, key: str, folder: Path) -> T2IPreference:
