@@ -72,7 +72,9 @@ WORDS = (
     ("Yes", "No"),
 )
 ANY_WORD = re.compile(r"\b(" + "|".join(word for kind in WORDS for word in kind) + r")\b")
-STYLE_WEIGHTS = (4, 4, 1, 1)  # the long styles teach little a token
+STYLE_WEIGHTS = (4, 4, 1, 1)  # of descriptions: the long styles teach little a token
+SHORT_WEIGHTS = (2, 4, 1, 3)  # of other answers: terse and markdown ones start with words that no space precedes
+SHORT_KINDS = ("count", "count", "existence", "colour", "position")  # counting is the hardest to learn
 CHAT_TEMPLATE = (
     "{%- for message in messages %}{{ '<|im_start|>' + message.role + '\\n' }}"
     "{%- if message.content is string %}{{ message.content }}"
@@ -91,7 +93,7 @@ class PretrainConfig:
     output: str = "tiny_qwen3_vl"
     steps: int = 1400
     batch_size: int = 32  # images or pairs of images a step
-    questions: int = 3  # asked about each, as far as they fit a row
+    questions: int = 3  # asked about each pair of images, and twice as many, being shorter, about each single one
     lr: float = 5e-3  # of matrices, by Muon
     adam_lr: float = 3e-3  # of embeddings, norms and biases
     warmup: int = 100
@@ -123,9 +125,9 @@ def conversation(rng: random.Random, questions: int) -> tuple[list[shapeworld.Sc
         return scenes, "Image 1: <image>\nImage 2: <image>\n", [_about_two(rng, scenes) for _ in range(questions)]
     scene = shapeworld.sample_scene(rng)
     turns = [_answered("Describe the image.", slip(rng, _told(rng, shapeworld.ask_description(rng, scene).right)))]
-    while len(turns) < questions:
-        question = shapeworld.ASK[rng.choice(shapeworld.KINDS)](rng, scene)
-        turns.append(_answered(question.text, slip(rng, _told(rng, question.right))))
+    while len(turns) < 2 * questions:
+        question = shapeworld.ASK[rng.choice(SHORT_KINDS)](rng, scene)
+        turns.append(_answered(question.text, slip(rng, _told(rng, question.right, SHORT_WEIGHTS))))
     return [scene], "<image>", turns
 
 
@@ -166,8 +168,8 @@ def _answered(question: str, answer: str) -> Turn:
     return Turn(f"{question}{TO_ASSISTANT}", answer)
 
 
-def _told(rng: random.Random, answer: shapeworld.Answer) -> str:
-    (style,) = rng.choices(shapeworld.STYLES, STYLE_WEIGHTS)
+def _told(rng: random.Random, answer: shapeworld.Answer, weights: tuple[int, ...] = STYLE_WEIGHTS) -> str:
+    (style,) = rng.choices(shapeworld.STYLES, weights)
     return shapeworld.tell(answer, style)
 
 
