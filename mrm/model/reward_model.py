@@ -57,9 +57,12 @@ class RewardHead(nn.Module):
 
 def hidden_states(backbone: Any, batch: RewardBatch) -> Tensor:
     """[B, L, H] last hidden states of a packed batch, each sample's as if it were alone."""
+    mask = attention_mask(batch.sample_ids, batch.segment_ids)
+    if plain_backbone(backbone).config._attn_implementation == "eager":  # adds its mask to the scores
+        mask = torch.zeros_like(mask, dtype=backbone.dtype).masked_fill(~mask, float("-inf"))
     return backbone(
         input_ids=batch.input_ids,
-        attention_mask=attention_mask(batch.sample_ids, batch.segment_ids),
+        attention_mask=mask,
         position_ids=batch.position_ids,
         pixel_values=batch.pixel_values,
         image_grid_thw=batch.image_grid_thw,

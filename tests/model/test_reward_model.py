@@ -52,6 +52,13 @@ def test_rewards_of_a_packed_row_equal_separate_rows(model, images, responses):
     torch.testing.assert_close(packed, separate(model, encoded), atol=1e-4, rtol=0)
 
 
+def test_rewards_by_eager_attention_equal_those_by_sdpa(model):
+    eager = reward_model(attention="eager")
+    eager.load_state_dict(model.state_dict())
+    encoded = [encoder().encode(sample(f"s{i}", images=i, responses=3)) for i in range(3)]
+    torch.testing.assert_close(rewards(eager, encoded, 400), rewards(model, encoded, 400), atol=1e-4, rtol=0)
+
+
 @settings(max_examples=8, deadline=None)
 @given(
     shapes=st.lists(st.tuples(st.integers(0, 2), st.integers(2, 4)), min_size=2, max_size=5),
