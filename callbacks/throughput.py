@@ -36,7 +36,7 @@ class Throughput(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: RewardBatch, batch_idx: int
     ) -> None:
-        pairs, tokens = (batch.edge_weight > 0).sum(), (batch.sample_ids != PADDING).sum()
+        pairs, tokens = (batch.edge_weight > 0).sum(), (batch.sequence_ids != PADDING).sum()
         # Added up on the device: reading them every batch would make the host wait for it.
         self._counts = torch.stack([pairs, tokens]) + (0 if self._counts is None else self._counts)
         if trainer.global_step - self._since_step < self.every_n_steps:

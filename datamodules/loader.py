@@ -18,7 +18,7 @@ from datamodules.shards import read_sample
 from datamodules.work import EpochWork, Work, WorkItem
 from mrm.errors import ConfigError, RecordError, ShardError
 from mrm.model.encoding import EncodedSample
-from mrm.model.packing import Edges, RewardBatch, Unreadable, collate
+from mrm.model.packing import Edges, RewardBatch, Unreadable, check_fits, collate
 from mrm.preference import PreferenceSample
 
 
@@ -28,24 +28,39 @@ class SampleEncoder(Protocol):
     pad_id: int
     max_pixels: int
 
+    @property
+    def filler(self) -> EncodedSample | None:
+        """See `mrm.model.packing.collate`."""
+        ...
+
     def encode(self, sample: PreferenceSample) -> EncodedSample: ...
 
 
 class PreferenceDataset(Dataset[RewardBatch]):
-    """Makes packed batches of an index's samples; what cannot be read is named in the batch, not raised."""
+    """Makes packed batches of an index's samples; what cannot be read or fits no row is named in the batch, not raised."""
 
-    def __init__(self, index: Index, encoder: SampleEncoder, row_tokens: int | None) -> None:
+    def __init__(self, index: Index, encoder: SampleEncoder, row_tokens: int | None, layout: str = "shared") -> None:
         self.index = index
         self.encoder = encoder
         self.row_tokens = row_tokens
+        self.layout = layout
 
     def __getitem__(self, work: Work) -> RewardBatch:
         items = [self._item(item) for item in work.items]
-        return collate(items, row_tokens=self.row_tokens, pad_id=self.encoder.pad_id, normalizer=work.normalizer)
+        return collate(
+            items,
+            row_tokens=self.row_tokens,
+            pad_id=self.encoder.pad_id,
+            normalizer=work.normalizer,
+            layout=self.layout,
+            filler=self.encoder.filler,
+        )
 
     def _item(self, item: WorkItem) -> tuple[EncodedSample, Edges] | Unreadable:
         try:
-            return self.encoder.encode(read_sample(self.index, item.row)), item.edges
+            encoded = self.encoder.encode(read_sample(self.index, item.row))
+            check_fits(encoded, self.row_tokens if self.layout == "shared" else None)
+            return encoded, item.edges
         except (RecordError, ShardError) as error:
             index, row = self.index, item.row
             shard, dataset = index.shard_files[index.shard[row]], index.dataset_names[index.dataset[row]]

@@ -43,7 +43,8 @@ class PreferenceDataModule(LightningDataModule):
         score_encoder: encodes samples for scoring and testing, maybe at a higher resolution; None takes `encoder`.
         ledger_dir: where the rounds' snapshots lie; None keeps round 0 in memory (nothing is curated).
         batch_size: samples a micro-batch in training. score_batch_size: the same when scoring and testing.
-        row_tokens: tokens a packed row aims at; None gives every sample its own row.
+        row_tokens: tokens that a packed row holds at most; None gives every sample its own row.
+        layout: of the rows, one of `mrm.model.packing.LAYOUTS`.
         num_workers: worker processes; 0 reads in the main process.
         seed: of the epochs' order.
         length_window: steps within which samples are sorted by length; 0 is off.
@@ -72,6 +73,7 @@ class PreferenceDataModule(LightningDataModule):
         batch_size: int,
         score_batch_size: int,
         row_tokens: int | None,
+        layout: str = "shared",
         num_workers: int,
         seed: int,
         length_window: int = 0,
@@ -88,6 +90,7 @@ class PreferenceDataModule(LightningDataModule):
         self.batch_size = batch_size
         self.score_batch_size = score_batch_size
         self.row_tokens = row_tokens
+        self.layout = layout
         self.num_workers = num_workers
         self.seed = seed
         self.length_window = length_window
@@ -266,11 +269,12 @@ class PreferenceDataModule(LightningDataModule):
 
     @functools.cached_property
     def _train_workers(self) -> Workers:
-        dataset = PreferenceDataset(self.index, self.encoder, self.row_tokens)
+        dataset = PreferenceDataset(self.index, self.encoder, self.row_tokens, self.layout)
         return Workers(dataset, num_workers=self.num_workers, persistent=True)
 
     def _workers(self, index: Index) -> Workers:
-        return Workers(PreferenceDataset(index, self.score_encoder, self.row_tokens), num_workers=self.num_workers)
+        dataset = PreferenceDataset(index, self.score_encoder, self.row_tokens, self.layout)
+        return Workers(dataset, num_workers=self.num_workers)
 
     def teardown(self, stage: str | None = None) -> None:
         if stage == "fit" and self.cut:

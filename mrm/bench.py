@@ -25,7 +25,6 @@ from mrm.model.encoding import EncodedSample, Encoder
 from mrm.model.packing import NO_EDGES, RewardBatch, collate
 from mrm.model.reward_model import RewardModel
 
-
 @dataclass
 class BenchConfig:
     """Settings of `python -m mrm.bench`, all `key=value`."""
@@ -38,11 +37,9 @@ class BenchConfig:
     threads: int = 2
     seed: int = 0
 
-
 def separate_rows(sample: EncodedSample) -> list[EncodedSample]:
     """The usual layout: each response behind its own copy of the prompt and the images."""
     return [replace(sample, response_ids=(ids,)) for ids in sample.response_ids]
-
 
 def paired_times(a: Callable[[], None], b: Callable[[], None], rounds: int) -> list[tuple[float, float]]:
     """Seconds of a and b, in turns, after one uncounted turn each."""
@@ -56,7 +53,6 @@ def paired_times(a: Callable[[], None], b: Callable[[], None], rounds: int) -> l
         if number:
             times.append((pair[0], pair[1]))
     return times
-
 
 def bench(config: BenchConfig) -> dict[str, float]:
     """Median ratios usual / packed of the time for the same samples, and the packed samples per second."""
@@ -86,10 +82,9 @@ def bench(config: BenchConfig) -> dict[str, float]:
             times = paired_times(lambda: run(usual_batch), lambda: run(packed_batch), config.rounds)  # noqa: B023
             figures[f"{what}_{name}_ratio"] = statistics.median(a / b for a, b in times)
             figures[f"{what}_{name}_samples_per_second"] = config.samples / statistics.median(b for _, b in times)
-        real = int((packed_batch.sample_ids >= 0).sum())
-        figures[f"padding_{name}"] = 1 - real / packed_batch.sample_ids.numel()
-    return figures
 
+        figures[f"padding_{name}"] = packed_batch.padding
+    return figures
 
 def run(config: BenchConfig) -> None:
     """Measures, shows the figures as a table, and writes them."""
@@ -101,7 +96,6 @@ def run(config: BenchConfig) -> None:
     console.print(table)
     Path(config.output).write_text(json.dumps(figures, indent=2) + "\n")
     console.print(f"written to {config.output}; a ratio is usual time / packed time, above 1 packing is faster")
-
 
 if __name__ == "__main__":
     settings_command(BenchConfig, run, __doc__)

@@ -49,6 +49,9 @@ class LoraConfig:
     rank: int = 16
     alpha: int = 32
     dropout: float = 0.0
+    save: str = (
+        "merged"  # merged: into the backbone's weights; adapter: the matrices alone, which need the backbone to score
+    )
     targets: list[str] = field(
         default_factory=lambda: ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
     )
@@ -59,8 +62,10 @@ class ModelConfig:
     backbone: str = "tiny"  # "tiny" (in the package), a folder, or a name on the Hugging Face hub
     head: str = "linear"  # linear | mlp
     freeze_vision: bool = True
+    freeze_projector: bool = True  # what leads from the vision tower to the language model
+    freeze_language: bool = False
     dtype: str = "float32"  # float32 | bfloat16, of the backbone; head and loss are float32 always
-    attention: str = "sdpa"  # sdpa | eager
+    attention: str = "auto"  # auto | sdpa | flex_attention | flash_attention_2 | flash_attention_3 | eager
     lora: LoraConfig = field(default_factory=LoraConfig)
     gradient_checkpointing: bool = False
     max_pixels_train: int = 268_324

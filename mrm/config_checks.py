@@ -25,10 +25,12 @@ from mrm.config import (
     TrainerConfig,
 )
 from mrm.errors import ConfigError, suggest
-from mrm.model.backbones import ATTENTION, DTYPES
+from mrm.model.attention import ATTENTION
+from mrm.model.backbones import DTYPES
 from mrm.model.losses import LOSSES
 from mrm.model.margins import MARGINS
 from mrm.model.reward_model import HEADS
+from mrm.model.saving import FORMS
 from mrm.model.schedules import CYCLES, SCHEDULES
 
 OPEN_POOL = ("held", "raw")
@@ -136,12 +138,17 @@ def _check_model(model: ModelConfig, problems: Problems) -> None:
     _at_least(
         problems, "model", model, 1, "max_pixels_train", "max_pixels_score", "max_prompt_tokens", "max_response_tokens"
     )
+    if model.freeze_language and model.lora.enabled:
+        problems.append(
+            "model.freeze_language: low-rank matrices adapt the language model; set one of the two to false."
+        )
     if not model.lora.enabled:
         if model.lora != LoraConfig():
             problems.append("model.lora: has no effect with model.lora.enabled=false; set model.lora.enabled=true.")
     else:
         _at_least(problems, "model.lora", model.lora, 1, "rank", "alpha")
         _within(problems, "model.lora.dropout", model.lora.dropout, 0, 1, open_end=True)
+        _one_of(problems, "model.lora.save", model.lora.save, FORMS)
         if not model.lora.targets:
             problems.append("model.lora.targets: must name at least one layer.")
 

@@ -29,8 +29,10 @@ from mrm.config_checks import SHARDS, check_config
 from mrm.construction.judges import Annotator, ShapeWorldJudge
 from mrm.errors import ConfigError, suggest
 from mrm.launch import check_launch, is_main
-from mrm.model.backbones import Lora, check_backbone, resolve
+from mrm.model.attention import AttentionPlan, plan_attention
+from mrm.model.backbones import Lora, check_backbone, model_type, resolve
 from mrm.model.encoding import Encoder
+from mrm.model.families import get_family
 from mrm.model.losses import LOSSES
 from mrm.model.reward_model import RewardModel
 from mrm.model.reward_module import RewardModule
@@ -106,6 +108,17 @@ def build_encoder(config: RunConfig) -> Encoder:
     )
 
 
+def device_type(config: RunConfig) -> str:
+    """`cuda` or `cpu`: where the model will run."""
+    return "cuda" if config.trainer.accelerator != "cpu" and torch.cuda.is_available() else "cpu"
+
+
+def _plan(config: RunConfig) -> AttentionPlan:
+    family = get_family(model_type(config.model.backbone))
+    device, row_tokens = device_type(config), config.data.row_tokens
+    return plan_attention(config.model.attention, family, device=device, row_tokens=row_tokens)
+
+
 def build_datamodule(
     config: RunConfig, datasets: list[DatasetSpec], encoder: Encoder, folder: Path
 ) -> PreferenceDataModule:
@@ -118,6 +131,7 @@ def build_datamodule(
         batch_size=data.batch_size,
         score_batch_size=data.score_batch_size,
         row_tokens=data.row_tokens,
+        layout=_plan(config).layout,
         num_workers=data.workers,
         seed=config.seed,
         length_window=data.length_window,
@@ -135,7 +149,11 @@ def build_module(config: RunConfig, datamodule: PreferenceDataModule) -> RewardM
         head=model.head,
         dtype=model.dtype,
         attention=model.attention,
+        device=device_type(config),
+        row_tokens=config.data.row_tokens,
         freeze_vision=model.freeze_vision,
+        freeze_projector=model.freeze_projector,
+        freeze_language=model.freeze_language,
         gradient_checkpointing=model.gradient_checkpointing,
         lora=lora if model.lora.enabled else None,
     )

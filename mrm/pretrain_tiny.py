@@ -31,18 +31,12 @@ from datamodules import shapeworld
 from mrm.cli import settings_command
 from mrm.construction.reformulation import T2I_PROMPT, VERDICTS
 from mrm.errors import ConfigError
-from mrm.model.encoding import (
-    END_TOKEN,
-    IMAGE_TOKEN,
-    SYSTEM_PROMPTS,
-    EncodedSample,
-    Encoder,
-    image_processor_class,
-    mrope_positions,
-)
+from mrm.model.encoding import SYSTEM_PROMPTS, EncodedSample, Encoder
+from mrm.model.families import QwenVL, qwen_image_processor
 from mrm.model.packing import NO_EDGES, RewardBatch, collate
 from mrm.model.reward_model import hidden_states
 
+IMAGE_TOKEN, END_TOKEN = QwenVL.image_token, QwenVL.end_token
 CONTROL_TOKENS = ("<|endoftext|>", "<|im_start|>", END_TOKEN, "<|vision_start|>", "<|vision_end|>", IMAGE_TOKEN)
 VIDEO_TOKEN = "<|video_pad|>"
 LEAST_VOCABULARY = 256 + len(CONTROL_TOKENS) + 1
@@ -274,7 +268,7 @@ def new_model(tokenizer: Any) -> Any:
 
 def new_encoder(tokenizer: Any) -> Encoder:
     """The encoder that belongs to the tiny backbone."""
-    processor = image_processor_class()(
+    processor = qwen_image_processor()(
         patch_size=PATCH,
         merge_size=2,
         min_pixels=32 * 32,
@@ -318,21 +312,17 @@ class Conversations:
         rng = random.Random(f"{self.name}/{self.config.seed}/{number}")
         scenes, around, turns = conversation(rng, self.config.questions)
         encoder = self.encoder
-        features = encoder.image_processor(images=[shapeworld.render(scene) for scene in scenes], return_tensors="np")
-        grid = np.asarray(features["image_grid_thw"], dtype=np.int64)
+        images = [encoder.look(shapeworld.render(scene)) for scene in scenes]
         system = f"<|im_start|>system\n{SYSTEM_PROMPTS['en']}{END_TOKEN}\n" if rng.random() < 0.2 else ""
-        image = f"<|vision_start|>{IMAGE_TOKEN * int(grid[0].prod() // 4)}<|vision_end|>"
+        image = f"<|vision_start|>{IMAGE_TOKEN * images[0].tokens}<|vision_end|>"
         head = f"{system}<|im_start|>user\n{around.replace('<image>', image)}"
         prefix = np.asarray(self._ids(head))
-        positions, start = mrope_positions(prefix == encoder.image_token_id, grid, encoder.merge_size)
         asked = [self._ids(turn.asked) for turn in turns]
         told = [[*self._ids(turn.told), encoder.end_token_id] for turn in turns]
         ends = np.cumsum([len(q) + len(a) for q, a in zip(asked, told, strict=True)])
         fitting = max(1, int(np.searchsorted(ends, ROW_TOKENS - len(prefix), side="right")))
         pieces = tuple(np.asarray(q + a) for q, a in zip(asked[:fitting], told[:fitting], strict=True))
-        pixels = np.asarray(features["pixel_values"], dtype=np.float32)
-        row = EncodedSample(str(number), prefix, positions, pieces, start, pixels, grid, 0)
-        return row, [len(a) for a in told[:fitting]]
+        return encoder.assemble(str(number), prefix, pieces, images), [len(a) for a in told[:fitting]]
 
     def _ids(self, text: str) -> list[int]:
         return self.encoder.tokenizer(text, add_special_tokens=False)["input_ids"]

@@ -34,6 +34,7 @@ from mrm.construction.judges import Annotator
 from mrm.errors import RecordError, ShardError
 from mrm.launch import from_main, is_main
 from mrm.model.reward_module import RewardModule
+from mrm.model.saving import save_reward_model
 from mrm.parts import (
     build_curation,
     build_datamodule,
@@ -85,8 +86,8 @@ def _run(config: RunConfig, folder: Path, resumed: bool, sweep: str | None, star
     trainer = build_trainer(config, folder, curation, loggers)
     checkpoint = from_main(lambda: newest_checkpoint(folder / "checkpoints")) if resumed else None
     trainer.fit(module, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
-    if is_main():
-        module.model.save_pretrained(folder / "model", encoder.with_resolution(config.model.max_pixels_score))
+    scorer = encoder.with_resolution(config.model.max_pixels_score)
+    save_reward_model(module.model, folder / "model", scorer, form=config.model.lora.save, write=is_main())
     tests = evaluate(trainer, module, datamodule)
     result = gather_result(folder, tests, curation, datamodule)
     result.unreadable = _unreadable(datamodule, trainer.world_size)

@@ -30,8 +30,9 @@ from datamodules.sources.base import Skipped
 from mrm.cli import settings_command
 from mrm.errors import ConfigError, RecordError, UnreadableSamplesError
 from mrm.model.encoding import EncodedSample, Encoder
-from mrm.model.packing import NO_EDGES, collate
-from mrm.model.reward_model import RewardModel, load_reward_model
+from mrm.model.packing import NO_EDGES, check_fits, collate
+from mrm.model.reward_model import RewardModel
+from mrm.model.saving import load_reward_model
 from mrm.score_input import Candidates, read_candidates
 
 NAMED = 5  # bad lines told one by one for each reason; the file of skipped ones has them all
@@ -51,6 +52,7 @@ class ScoreConfig:
     max_pixels: int | None = None  # null takes the model's own resolution
     device: str = "auto"  # auto | cpu | cuda
     dtype: str = "float32"
+    attention: str = "auto"  # one of mrm.model.attention.ATTENTION
     max_bad: float = 0.01  # share of bad lines that stops the scoring; 1 never does
     progress: bool = True
 
@@ -107,10 +109,17 @@ def score(config: ScoreConfig) -> ScoreResult:
         raise ConfigError(f"output={config.output!r}: cannot be written: {error}.") from error
     try:
         with file:
-            model, encoder = load_reward_model(config.model, max_pixels=config.max_pixels, dtype=config.dtype)
+            model, encoder = load_reward_model(
+                config.model,
+                max_pixels=config.max_pixels,
+                dtype=config.dtype,
+                attention=config.attention,
+                device=device.type,
+                row_tokens=config.row_tokens,
+            )
             model = model.to(device).eval()
             with _bad_lines(result, config) as bad:
-                for batch in _batches(_shown(items, config.progress), encoder, config.batch_size, bad):
+                for batch in _batches(_shown(items, config.progress), encoder, config, bad):
                     samples = [(sample, encoded) for _, sample, encoded in batch]
                     lines = score_batch(model, encoder, samples, row_tokens=config.row_tokens, device=device)
                     for (record, _, _), line in zip(batch, lines, strict=True):
@@ -159,7 +168,8 @@ def score_batch(
     device: torch.device,
 ) -> list[dict[str, Any]]:
     """Rewards of all responses of some samples, as lines of the output."""
-    packed = collate([(encoded, NO_EDGES) for _, encoded in batch], row_tokens=row_tokens, pad_id=encoder.pad_id)
+    items = [(encoded, NO_EDGES) for _, encoded in batch]
+    packed = collate(items, row_tokens=row_tokens, pad_id=encoder.pad_id, layout=model.layout, filler=encoder.filler)
     rewards = iter(model(packed.to(device)).tolist())
     lines = []
     for sample, _ in batch:
@@ -172,7 +182,7 @@ def score_batch(
 
 
 def _batches(
-    items: Iterable[Any], encoder: Encoder, size: int, bad: BadLines
+    items: Iterable[Any], encoder: Encoder, config: ScoreConfig, bad: BadLines
 ) -> Iterator[list[tuple[int, Candidates, EncodedSample]]]:
     """Readable samples with their numbers in batches, in the input's order; the others are noted."""
     batch: list[tuple[int, Candidates, EncodedSample]] = []
@@ -188,10 +198,12 @@ def _batches(
             continue
         seen[item.key] = record
         try:
-            batch.append((record, item, encoder.encode(item)))
+            encoded = encoder.encode(item)
+            check_fits(encoded, config.row_tokens)
+            batch.append((record, item, encoded))
         except RecordError as error:
             bad.add(record, item.key, error.reason, str(error))
-        if len(batch) == size:
+        if len(batch) == config.batch_size:
             yield batch
             batch = []
     if batch:

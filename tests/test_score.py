@@ -14,6 +14,7 @@ from mrm.model.backbones import TINY_DIRECTORY
 from mrm.model.encoding import Encoder
 from mrm.model.packing import RewardBatch
 from mrm.model.reward_model import RewardModel
+from mrm.model.saving import save_reward_model
 from mrm.score import ScoreConfig, main, score
 
 PAIR = {
@@ -37,7 +38,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("saved") / "model"
     encoder = Encoder.from_pretrained(TINY_DIRECTORY, max_pixels=4096)
-    RewardModel.from_pretrained("tiny", head="linear").save_pretrained(folder, encoder)
+    save_reward_model(RewardModel.from_pretrained("tiny", head="linear"), folder, encoder)
     return folder
 
 

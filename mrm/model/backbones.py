@@ -19,7 +19,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModel
 
 from mrm.errors import ConfigError
-from mrm.model.encoding import FAMILIES
+from mrm.model.families import FAMILIES, Family
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +27,6 @@ TINY = "tiny"
 TINY_DIRECTORY = Path(__file__).resolve().parent.parent / "assets" / "tiny_qwen3_vl"
 HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-ATTENTION = ("sdpa", "eager")
 
 
 @dataclass(frozen=True)
@@ -60,44 +59,58 @@ def check_backbone(name_or_path: str) -> None:
         raise ConfigError(f"{name_or_path!r}: {path} has no config.json; is the checkpoint whole?")
 
 
+def model_type(name_or_path: str | Path) -> str:
+    """The `model_type` of a checkpoint, a key of `mrm.model.families.FAMILIES`.
+
+    Raises:
+        ConfigError: where there is no checkpoint, or one of an unknown family.
+    """
+    try:
+        kind = AutoConfig.from_pretrained(resolve(name_or_path)).model_type
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"model.backbone={str(name_or_path)!r} cannot be loaded: {error}") from error
+    if kind not in FAMILIES:
+        raise ConfigError(f"model.backbone={str(name_or_path)!r} is a {kind!r}; known: {', '.join(FAMILIES)}.")
+    return kind
+
+
 def load_backbone(
     name_or_path: str | Path,
     *,
     dtype: str = "float32",
     attention: str = "sdpa",
     freeze_vision: bool = True,
+    freeze_projector: bool = True,
+    freeze_language: bool = False,
     gradient_checkpointing: bool = False,
     lora: Lora | None = None,
 ) -> nn.Module:
-    """Loads the base model of a Qwen-VL checkpoint: vision tower and language model, no LM head, no logits.
+    """Loads the base model of a checkpoint: vision tower and language model, no LM head, no logits.
 
     Args:
         name_or_path: `tiny`, a directory in the `from_pretrained` layout, or a hub id.
         dtype: of the weights, `float32` or `bfloat16`.
-        attention: `sdpa` or `eager`; both take the packed rows' mask.
-        freeze_vision: keep the vision tower and its projector as they are (the published setting).
+        attention: what transformers calls it; see `mrm.model.attention.plan_attention` for the choice.
+        freeze_vision: keep the vision tower as it is (the published setting).
+        freeze_projector: keep what leads from the vision tower to the language model (the published setting).
+        freeze_language: keep the language model, its embeddings included; the head alone is trained then.
         gradient_checkpointing: recompute activations in the backward pass.
         lora: adapt the language model by low-rank matrices instead of training it in full.
 
     Raises:
-        ConfigError: for an unknown family, dtype or attention, or weights that are missing or do not fit.
+        ConfigError: for an unknown family or dtype, low-rank targets that fit no layer, or weights that are missing or do
+            not fit.
     """
     path = resolve(name_or_path)
     if dtype not in DTYPES:
         raise ConfigError(f"model.dtype={dtype!r} is unknown; known: {', '.join(DTYPES)}.")
-    if attention not in ATTENTION:
-        raise ConfigError(
-            f"model.attention={attention!r} cannot take a packed row's mask; known: {', '.join(ATTENTION)}."
-        )
-    try:
-        family = AutoConfig.from_pretrained(path).model_type
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"model.backbone={str(name_or_path)!r} cannot be loaded: {error}") from error
-    if family not in FAMILIES:
-        raise ConfigError(f"model.backbone={str(name_or_path)!r} is a {family!r}; known: {', '.join(FAMILIES)}.")
+    kind = model_type(name_or_path)
+    family = FAMILIES[kind]
+    # The vision tower has neither mask nor long rows: flex attention would be compiled for nothing.
+    by_part = {"": attention, "vision_config": "sdpa"} if attention == "flex_attention" else attention
     try:
         model, report = AutoModel.from_pretrained(
-            path, dtype=DTYPES[dtype], attn_implementation=attention, output_loading_info=True
+            path, dtype=DTYPES[dtype], attn_implementation=by_part, output_loading_info=True
         )
     except (OSError, SafetensorError) as error:
         raise ConfigError(
@@ -114,15 +127,24 @@ def load_backbone(
             f"model.backbone={str(name_or_path)!r}: {len(missing)} weights are missing or of another shape "
             f"(first: {missing[0]}); is the checkpoint whole, and does its config.json belong to it?"
         )
-    if freeze_vision:
-        model.visual.requires_grad_(False)
+    freeze(model, family, vision=freeze_vision, projector=freeze_projector, language=freeze_language)
     if gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     if lora is not None:
-        model = _with_lora(model, lora)
+        model = _with_lora(model, lora, family)
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    log.info("backbone %s: %s, %.2fM parameters, %.2fM trained", path, family, _millions(model), trained / 1e6)
+    log.info("backbone %s: %s, %.2fM parameters, %.2fM trained", path, kind, _millions(model), trained / 1e6)
     return model
+
+
+def freeze(model: nn.Module, family: Family, *, vision: bool, projector: bool, language: bool) -> None:
+    """Keeps parts of a backbone as they are; what no part names (none, in the families known) is trained."""
+    parts = ((family.vision, vision), (family.projector, projector), ((family.language,), language))
+    modules = dict(model.named_modules())
+    for names, frozen in parts:  # the projector may lie within the vision tower: it comes later and has the last word
+        for name in names:
+            if name in modules:
+                modules[name].requires_grad_(not frozen)
 
 
 def plain_backbone(model: Any) -> Any:
@@ -130,7 +152,7 @@ def plain_backbone(model: Any) -> Any:
     return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
-def _with_lora(model: nn.Module, lora: Lora) -> nn.Module:
+def _with_lora(model: nn.Module, lora: Lora, family: Family) -> nn.Module:
     from peft import LoraConfig, get_peft_model  # imported where used: it costs two seconds
 
     names = "|".join(lora.targets)
@@ -138,14 +160,20 @@ def _with_lora(model: nn.Module, lora: Lora) -> nn.Module:
         r=lora.rank,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
-        target_modules=rf".*language_model.*\.({names})",  # the vision tower has layers of like names
+        target_modules=rf"{family.language}\..*\.({names})",  # the vision tower has layers of like names
     )
     try:
         return get_peft_model(model, config)  # type: ignore[arg-type]
     except ValueError as error:
         raise ConfigError(
-            f"model.lora.targets={list(lora.targets)} fit no layer of the language model: {error}"
+            f"model.lora.targets={list(lora.targets)} fit no layer of the language model; its linear layers: "
+            f"{', '.join(_linear_layers(model, family))}."
         ) from error
+
+
+def _linear_layers(model: nn.Module, family: Family) -> list[str]:
+    language = model.get_submodule(family.language)
+    return sorted({name.rpartition(".")[2] for name, part in language.named_modules() if isinstance(part, nn.Linear)})
 
 
 def _millions(model: nn.Module) -> float:

@@ -1,4 +1,4 @@
-"""From a sample to token ids, positions and pixels, for the Qwen-VL families.
+"""From a sample to token ids, positions and pixels, in the form of its family (see `mrm.model.families`).
 
 The prompt (system, images, conversation) is encoded once as a prefix; each response is its own piece that follows it.
 Text is cut to its limits, image tokens never are. Reading shards is left to `datamodules`, laying pieces out in rows
@@ -9,9 +9,9 @@ Dimensions: P prefix tokens, R response tokens, N image patches of all images, D
 
 from __future__ import annotations
 
-import copy
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,24 +21,23 @@ from transformers import AutoConfig, AutoTokenizer
 
 from mrm.errors import ConfigError, RecordError
 from mrm.images import decode_image
+from mrm.model.families import ImageFeatures, get_family
 from mrm.preference import IMAGE_MARKER, Message
 
 SYSTEM_PROMPTS = {
     "en": "You are an impartial evaluator. Please assess the quality of the AI assistant's response to the user's question.",
     "zh": "你是一位公正的评估者。请评估AI助手对用户问题的回答质量。",
 }
-IMAGE_TOKEN = "<|image_pad|>"
-END_TOKEN = "<|im_end|>"
-FAMILIES = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe")
 TRAIN_PIXELS = 268_324  # at most, for an image in training (METHOD.md section 3)
 SCORE_PIXELS = 1_310_720
 ENCODER_FILE = "encoder.json"
-SETTINGS = {  # of an encoder, as ENCODER_FILE has them
+SETTINGS: dict[str, Any] = {  # of an encoder, as ENCODER_FILE has them
     "family": str,
     "max_pixels": int,
     "max_prompt_tokens": int,
     "max_response_tokens": int,
     "system_prompts": dict,
+    "tile_tokens": (int, type(None)),
 }
 _HAN = re.compile(r"[\u4e00-\u9fff]")
 
@@ -66,8 +65,8 @@ class EncodedSample:
         prefix_positions: [3, P] temporal, height and width positions (M-RoPE).
         response_ids: K arrays of [R_k] token ids; the last is the end token, whose hidden state is scored.
         response_start: the position of each response's first token.
-        pixel_values: [N, D] float32 patches, or None without images.
-        image_grid_thw: [I, 3] patches of each image in time, height and width.
+        pixel_values: [N, ...] float32 patches or tiles, or None without images.
+        image_grid_thw: [I, 3] of each image: its patches in time, height and width, or its tiles and their tokens.
         cut_tokens: text tokens that the limits cut away.
     """
 
@@ -86,47 +85,24 @@ class EncodedSample:
         return len(self.prefix_ids) + sum(len(ids) for ids in self.response_ids)
 
 
-def mrope_positions(is_image: np.ndarray, image_grid_thw: np.ndarray, merge_size: int) -> tuple[np.ndarray, int]:
-    """Multimodal rotary positions of one sequence, as Qwen2-VL to Qwen3-VL define them for still images.
-
-    Text counts on in all three axes; an image's tokens share one temporal position and count rows and columns; what
-    follows starts after the image's longer side.
-
-    Args:
-        is_image: [P] True at image tokens.
-        image_grid_thw: [I, 3] patches of each image.
-        merge_size: patches merged a side.
-
-    Returns:
-        [3, P] positions, and the first position after the sequence.
-    """
-    positions = np.empty((3, len(is_image)), dtype=np.int64)
-    index, start = 0, 0
-    for frames, height, width in image_grid_thw:
-        rows, columns = height // merge_size, width // merge_size
-        text = int(np.argmax(is_image[index:]))
-        positions[:, index : index + text] = start + np.arange(text)
-        index, start = index + text, start + text
-        grid = np.indices((frames, rows, columns)).reshape(3, -1)
-        positions[:, index : index + grid.shape[1]] = grid + start
-        index += grid.shape[1]
-        start += max(rows, columns)
-    text = len(is_image) - index
-    positions[:, index:] = start + np.arange(text)
-    return positions, int(start + text)
-
-
 class Encoder:
     """Encodes samples for one backbone. Picklable: workers hold copies.
 
     Args:
         tokenizer: a fast tokenizer with a chat template.
         image_processor: the family's image processor, on Pillow.
-        family: the backbone's model type, one of FAMILIES.
+        family: the backbone's model type, a key of `mrm.model.families.FAMILIES`.
         max_pixels: an image is reduced to at most so many pixels.
         max_prompt_tokens: text tokens of the conversation, without image tokens and system prompt.
         max_response_tokens: tokens of a response, its end token included.
         system_prompts: by language, "en" and "zh"; used where the conversation brings none.
+        tile_tokens: image tokens of a tile, for families that cut images into tiles.
+
+    Attributes:
+        filler: an image alone, for batches that have none; see `mrm.model.packing.collate`.
+
+    Raises:
+        ConfigError: for an unknown family, or a tokenizer without its image and end tokens.
     """
 
     def __init__(
@@ -139,28 +115,26 @@ class Encoder:
         max_prompt_tokens: int = 2048,
         max_response_tokens: int = 2048,
         system_prompts: dict[str, str] | None = None,
+        tile_tokens: int | None = None,
     ) -> None:
-        if family not in FAMILIES:
-            raise ConfigError(f"model type {family!r} is not a family known here; known: {', '.join(FAMILIES)}.")
+        self.kind = get_family(family)
         self.tokenizer = tokenizer
-        self.image_processor = copy.deepcopy(image_processor)
+        self.image_processor = self.kind.at_resolution(image_processor, max_pixels)
         self.family = family
+        self.tile_tokens = tile_tokens
         self.max_pixels = max_pixels
         self.max_prompt_tokens = max_prompt_tokens
         self.max_response_tokens = max_response_tokens
         self.system_prompts = dict(system_prompts or SYSTEM_PROMPTS)
-        self.image_token_id = tokenizer.convert_tokens_to_ids(IMAGE_TOKEN)
-        self.end_token_id = tokenizer.convert_tokens_to_ids(END_TOKEN)
+        self.image_token_id = self._special(self.kind.image_token)
+        self.end_token_id = self._special(self.kind.end_token)
         self.pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else self.end_token_id
-        self.merge_size = self.image_processor.merge_size
-        size = dict(self.image_processor.size)
-        size["longest_edge"] = max_pixels
-        size["shortest_edge"] = min(size["shortest_edge"], max_pixels)
-        self.image_processor.size = size
         # Control tokens in data are text, not control: `<|im_end|>` in an answer must not end it.
         special = (token.content for token in tokenizer.added_tokens_decoder.values() if token.special)
         controls = sorted(special, key=len, reverse=True)
         self._controls = re.compile("|".join(re.escape(t) for t in controls)) if controls else None
+        self._around_image = [self._tokens(text) for text in self.kind.around_image]
+        self.filler = self._filler()
 
     @classmethod
     def from_pretrained(cls, name_or_path: str | Path, **settings: Any) -> Encoder:
@@ -173,15 +147,21 @@ class Encoder:
         """
         settings = {**_saved_settings(Path(name_or_path) / ENCODER_FILE), **settings}
         try:
-            family = settings.pop("family", None) or AutoConfig.from_pretrained(name_or_path).model_type
+            if "family" not in settings:
+                config = AutoConfig.from_pretrained(name_or_path)
+                settings["family"] = config.model_type
+                settings["tile_tokens"] = getattr(config, "image_seq_length", None)
+            family = get_family(settings["family"])
             tokenizer = AutoTokenizer.from_pretrained(name_or_path)
-            image_processor = image_processor_class().from_pretrained(name_or_path)
+            image_processor = family.load_image_processor(name_or_path)
+        except ConfigError:
+            raise
         except (OSError, ValueError, KeyError, TypeError) as error:  # the last two: JSON of another content
             raise ConfigError(
                 f"{name_or_path}: config.json, tokenizer or image processor (tokenizer.json, tokenizer_config.json, "
                 f"preprocessor_config.json) are missing or damaged: {error!r}. Copy the whole folder again."
             ) from error
-        return cls(tokenizer, image_processor, family=family, **settings)
+        return cls(tokenizer, image_processor, **settings)
 
     def settings(self) -> dict[str, Any]:
         """What `from_pretrained` takes to make this encoder again."""
@@ -191,6 +171,7 @@ class Encoder:
             "max_prompt_tokens": self.max_prompt_tokens,
             "max_response_tokens": self.max_response_tokens,
             "system_prompts": self.system_prompts,
+            "tile_tokens": self.tile_tokens,
         }
 
     def save_pretrained(self, directory: str | Path) -> None:
@@ -211,36 +192,54 @@ class Encoder:
         Raises:
             RecordError: where an image does not decode, naming key and image.
         """
-        pixels, grids = [], []
+        seen: list[ImageFeatures] = []
         for number, data in enumerate(sample.images):
             image = decode_image(data, name=f"sample {sample.key!r}, image {number}")
             try:
-                features = self.image_processor(images=[image], return_tensors="np")
+                seen.append(self.look(image))
             except ValueError as error:  # an aspect ratio over 200, for one
                 raise RecordError("image not usable", f"sample {sample.key!r}, image {number}: {error}") from error
-            pixels.append(np.asarray(features["pixel_values"], dtype=np.float32))
-            grids.append(np.asarray(features["image_grid_thw"], dtype=np.int64)[0])
-        image_grid_thw = np.stack(grids) if grids else np.zeros((0, 3), dtype=np.int64)
-        prefix_ids, cut = self._prefix(sample.prompt, image_grid_thw)
-        positions, start = mrope_positions(prefix_ids == self.image_token_id, image_grid_thw, self.merge_size)
+        prefix_ids, cut = self._prefix(sample.prompt, seen)
         response_ids = []
         for response in sample.responses:
             ids = self._tokens(self._plain(response))
             keep = self.max_response_tokens - 1
             cut += max(0, len(ids) - keep)
             response_ids.append(np.asarray([*ids[:keep], self.end_token_id], dtype=np.int64))
-        return EncodedSample(
-            key=sample.key,
-            prefix_ids=prefix_ids,
-            prefix_positions=positions,
-            response_ids=tuple(response_ids),
-            response_start=start,
-            pixel_values=np.concatenate(pixels) if pixels else None,
-            image_grid_thw=image_grid_thw,
-            cut_tokens=cut,
-        )
+        return self.assemble(sample.key, prefix_ids, tuple(response_ids), seen, cut)
 
-    def _prefix(self, prompt: tuple[Message, ...], image_grid_thw: np.ndarray) -> tuple[np.ndarray, int]:
+    def assemble(
+        self,
+        key: str,
+        prefix_ids: np.ndarray,
+        response_ids: tuple[np.ndarray, ...],
+        images: Sequence[ImageFeatures],
+        cut_tokens: int = 0,
+    ) -> EncodedSample:
+        """Token ids and images with the positions that belong to them; arguments as the attributes of EncodedSample."""
+        grids = np.stack([image.grid for image in images]) if images else np.zeros((0, 3), dtype=np.int64)
+        merge = images[0].merge if images else 1
+        positions, start = self.kind.positions(prefix_ids == self.image_token_id, grids, merge)
+        pixels = np.concatenate([image.pixels for image in images]) if images else None
+        return EncodedSample(key, prefix_ids, positions, response_ids, start, pixels, grids, cut_tokens)
+
+    def look(self, image: Any) -> ImageFeatures:
+        """What the backbone takes of a PIL image."""
+        return self.kind.look(self.image_processor, image, self.tile_tokens)
+
+    def _filler(self) -> EncodedSample:
+        image = self.kind.filler(self.image_processor, self.tile_tokens)
+        return self.assemble("", np.full(image.tokens, self.image_token_id), (), [image])
+
+    def _special(self, token: str) -> int:
+        number = self.tokenizer.convert_tokens_to_ids(token)
+        if number is None or number == self.tokenizer.unk_token_id:
+            raise ConfigError(
+                f"the tokenizer has no token {token}, as {self.family!r} needs; does it belong to the model?"
+            )
+        return number
+
+    def _prefix(self, prompt: tuple[Message, ...], images: Sequence[ImageFeatures]) -> tuple[np.ndarray, int]:
         """Token ids of the chat up to the response, with each image's tokens in place, and the tokens cut."""
         chunks = [self._plain(m.content).split(IMAGE_MARKER) for m in prompt]
         cut = self._cut_to_limit(chunks)
@@ -259,10 +258,13 @@ class Encoder:
         text = self.tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
         ids = np.asarray(self._tokens(text), dtype=np.int64)
         places = np.flatnonzero(ids == self.image_token_id)
-        assert len(places) == len(image_grid_thw), "the chat template must place one image token an image"
-        counts = np.ones(len(ids), dtype=np.int64)
-        counts[places] = image_grid_thw.prod(axis=1) // self.merge_size**2
-        return np.repeat(ids, counts), cut
+        assert len(places) == len(images), "the chat template must place one image token an image"
+        pieces, at = [], 0
+        before, after = self._around_image
+        for place, image in zip(places, images, strict=True):
+            pieces += [ids[at:place], before, np.full(image.tokens, self.image_token_id), after]
+            at = int(place) + 1
+        return np.concatenate([*pieces, ids[at:]]).astype(np.int64), cut
 
     def _cut_to_limit(self, chunks: list[list[str]]) -> int:
         """Shortens the longest texts in place, at token borders, until all fit; gives the tokens cut."""
@@ -302,15 +304,3 @@ def _saved_settings(path: Path) -> dict[str, Any]:
             f"{path}: {wrong[0]!r} is unknown or of the wrong type; known: {', '.join(SETTINGS)}. Copy the whole folder again."
         )
     return settings
-
-
-def image_processor_class() -> Any:
-    """The Qwen-VL image processor that works on Pillow alone; its module was renamed between versions."""
-    try:
-        from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
-
-        return Qwen2VLImageProcessorPil
-    except ImportError:
-        from transformers import Qwen2VLImageProcessor
-
-        return Qwen2VLImageProcessor

@@ -1,8 +1,9 @@
 """Laying out samples in rows so that a prompt and its images are computed once.
 
-A row holds one or more samples; a sample is its prefix followed by every response. A response attends to its own
-sample's prefix and to itself, and its positions start where the prefix ends, so that each response's reward equals the
-one that it would have alone behind the prefix.
+A row holds one or more sequences; a sequence is a sample's prefix followed by its responses, or, where attention cannot
+tell them apart, by one of them. A response attends to its own sequence's prefix and to itself, and its positions start
+where the prefix ends, so that each response's reward equals the one that it would have alone behind the prefix. How that
+is told to attention is left to `mrm.model.attention`.
 
 Dimensions: B rows, L tokens a row, S responses of the batch, E pairs of the batch.
 """
@@ -17,9 +18,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mrm.errors import RecordError
 from mrm.model.encoding import EncodedSample
 
-PADDING = -1  # in `sample_ids`
+PADDING = -1  # in `sequence_ids`
+LAYOUTS = (
+    "shared",  # all responses of a sample behind one prefix, several samples a row
+    "sequences",  # each response behind a prefix of its own, all of them in one row without padding
+    "rows",  # each response behind a prefix of its own in a row of its own
+)
 
 
 @dataclass(frozen=True)
@@ -56,10 +63,10 @@ class RewardBatch:
 
     Attributes:
         input_ids: [B, L].
-        position_ids: [3, B, L] M-RoPE positions.
-        sample_ids: [B, L] number of the sample in the batch, PADDING where there is none.
+        position_ids: [4, B, L] positions: the token's number behind its sequence's start, then temporal, height and width.
+        sequence_ids: [B, L] number of the sequence, PADDING where there is none; under `shared` the sample's.
         segment_ids: [B, L] 0 in a prefix, k in the k-th response (from 1).
-        pixel_values: [N, D] patches in the order of their tokens, or None.
+        pixel_values: [N, ...] patches or tiles in the order of their tokens, or None.
         image_grid_thw: [I, 3].
         score_row, score_column: [S] where each response's end token stands; sample order, then response order.
         edge_chosen, edge_rejected: [E] indices into the S responses.
@@ -69,11 +76,12 @@ class RewardBatch:
         response_counts: responses of each sample.
         cut_tokens: text tokens of each sample that the encoder's limits cut away.
         unreadable: samples left out.
+        layout: one of LAYOUTS.
     """
 
     input_ids: Tensor
     position_ids: Tensor
-    sample_ids: Tensor
+    sequence_ids: Tensor
     segment_ids: Tensor
     pixel_values: Tensor | None
     image_grid_thw: Tensor | None
@@ -88,6 +96,12 @@ class RewardBatch:
     response_counts: list[int]
     cut_tokens: list[int]
     unreadable: list[Unreadable]
+    layout: str = "shared"
+
+    @property
+    def padding(self) -> float:
+        """Share of the rows' places that hold no token of a sample, in [0, 1]."""
+        return float((self.sequence_ids == PADDING).float().mean())
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> RewardBatch:
         """A copy with all tensors on a device."""
@@ -104,13 +118,33 @@ class RewardBatch:
 
 
 def assign_rows(lengths: Sequence[int], row_tokens: int | None) -> list[list[int]]:
-    """Which samples share a row: first fit, longest first, in rows of `row_tokens`; None gives each its own.
+    """Which sequences share a row: as few rows as first fit, longest first, needs, and these as short as it can make them.
 
-    A row is as long as the longest sample where that is more than `row_tokens`.
+    Args:
+        lengths: tokens of each sequence.
+        row_tokens: tokens that a row holds at most; None gives each sequence a row of its own.
+
+    Raises:
+        ValueError: for a sequence longer than a row.
     """
-    if row_tokens is None:
+    if row_tokens is None or not lengths:
         return [[i] for i in range(len(lengths))]
-    capacity = max(row_tokens, *lengths) if lengths else row_tokens
+    if max(lengths) > row_tokens:
+        raise ValueError(f"a sequence of {max(lengths)} tokens does not fit a row of {row_tokens}")
+    rows = _first_fit(lengths, row_tokens)
+    # All rows are padded to the longest: the last one's free places are shared out by lowering the limit.
+    low, high = max(max(lengths), -(-sum(lengths) // len(rows))), row_tokens
+    while low < high:
+        middle = (low + high) // 2
+        shorter = _first_fit(lengths, middle)
+        if len(shorter) <= len(rows):
+            rows, high = shorter, middle
+        else:
+            low = middle + 1
+    return rows
+
+
+def _first_fit(lengths: Sequence[int], capacity: int) -> list[list[int]]:
     rows: list[list[int]] = []
     free: list[int] = []
     for i in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
@@ -125,19 +159,33 @@ def assign_rows(lengths: Sequence[int], row_tokens: int | None) -> list[list[int
     return rows
 
 
-def attention_mask(sample_ids: Tensor, segment_ids: Tensor) -> Tensor:
-    """Who may look at whom: [B, 1, L, L], True where the query (row) may attend to the key (column).
+@dataclass(frozen=True)
+class _Sequence:
+    """A sample's prefix and those of its responses that follow it in one row."""
 
-    Within a sample, causally, to the prefix and to the own response. Padding looks at itself alone, since a row of the
-    mask without a single True would give NaN.
+    sample: EncodedSample
+    number: int  # of the sample, PADDING for filler
+    responses: tuple[int, ...]
+
+    @property
+    def tokens(self) -> int:
+        return len(self.sample.prefix_ids) + sum(len(self.sample.response_ids[k]) for k in self.responses)
+
+
+def check_fits(sample: EncodedSample, row_tokens: int | None) -> None:
+    """Refuses a sample that no row can hold.
+
+    Raises:
+        RecordError: naming the sample and what can be changed.
     """
-    length = sample_ids.shape[1]
-    same_sample = sample_ids[:, :, None] == sample_ids[:, None, :]
-    visible = (segment_ids[:, None, :] == 0) | (segment_ids[:, :, None] == segment_ids[:, None, :])
-    causal = torch.ones(length, length, dtype=torch.bool, device=sample_ids.device).tril()
-    real = sample_ids[:, None, :] != PADDING
-    itself = torch.eye(length, dtype=torch.bool, device=sample_ids.device)
-    return ((same_sample & visible & causal & real) | itself)[:, None]
+    if row_tokens is not None and sample.tokens > row_tokens:
+        answers = ", ".join(str(len(ids)) for ids in sample.response_ids)
+        raise RecordError(
+            "longer than a row",
+            f"sample {sample.key!r}: {len(sample.prefix_ids)} tokens of prompt and images and responses of {answers} do not "
+            f"fit row_tokens={row_tokens}; raise row_tokens, lower max_pixels, max_prompt_tokens or max_response_tokens, or "
+            "set row_tokens=null for a row a sample.",
+        )
 
 
 def collate(
@@ -146,51 +194,75 @@ def collate(
     row_tokens: int | None,
     pad_id: int,
     normalizer: float | None = None,
+    layout: str = "shared",
+    filler: EncodedSample | None = None,
 ) -> RewardBatch:
     """Packs encoded samples into one batch.
 
     Args:
         items: samples with their pairs, or what could not be read.
-        row_tokens: tokens a row aims at; None gives every sample its own row.
+        row_tokens: tokens that a row holds at most, under `shared`; None gives every sample its own row.
         pad_id: token id of padding.
         normalizer: pair weight that the loss is divided by; None takes this batch's own.
+        layout: one of LAYOUTS.
+        filler: an image that a batch without any carries as padding. Every rank then runs its vision tower in every
+            step: where one did not, sharded weights would be gathered by the others alone, which never ends.
+
+    Raises:
+        RecordError: for a sample longer than a row.
     """
     samples = [item for item in items if not isinstance(item, Unreadable)]
     encoded = [sample for sample, _ in samples]
-    rows = assign_rows([sample.tokens for sample in encoded], row_tokens)
-    length = max((sum(encoded[i].tokens for i in row) for row in rows), default=1)
-    shape = (max(1, len(rows)), length)
+    sequences = _sequences(encoded, layout)
+    if filler is not None and not any(len(sequence.sample.image_grid_thw) for sequence in sequences):
+        sequences.append(_Sequence(filler, PADDING, ()))
+    for sample in encoded:
+        check_fits(sample, row_tokens if layout == "shared" else None)
+    if layout == "sequences":
+        rows = [list(range(len(sequences)))]
+    else:
+        rows = assign_rows([sequence.tokens for sequence in sequences], row_tokens if layout == "shared" else None)
+    length = max((sum(sequences[i].tokens for i in row) for row in rows), default=1)
+    shape = (max(1, len(rows)), max(1, length))
     input_ids = np.full(shape, pad_id, dtype=np.int64)
-    positions = np.zeros((3, *shape), dtype=np.int64)
-    sample_ids = np.full(shape, PADDING, dtype=np.int32)
+    positions = np.zeros((4, *shape), dtype=np.int64)
+    sequence_ids = np.full(shape, PADDING, dtype=np.int32)
     segment_ids = np.zeros(shape, dtype=np.int32)
-    ends: list[list[tuple[int, int]]] = [[] for _ in encoded]
-    order = []  # samples in the order of their tokens, which is the order that pixels must come in
+    ends: list[dict[int, tuple[int, int]]] = [{} for _ in encoded]
+    order = []  # sequences in the order of their tokens, which is the order that pixels must come in
     for r, row in enumerate(rows):
         at = 0
         for i in row:
-            order.append(i)
-            sample = encoded[i]
-            for segment, ids in enumerate((sample.prefix_ids, *sample.response_ids)):
+            sequence = sequences[i]
+            sample = sequence.sample
+            order.append(sample)
+            prefix = len(sample.prefix_ids)
+            span = slice(at, at + prefix)
+            input_ids[r, span] = sample.prefix_ids
+            sequence_ids[r, span] = PADDING if sequence.number == PADDING else i
+            positions[0, r, span] = np.arange(prefix)
+            positions[1:, r, span] = sample.prefix_positions
+            at += prefix
+            for segment, k in enumerate(sequence.responses, start=1):
+                ids = sample.response_ids[k]
                 span = slice(at, at + len(ids))
                 input_ids[r, span] = ids
-                sample_ids[r, span] = i
+                sequence_ids[r, span] = i
                 segment_ids[r, span] = segment
-                positions[:, r, span] = (
-                    sample.prefix_positions if segment == 0 else sample.response_start + np.arange(len(ids))
-                )
+                positions[0, r, span] = prefix + np.arange(len(ids))
+                positions[1:, r, span] = sample.response_start + np.arange(len(ids))
                 at += len(ids)
-                if segment:
-                    ends[i].append((r, at - 1))
-    pixels = [pixel_values for i in order if (pixel_values := encoded[i].pixel_values) is not None]
-    grids = [encoded[i].image_grid_thw for i in order if len(encoded[i].image_grid_thw)]
-    scores = np.asarray([place for sample_ends in ends for place in sample_ends], dtype=np.int64).reshape(-1, 2)
+                ends[sequence.number][k] = (r, at - 1)
+    pixels = [sample.pixel_values for sample in order if sample.pixel_values is not None]
+    grids = [sample.image_grid_thw for sample in order if len(sample.image_grid_thw)]
+    places = [own[k] for own in ends for k in range(len(own))]
+    scores = np.asarray(places, dtype=np.int64).reshape(-1, 2)
     first = np.cumsum([0] + [len(sample.response_ids) for sample in encoded])
     weights = [w for _, edges in samples for w in edges.weight]
     return RewardBatch(
         input_ids=torch.from_numpy(input_ids),
         position_ids=torch.from_numpy(positions),
-        sample_ids=torch.from_numpy(sample_ids),
+        sequence_ids=torch.from_numpy(sequence_ids),
         segment_ids=torch.from_numpy(segment_ids),
         pixel_values=torch.from_numpy(np.concatenate(pixels)) if pixels else None,
         image_grid_thw=torch.from_numpy(np.concatenate(grids)) if grids else None,
@@ -205,7 +277,15 @@ def collate(
         response_counts=[len(sample.response_ids) for sample in encoded],
         cut_tokens=[sample.cut_tokens for sample in encoded],
         unreadable=[item for item in items if isinstance(item, Unreadable)],
+        layout=layout,
     )
+
+
+def _sequences(encoded: Sequence[EncodedSample], layout: str) -> list[_Sequence]:
+    assert layout in LAYOUTS, f"unknown layout {layout!r}"
+    if layout == "shared":
+        return [_Sequence(sample, n, tuple(range(len(sample.response_ids)))) for n, sample in enumerate(encoded)]
+    return [_Sequence(sample, n, (k,)) for n, sample in enumerate(encoded) for k in range(len(sample.response_ids))]
 
 
 def _integers(values) -> Tensor:

@@ -22,7 +22,8 @@ from mrm.errors import MrmError
 from mrm.evaluation.metrics import PreferenceAccuracy
 from mrm.model.losses import pair_deltas
 from mrm.model.packing import RewardBatch
-from mrm.model.reward_model import RewardModel, check_finite
+from mrm.model.reward_model import RewardModel
+from mrm.model.saving import check_finite
 from mrm.model.schedules import lr_factor
 
 PairLoss = Callable[[Tensor, Tensor, Tensor], Tensor]

@@ -21,7 +21,7 @@ def make_trainer(step=0):
 
 
 # 2 pairs of which one is filler, 5 tokens and one of padding.
-BATCH = SimpleNamespace(edge_weight=torch.tensor([1.0, 0.0]), sample_ids=torch.tensor([[0, 0, 0], [1, 1, -1]]))
+BATCH = SimpleNamespace(edge_weight=torch.tensor([1.0, 0.0]), sequence_ids=torch.tensor([[0, 0, 0], [1, 1, -1]]))
 
 
 def test_throughput_every_two_steps_logs_pairs_and_tokens_of_all_ranks(monkeypatch):

@@ -62,6 +62,7 @@ class ToyEncoder:
 
     pad_id = 0
     max_pixels = 1 << 20
+    filler = None
 
     def encode(self, sample: PreferenceSample) -> EncodedSample:
         for data in sample.images:

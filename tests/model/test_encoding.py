@@ -7,7 +7,8 @@ from transformers import AutoModel
 
 from mrm.errors import ConfigError, RecordError
 from mrm.model.backbones import TINY_DIRECTORY
-from mrm.model.encoding import SYSTEM_PROMPTS, Encoder, mrope_positions
+from mrm.model.encoding import SYSTEM_PROMPTS, Encoder
+from mrm.model.families import mrope_positions
 from mrm.preference import Message, Pair, PreferenceSample
 from tests.model.worlds import encoder, sample
 

@@ -75,24 +75,27 @@ def train(shards, tmp_path, batch_size, accumulate, **settings):
     return weights(module)
 
 
-def assert_equal(found, expected):
-    off = {name: (found[name] - value).abs().max().item() for name, value in expected.items()}
-    # Adam divides rounding noise in a tiny gradient by itself: up to 4e-5 was seen where weights move by 3e-3
-    assert max(off.values()) < 1e-4, sorted(off.items(), key=lambda item: -item[1])[:5]
+def assert_equal(found, expected, start):
+    """Both trainings moved the weights alike: by length, within 5e-4 of the way (1e-4 was seen).
+
+    Single weights may differ by a tenth of the way: Adam divides rounding noise in a tiny gradient by itself.
+    """
+    way = sum((expected[name] - value).double().square().sum() for name, value in start.items()).sqrt()
+    off = sum((expected[name] - value).double().square().sum() for name, value in found.items()).sqrt()
+    assert way > 1e-2
+    assert off < 5e-4 * way
 
 
 def test_training_batch_8_equals_batch_4_accumulated_twice(shards, tmp_path):
     whole = train(shards, tmp_path, 8, 1)
     halves = train(shards, tmp_path, 4, 2)
     start = weights(build(shards, 8)[0])
-    moved = max((whole[name] - start[name]).abs().max().item() for name in whole)
-    assert moved > 1e-3
-    assert_equal(halves, whole)
+    assert_equal(halves, whole, start)
 
 
 def test_training_packed_rows_equal_a_row_a_sample(shards, tmp_path):
     separate, packed = train(shards, tmp_path, 8, 1), train(shards, tmp_path, 8, 1, row_tokens=512)
-    assert_equal(packed, separate)
+    assert_equal(packed, separate, weights(build(shards, 8)[0]))
 
 
 def test_training_with_workers_equals_without(shards, tmp_path):
