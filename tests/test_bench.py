@@ -1,0 +1,61 @@
+"""The benchmark measures what it says: both ways give the same rewards, and the table and JSON hold all keys."""
+
+import json
+
+import pytest
+import torch
+from rich.console import Console
+
+from mrm import bench as module
+from mrm.bench import Bench, BenchConfig, Shape, bench, packing_waste, run, usual_inputs
+from mrm.errors import ConfigError
+from mrm.model.packing import NO_EDGES, collate
+
+RATIOS = {"256x120_k2", "t2i_k2", "256x120_k4"}
+
+
+def test_both_ways_give_the_same_rewards():
+    made = Bench(BenchConfig(samples=2))
+    made.causal.eval()
+    made.model.head.layers[-1].weight.data.normal_()
+    samples = made.samples(Shape(2, 12, 10, 9, 3))
+    inputs, ends = usual_inputs(samples, made.settings.image_token_id)
+    with torch.inference_mode():
+        usual = made.causal(**inputs, output_hidden_states=True).hidden_states[-1][torch.arange(len(ends)), ends]
+        own = made.model(collate([(sample, NO_EDGES) for sample in samples], row_tokens=None, pad_id=0))
+        torch.testing.assert_close(made.model.head(usual), own, atol=1e-4, rtol=0)
+
+
+def test_bench_writes_all_ratios_and_tells_memory_and_time(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(module, "STANDARD", {name: Shape(1, 4, 6, 3, 2) for name in RATIOS})
+    config = BenchConfig(output=str(tmp_path / "b.json"), rounds=1, samples=1, memory_gb=1.0, epoch_pairs=1000)
+    run(config)
+    figures = json.loads((tmp_path / "b.json").read_text())
+    expected = {f"{what}_{name}" for what in ("train", "score") for name in RATIOS}
+    assert expected | {"packing_waste"} <= figures.keys()
+    assert all(figures[name] > 0 for name in expected)
+    plan = figures["plans"]["t2i_k2"]
+    assert plan["fits"] and 0 < plan["bytes"] < 1e9
+    assert plan["epoch_seconds"] == pytest.approx(1000 / figures["details"]["train_t2i_k2"]["pairs_per_second"])
+    assert "fits 1 GB" in capsys.readouterr().out
+
+
+def test_packing_of_many_short_samples_wastes_at_most_five_percent():
+    assert packing_waste() <= 0.05
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"samples": 0}, "samples=0"),
+        ({"dtype": "float8"}, "dtype='float8'"),
+        ({"device": "tpu"}, "device='tpu'"),
+        ({"image_tokens": 4}, "prompt=None: a shape of your own needs all four"),
+        ({"model": "/nowhere"}, "config.json cannot be loaded"),
+        ({"attention": "magic"}, "model.attention='magic'"),
+        ({"memory_gb": 0.0}, "memory_gb=0.0"),
+    ],
+)
+def test_bench_bad_setting_is_named(settings, message):
+    with pytest.raises(ConfigError, match=message):
+        bench(BenchConfig(**settings), Console(quiet=True))
