@@ -30,7 +30,7 @@ from torch import Tensor
 from mrm.cli import settings_command
 from mrm.errors import ConfigError
 from mrm.model.attention import plan_attention
-from mrm.model.backbones import DTYPES, freeze
+from mrm.model.backbones import DTYPES, by_part_of, freeze
 from mrm.model.costs import PeakMemory, attended, dense_rate, language_flops, state_bytes, vision_flops, wait
 from mrm.model.encoding import EncodedSample
 from mrm.model.families import Family, get_family
@@ -311,9 +311,8 @@ def _model_config(name: str) -> Any:
 def _causal_model(settings: Any, dtype: torch.dtype, device: torch.device, attention: str) -> Any:
     from transformers import AutoModelForImageTextToText
 
-    by_part = {"": attention, "vision_config": "sdpa"} if attention == "flex_attention" else attention
     with device:
-        return AutoModelForImageTextToText.from_config(settings, dtype=dtype, attn_implementation=by_part)
+        return AutoModelForImageTextToText.from_config(settings, dtype=dtype, attn_implementation=by_part_of(attention))
 
 
 def _cases(config: BenchConfig) -> dict[str, Shape]:
@@ -361,7 +360,7 @@ def bench(config: BenchConfig, console: Console) -> dict[str, Any]:
     state = state_bytes(made.model)
     figures: dict[str, Any] = {}
     details: dict[str, Any] = {}
-    table = Table("case", "ratio", "pairs/s usual", "pairs/s", "tokens/s", "utilisation", "peak MB usual", "peak MB")
+    table = Table("case", "ratio", "pairs/s: usual", "here", "tokens/s", "utilisation", "peak MB: usual", "here")
     for name, shape in cases.items():
         for what in ("train", "score"):
             found = made.measure(shape, what == "train")
@@ -440,6 +439,8 @@ def _name(device: torch.device) -> str:
 def run(config: BenchConfig) -> None:
     """Measures, shows the figures as a table, and writes them."""
     console = Console()
+    if not console.is_terminal:
+        console.width = 120  # a file's readers can scroll; a table cut at 80 columns cannot be read
     figures = bench(config, console)
     Path(config.output).write_text(json.dumps(figures, indent=2) + "\n")
     console.print(f"written to {config.output}; a ratio is usual time / own time: above 1 this project is faster")

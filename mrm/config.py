@@ -65,7 +65,7 @@ class ModelConfig:
     freeze_projector: bool = True  # what leads from the vision tower to the language model
     freeze_language: bool = False
     dtype: str = "float32"  # float32 | bfloat16, of the backbone; head and loss are float32 always
-    attention: str = "auto"  # auto | sdpa | flex_attention | flash_attention_2 | flash_attention_3 | eager
+    attention: str = "auto"  # auto | tree | sdpa | flex_attention | flash_attention_2 | flash_attention_3 | eager
     lora: LoraConfig = field(default_factory=LoraConfig)
     gradient_checkpointing: bool = False
     max_pixels_train: int = 268_324

@@ -1,6 +1,6 @@
 """Which attention a backbone runs with, how samples are laid out for it, and how it is told who may look at whom.
 
-Four ways: a dense mask (SDPA, eager), a block mask (flex attention), text positions that begin again (flash attention, and
+Five ways: a dense mask (SDPA, eager), a response at a time (see `mrm.model.tree_attention`), a block mask (flex attention), text positions that begin again (flash attention, and
 anything else that detects packed sequences by them), and plain causality with a row a response.
 
 Dimensions: B rows, L tokens a row.
@@ -18,8 +18,9 @@ from transformers.utils import is_flash_attn_2_available, is_flash_attn_3_availa
 from mrm.errors import ConfigError
 from mrm.model.families import Family
 from mrm.model.packing import PADDING, RewardBatch
+from mrm.model.tree_attention import NAME, tree_mask, worthwhile
 
-ATTENTION = ("auto", "sdpa", "flex_attention", "flash_attention_2", "flash_attention_3", "eager")
+ATTENTION = ("auto", "tree", "sdpa", "flex_attention", "flash_attention_2", "flash_attention_3", "eager")
 SHORT_ROW = 1024  # tokens up to which a dense mask is preferred on a GPU: a block mask skips blocks of 128 x 128
 FLEX_BLOCK = 128
 _INSTALLED = {
@@ -64,7 +65,7 @@ def plan_attention(name: str, family: Family, *, device: str = "cpu", row_tokens
     if name.startswith("flash") and device != "cuda":
         raise ConfigError(f"model.attention={name!r} needs a CUDA device; choose auto or sdpa.")
     if not family.shares_prefix:
-        chosen = "sdpa" if name in ("auto", "flex_attention") else name
+        chosen = "sdpa" if name in ("auto", "tree", "flex_attention") else name
         return AttentionPlan(
             chosen, "rows", "a layer that carries a state from token to token cannot branch: a row a response"
         )
@@ -76,7 +77,10 @@ def plan_attention(name: str, family: Family, *, device: str = "cpu", row_tokens
         long = row_tokens is None or row_tokens > SHORT_ROW
         if device == "cuda" and long and is_torch_flex_attn_available():
             return AttentionPlan("flex_attention", "shared", "rows may be long, and a block mask skips what is masked")
-        return AttentionPlan("sdpa", "shared", "rows are short" if not long else "no flex attention on this device")
+        why = "rows are short" if device == "cuda" else "SDPA a response at a time, where that computes less"
+        return AttentionPlan(NAME, "shared", why)
+    if name == "tree":
+        return AttentionPlan(NAME, "shared", "as configured")
     return AttentionPlan(name, "shared", "as configured")
 
 
@@ -95,6 +99,8 @@ def attention_inputs(implementation: str, dtype: torch.dtype, batch: RewardBatch
     mask: Any
     if implementation == "flex_attention":
         mask = block_mask(batch.sequence_ids, batch.segment_ids)
+    elif implementation == NAME and worthwhile(batch.spans, *batch.input_ids.shape):
+        mask = tree_mask(batch.spans, len(batch.input_ids), batch.input_ids.device)
     else:
         mask = attention_mask(batch.sequence_ids, batch.segment_ids)
         if implementation == "eager":  # adds its mask to the scores

@@ -20,6 +20,7 @@ from transformers import AutoConfig, AutoModel
 
 from mrm.errors import ConfigError
 from mrm.model.families import FAMILIES, Family
+from mrm.model.tree_attention import NAME
 
 log = logging.getLogger(__name__)
 
@@ -106,8 +107,7 @@ def load_backbone(
         raise ConfigError(f"model.dtype={dtype!r} is unknown; known: {', '.join(DTYPES)}.")
     kind = model_type(name_or_path)
     family = FAMILIES[kind]
-    # The vision tower has neither mask nor long rows: flex attention would be compiled for nothing.
-    by_part = {"": attention, "vision_config": "sdpa"} if attention == "flex_attention" else attention
+    by_part = by_part_of(attention)
     try:
         model, report = AutoModel.from_pretrained(
             path, dtype=DTYPES[dtype], attn_implementation=by_part, output_loading_info=True
@@ -135,6 +135,13 @@ def load_backbone(
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     log.info("backbone %s: %s, %.2fM parameters, %.2fM trained", path, kind, _millions(model), trained / 1e6)
     return model
+
+
+def by_part_of(attention: str) -> Any:
+    """The `attn_implementation` for a whole backbone: what is made for masked rows is for the language model alone."""
+    if attention not in ("flex_attention", NAME):
+        return attention
+    return {"": attention, "text_config": attention, "vision_config": "sdpa"}
 
 
 def freeze(model: nn.Module, family: Family, *, vision: bool, projector: bool, language: bool) -> None:

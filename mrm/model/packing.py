@@ -57,6 +57,16 @@ class Edges:
 NO_EDGES = Edges((), (), (), ())
 
 
+@dataclass(frozen=True)
+class Span:
+    """Where a sequence stands: its row and first column, the tokens of its prefix and of each response behind it."""
+
+    row: int
+    start: int
+    prefix: int
+    responses: tuple[int, ...]
+
+
 @dataclass
 class RewardBatch:
     """A packed batch. Tensors move with `to`; the lists stay where they are.
@@ -77,6 +87,7 @@ class RewardBatch:
         cut_tokens: text tokens of each sample that the encoder's limits cut away.
         unreadable: samples left out.
         layout: one of LAYOUTS.
+        spans: where the sequences stand, by row and column; filler aside.
     """
 
     input_ids: Tensor
@@ -97,6 +108,7 @@ class RewardBatch:
     cut_tokens: list[int]
     unreadable: list[Unreadable]
     layout: str = "shared"
+    spans: tuple[Span, ...] = ()
 
     @property
     def padding(self) -> float:
@@ -229,6 +241,7 @@ def collate(
     sequence_ids = np.full(shape, PADDING, dtype=np.int32)
     segment_ids = np.zeros(shape, dtype=np.int32)
     ends: list[dict[int, tuple[int, int]]] = [{} for _ in encoded]
+    spans: list[Span] = []
     order = []  # sequences in the order of their tokens, which is the order that pixels must come in
     for r, row in enumerate(rows):
         at = 0
@@ -237,6 +250,9 @@ def collate(
             sample = sequence.sample
             order.append(sample)
             prefix = len(sample.prefix_ids)
+            if sequence.number != PADDING:
+                lengths = tuple(len(sample.response_ids[k]) for k in sequence.responses)
+                spans.append(Span(r, at, prefix, lengths))
             span = slice(at, at + prefix)
             input_ids[r, span] = sample.prefix_ids
             sequence_ids[r, span] = PADDING if sequence.number == PADDING else i
@@ -278,6 +294,7 @@ def collate(
         cut_tokens=[sample.cut_tokens for sample in encoded],
         unreadable=[item for item in items if isinstance(item, Unreadable)],
         layout=layout,
+        spans=tuple(spans),
     )
 
 

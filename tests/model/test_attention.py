@@ -49,8 +49,10 @@ def test_block_mask_skips_blocks_of_other_samples():
 @pytest.mark.parametrize(
     ("name", "family", "device", "row_tokens", "implementation", "layout"),
     [
-        ("auto", QWEN, "cpu", 4096, "sdpa", "shared"),
-        ("auto", QWEN, "cuda", 512, "sdpa", "shared"),
+        ("auto", QWEN, "cpu", 4096, "mrm_tree", "shared"),
+        ("auto", QWEN, "cuda", 512, "mrm_tree", "shared"),
+        ("tree", QWEN, "cuda", 4096, "mrm_tree", "shared"),
+        ("sdpa", QWEN, "cpu", 4096, "sdpa", "shared"),
         ("auto", QWEN, "cuda", 4096, "flex_attention", "shared"),
         ("auto", QWEN, "cuda", None, "flex_attention", "shared"),
         ("auto", HYBRID, "cuda", 4096, "sdpa", "rows"),
@@ -74,7 +76,7 @@ def test_plan_attention_unknown_names_the_choices():
 def test_plan_attention_that_is_not_installed_names_what_is(monkeypatch):
     missing = {**attention._INSTALLED, "flash_attention_2": lambda: False}
     monkeypatch.setattr(attention, "_INSTALLED", missing)
-    with pytest.raises(ConfigError, match=r"not installed here \(flash-attn\); choose one of auto, sdpa"):
+    with pytest.raises(ConfigError, match=r"not installed here \(flash-attn\); choose one of auto, tree, sdpa"):
         plan_attention("flash_attention_2", QWEN, device="cuda")
 
 

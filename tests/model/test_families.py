@@ -97,6 +97,27 @@ def test_rewards_are_the_same_in_every_layout(checkpoints, kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_rewards_in_bfloat16_are_near_those_in_float32(checkpoints, kind):
+    folder = checkpoints(kind)
+    encoder = make_encoder(folder)
+    encoded = mixed(encoder)
+    whole, half = (rewards(reward_model(folder, dtype=dtype), encoder, encoded) for dtype in ("float32", "bfloat16"))
+    assert half.dtype == torch.float32
+    # bfloat16 has 8 bits: a hidden state of order 1 is off by some 1e-2 after the layers, and the rewards are of order 1.
+    assert (half - whole).abs().max() < 0.15 * whole.abs().max().clamp(min=1)
+
+
+@pytest.mark.parametrize("kind", SHARING)
+def test_rewards_in_bfloat16_do_not_depend_on_the_batch(checkpoints, kind):
+    folder = checkpoints(kind)
+    model, encoder = reward_model(folder, dtype="bfloat16"), make_encoder(folder)
+    encoded = mixed(encoder)
+    alone = torch.cat([rewards(model, encoder, [item]) for item in encoded])
+    found = rewards(model, encoder, encoded, 600)
+    assert (found - alone).abs().max() < 0.1 * alone.abs().max().clamp(min=1)
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_rewards_do_not_depend_on_the_pad_token(checkpoints, kind):
     folder = checkpoints(kind)
     model, encoder = reward_model(folder), make_encoder(folder)
