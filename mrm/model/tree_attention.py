@@ -85,9 +85,9 @@ def tree_attention(
         at = middle
         for count in span.responses:
             part = slice(at, at + count)
-            seen = [torch.cat([tensor[:, :, own], tensor[:, :, part]], dim=2) for tensor in (k, v)]
+            seen_k, seen_v = (torch.cat([tensor[:, :, own], tensor[:, :, part]], dim=2) for tensor in (k, v))
             mask = torch.ones(count, span.prefix + count, dtype=torch.bool, device=query.device).tril(span.prefix)
-            pieces[r].append(scaled_dot_product_attention(q[:, :, part], *seen, attn_mask=mask, **settings)[0])
+            pieces[r].append(scaled_dot_product_attention(q[:, :, part], seen_k, seen_v, attn_mask=mask, **settings)[0])
             at += count
         ends[r] = at
     length = query.shape[2]
