@@ -15,6 +15,7 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Callback, RichProgressBar
 from lightning.pytorch.loggers import MLFlowLogger
+from lightning.pytorch.strategies import ModelParallelStrategy
 
 from callbacks.checkpoints import ResumeCheckpoint
 from callbacks.curation_schedule import RoundSpec
@@ -213,6 +214,14 @@ def build_loggers(config: RunConfig, folder: Path, sweep: str | None) -> list[An
     return [HistoryLogger(folder), *mlflow]
 
 
+def build_strategy(name: str, processes: int) -> Any:
+    """The strategy that Lightning takes: its name, or for `fsdp2` weights sharded over all processes."""
+    if name != "fsdp2":
+        return name
+    # Checkpoints in one file: those in shards have pickled metadata, and fit no other number of processes.
+    return ModelParallelStrategy(processes, 1, save_distributed_checkpoint=False)
+
+
 def build_trainer(config: RunConfig, folder: Path, curation: IterativeCuration, loggers: list[Any]) -> pl.Trainer:
     trainer = config.trainer
     callbacks: list[Callback] = [
@@ -230,7 +239,7 @@ def build_trainer(config: RunConfig, folder: Path, curation: IterativeCuration, 
         accelerator=trainer.accelerator,
         devices=trainer.devices,
         num_nodes=trainer.num_nodes,
-        strategy=trainer.strategy,
+        strategy=build_strategy(trainer.strategy, trainer.devices * trainer.num_nodes),
         precision=trainer.precision,  # type: ignore[arg-type]
         accumulate_grad_batches=trainer.accumulate,
         gradient_clip_val=trainer.clip,

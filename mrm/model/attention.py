@@ -18,7 +18,7 @@ from transformers.utils import is_flash_attn_2_available, is_flash_attn_3_availa
 from mrm.errors import ConfigError
 from mrm.model.families import Family
 from mrm.model.packing import PADDING, RewardBatch
-from mrm.model.tree_attention import NAME, tree_mask, worthwhile
+from mrm.model.tree_attention import NAME, plan_tree, tree_mask
 
 ATTENTION = ("auto", "tree", "sdpa", "flex_attention", "flash_attention_2", "flash_attention_3", "eager")
 SHORT_ROW = 1024  # tokens up to which a dense mask is preferred on a GPU: a block mask skips blocks of 128 x 128
@@ -99,8 +99,8 @@ def attention_inputs(implementation: str, dtype: torch.dtype, batch: RewardBatch
     mask: Any
     if implementation == "flex_attention":
         mask = block_mask(batch.sequence_ids, batch.segment_ids)
-    elif implementation == NAME and worthwhile(batch.spans, *batch.input_ids.shape):
-        mask = tree_mask(batch.spans, len(batch.input_ids), batch.input_ids.device)
+    elif implementation == NAME and (branches := plan_tree(batch.spans, batch.input_ids.shape, batch.input_ids.device)):
+        mask = tree_mask(branches, len(batch.input_ids), batch.input_ids.device)
     else:
         mask = attention_mask(batch.sequence_ids, batch.segment_ids)
         if implementation == "eager":  # adds its mask to the scores

@@ -50,7 +50,9 @@ class RewardHead(nn.Module):
     def forward(self, hidden_SH: Tensor) -> Tensor:
         """[S, H] hidden states to [S] float32 rewards."""
         with torch.autocast(hidden_SH.device.type, enabled=False):
-            return self.layers(hidden_SH.float()).squeeze(-1)
+            return (
+                self.layers(hidden_SH.float()).squeeze(-1).clone()
+            )  # no view: FSDP2 hangs its hooks on what is returned
 
 
 def hidden_states(backbone: Any, batch: RewardBatch) -> Tensor:

@@ -23,8 +23,9 @@ from mrm.evaluation.metrics import PreferenceAccuracy
 from mrm.model.losses import pair_deltas
 from mrm.model.packing import RewardBatch
 from mrm.model.reward_model import RewardModel
-from mrm.model.saving import check_finite
+from mrm.model.saving import check_finite, local
 from mrm.model.schedules import lr_factor
+from mrm.model.sharding import like, shard_model
 
 PairLoss = Callable[[Tensor, Tensor, Tensor], Tensor]
 NEVER = torch.iinfo(torch.int64).max  # the step of a divergence that has not happened
@@ -76,6 +77,7 @@ class RewardModule(pl.LightningModule):
         self.seed = seed
         self.names = {"val": list(val_names), "test": list(test_names)}
         # The step of the first loss or reward that was not finite; no buffer, since DDP would overwrite it with rank 0's.
+        self._sharded = False
         self._diverged = torch.tensor(NEVER)
         self.accuracies = nn.ModuleDict(
             {
@@ -83,6 +85,13 @@ class RewardModule(pl.LightningModule):
                 for stage, names in self.names.items()
             }
         )
+
+    def configure_model(self) -> None:
+        """Shards the weights where the strategy has a device mesh (FSDP2); Lightning calls it before every stage."""
+        if self.device_mesh is not None and not self._sharded:
+            compute = torch.bfloat16 if self.trainer.precision == "bf16-mixed" else None
+            shard_model(self.model, self.device_mesh["data_parallel"], compute=compute)
+            self._sharded = True
 
     def forward(self, batch: RewardBatch) -> Tensor:
         """[S] rewards of a packed batch."""
@@ -136,6 +145,7 @@ class RewardModule(pl.LightningModule):
     def _watch(self, values: Tensor) -> None:
         """Notes on the device whether values are finite: to ask for it at every step would make the host wait."""
         step = torch.full((), self.global_step, device=values.device).where(~values.isfinite().all(), NEVER)
+        self._sharded = False
         self._diverged = torch.minimum(self._diverged.to(values.device), step)
 
     def _check_diverged(self) -> None:
@@ -154,7 +164,7 @@ class RewardModule(pl.LightningModule):
     def _check_finite(self) -> None:
         """As `_check_diverged`, and with a look at the weights, which the newest step may have spoilt after its loss."""
         self._check_diverged()
-        check_finite(self.model.state_dict())
+        check_finite({name: local(value) for name, value in self.model.state_dict().items()})
 
     def on_train_batch_start(self, batch: RewardBatch, batch_idx: int) -> None:
         seeds = np.random.SeedSequence([self.seed, self.current_epoch, batch_idx, self.global_rank])
@@ -190,5 +200,5 @@ class RewardModule(pl.LightningModule):
 
     def restart(self, base_state: Mapping[str, Tensor]) -> None:
         """A cold start at an epoch's end: the first weights and a fresh optimizer; see `cycle_starts` for the schedule."""
-        self.load_state_dict(base_state)
+        self.load_state_dict({name: like(base_state[name], value) for name, value in self.state_dict().items()})
         self.optimizers().optimizer.state.clear()  # type: ignore[union-attr]

@@ -74,6 +74,11 @@ def gathered(tensor: Tensor) -> Tensor:
     return (tensor.full_tensor() if isinstance(tensor, DTensor) else tensor).detach().cpu()
 
 
+def local(tensor: Tensor) -> Tensor:
+    """What this rank holds of a weight."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
 def check_finite(state: Mapping[str, Tensor]) -> None:
     """Refuses weights that a diverged training leaves behind.
 
