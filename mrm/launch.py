@@ -1,7 +1,7 @@
 """Several processes, one decision: what only the first process may do, and the others must know.
 
-Processes are started by torchrun, one a device. Names with the time of day in them, new
-folders and prepared data are made by rank 0 and told to the rest.
+Processes are started by torchrun or by SLURM's srun (Hydra's submitit launcher too), one a device. Names with the time of
+day in them, new folders and prepared data are made by rank 0 and told to the rest.
 """
 
 from __future__ import annotations
@@ -11,10 +11,22 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import torch
+from lightning.pytorch.plugins.environments import SLURMEnvironment
 
 from mrm.errors import ConfigError
 
 T = TypeVar("T")
+
+
+def join_cluster() -> None:
+    """Takes rank and meeting place from SLURM where srun started one process a device, as torchrun gives them."""
+    if "RANK" in os.environ or not SLURMEnvironment.detect() or int(os.environ.get("SLURM_NTASKS", "1")) < 2:
+        return
+    slurm = SLURMEnvironment(auto_requeue=False)
+    os.environ.update(
+        RANK=str(slurm.global_rank()), WORLD_SIZE=str(slurm.world_size()), LOCAL_RANK=str(slurm.local_rank())
+    )
+    os.environ.update(MASTER_ADDR=slurm.main_address, MASTER_PORT=str(slurm.main_port))
 
 
 def world_size() -> int:
@@ -37,7 +49,7 @@ def check_launch(devices: int, num_nodes: int) -> None:
     if wanted != world_size():
         raise ConfigError(
             f"trainer.devices={devices} x trainer.num_nodes={num_nodes} needs {wanted} process(es), there are {world_size()}; "
-            f"start with: torchrun --nproc-per-node={devices} --nnodes={num_nodes} -m mrm.run ..."
+            f"start with: torchrun --nproc-per-node={devices} --nnodes={num_nodes} -m mrm.run ... (docs/scaling.md has SLURM)"
         )
 
 

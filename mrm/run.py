@@ -32,7 +32,7 @@ from mrm.cli import hydra_command
 from mrm.config import RunConfig, to_run_config
 from mrm.construction.judges import Annotator
 from mrm.errors import RecordError, ShardError
-from mrm.launch import from_main, is_main
+from mrm.launch import from_main, is_main, join_cluster
 from mrm.model.reward_module import RewardModule
 from mrm.model.saving import save_reward_model
 from mrm.parts import (
@@ -63,6 +63,7 @@ def run(cfg: RunConfig | DictConfig, *, sweep: str | None = None) -> RunResult:
         MrmError: for anything in configuration or data that a person can mend.
     """
     started = time.monotonic()
+    join_cluster()
     config = to_run_config(cfg)
     check(config)
     pl.seed_everything(config.seed, workers=True, verbose=False)

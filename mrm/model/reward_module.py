@@ -76,8 +76,8 @@ class RewardModule(pl.LightningModule):
         self.cycle_starts = tuple(cycle_starts)
         self.seed = seed
         self.names = {"val": list(val_names), "test": list(test_names)}
-        # The step of the first loss or reward that was not finite; no buffer, since DDP would overwrite it with rank 0's.
         self._sharded = False
+        # The step of the first loss or reward that was not finite; no buffer, since DDP would overwrite it with rank 0's.
         self._diverged = torch.tensor(NEVER)
         self.accuracies = nn.ModuleDict(
             {
@@ -145,7 +145,6 @@ class RewardModule(pl.LightningModule):
     def _watch(self, values: Tensor) -> None:
         """Notes on the device whether values are finite: to ask for it at every step would make the host wait."""
         step = torch.full((), self.global_step, device=values.device).where(~values.isfinite().all(), NEVER)
-        self._sharded = False
         self._diverged = torch.minimum(self._diverged.to(values.device), step)
 
     def _check_diverged(self) -> None:
@@ -164,7 +163,15 @@ class RewardModule(pl.LightningModule):
     def _check_finite(self) -> None:
         """As `_check_diverged`, and with a look at the weights, which the newest step may have spoilt after its loss."""
         self._check_diverged()
-        check_finite({name: local(value) for name, value in self.model.state_dict().items()})
+        state = {name: local(value) for name, value in self.model.state_dict().items()}
+        spoilt = torch.stack([~value.isfinite().all() for value in state.values()]).sum()
+        if (
+            self.trainer.strategy.reduce(spoilt.float().to(self.device), reduce_op="sum") > 0
+        ):  # all ranks, or none, stop
+            check_finite(state)
+            raise MrmError(
+                "the training has diverged: weights that another process holds are not finite; see its message."
+            )
 
     def on_train_batch_start(self, batch: RewardBatch, batch_idx: int) -> None:
         seeds = np.random.SeedSequence([self.seed, self.current_epoch, batch_idx, self.global_rank])

@@ -3,10 +3,13 @@
 import numpy as np
 import pytest
 import torch
+import transformers
 from transformers import AutoModel
 
 from mrm.errors import ConfigError
+from mrm.images import decode_image
 from mrm.model.backbones import Lora, load_backbone
+from mrm.model.encoding import SYSTEM_PROMPTS
 from mrm.model.families import FAMILIES, get_family
 from mrm.model.packing import NO_EDGES, collate
 from mrm.model.reward_model import RewardModel
@@ -140,6 +143,45 @@ def test_positions_equal_the_backbones_own(checkpoints, kind, images):
     expected, _ = backbone.get_rope_index(ids, mm_token_type_ids=kinds, image_grid_thw=grid)
     assert item.prefix_positions.tolist() == expected[:, 0].tolist()
     assert item.response_start == expected.max() + 1
+
+
+PROCESSORS = {
+    "qwen2_vl": "Qwen2VLProcessor",
+    "qwen2_5_vl": "Qwen2_5_VLProcessor",
+    "qwen3_vl": "Qwen3VLProcessor",
+    "internvl": "InternVLProcessor",
+}
+
+
+@pytest.mark.parametrize("images", [0, 1, 2])
+@pytest.mark.parametrize("kind", PROCESSORS)
+def test_prefix_equals_that_of_the_familys_own_processor(checkpoints, kind, images):
+    encoder = make_encoder(checkpoints(kind), max_pixels=4 * 56 * 56)
+    item = sample("a", images=images, responses=2)
+    encoded = encoder.encode(item)
+    own = getattr(transformers, PROCESSORS[kind])
+    if not hasattr(own, "replace_image_token"):
+        pytest.skip("this version of transformers expands image tokens elsewhere")
+    # The processors cannot be made without torchvision; what they do to text and images needs none.
+    processor = object.__new__(own)
+    processor.image_processor, processor.image_token = encoder.image_processor, encoder.kind.image_token
+    processor.start_image_token, processor.end_image_token = encoder.kind.around_image
+    processor.image_seq_length = encoder.tile_tokens
+    parts = item.prompt[0].content.split("<image>")
+    content = [{"type": "text", "text": parts[0]}] if parts[0] else []
+    for part in parts[1:]:
+        content += [{"type": "image"}, {"type": "text", "text": part}]
+    chat = [{"role": "system", "content": [{"type": "text", "text": SYSTEM_PROMPTS["en"]}]}]
+    chat.append({"role": "user", "content": content})
+    text = encoder.tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+    pieces = text.split(encoder.kind.image_token)
+    text = pieces[0]
+    if images:
+        features = encoder.image_processor([decode_image(data, name="") for data in item.images], return_tensors="np")
+        assert np.array_equal(features["pixel_values"], encoded.pixel_values)
+        for number, piece in enumerate(pieces[1:]):
+            text += processor.replace_image_token(features, number) + piece
+    assert encoder.tokenizer(text)["input_ids"] == encoded.prefix_ids.tolist()
 
 
 def test_internvl_cuts_an_image_into_tiles_between_its_marks(checkpoints):
