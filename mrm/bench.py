@@ -219,11 +219,13 @@ class Bench:
             packed.pixel_values = packed.pixel_values.to(self.dtype)
 
         def usual() -> Tensor:
+            self._attend("sdpa")
             out = self.causal(**inputs, output_hidden_states=True, use_cache=False)
             rows = torch.arange(len(ends), device=self.device)
             return self.model.head(out.hidden_states[-1][rows, ends])
 
         def ours() -> Tensor:
+            self._attend(self.plan.implementation)
             return self.model(packed)
 
         self.causal.train(train)
@@ -245,6 +247,9 @@ class Bench:
         pairs = self.config.samples * shape.responses * (shape.responses - 1) // 2
         tokens = int(inputs["attention_mask"].sum()), int((packed.sequence_ids >= 0).sum())
         return Measured(seconds, (peaks[0], peaks[1]), pairs, tokens, self._flops(samples, packed, train))  # type: ignore[arg-type]
+
+    def _attend(self, implementation: str) -> None:
+        self.causal.config.get_text_config()._attn_implementation = implementation
 
     def _seconds(self, way: Callable[[], None]) -> float:
         wait(self.device)

@@ -13,6 +13,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.flex_attention import flex_attention_forward
+from transformers.masking_utils import sdpa_mask
 from transformers.utils import is_flash_attn_2_available, is_flash_attn_3_available, is_torch_flex_attn_available
 
 from mrm.errors import ConfigError
@@ -21,6 +24,7 @@ from mrm.model.packing import PADDING, RewardBatch
 from mrm.model.tree_attention import NAME, plan_tree, tree_mask
 
 ATTENTION = ("auto", "tree", "sdpa", "flex_attention", "flash_attention_2", "flash_attention_3", "eager")
+FLEX = "mrm_flex"  # flex attention under a name of our own: transformers refuses its own name to most of these families
 SHORT_ROW = 1024  # tokens up to which a dense mask is preferred on a GPU: a block mask skips blocks of 128 x 128
 FLEX_BLOCK = 128
 _INSTALLED = {
@@ -62,7 +66,7 @@ def plan_attention(name: str, family: Family, *, device: str = "cpu", row_tokens
         package = {"flash_attention_2": "flash-attn", "flash_attention_3": "flash-attn-3"}.get(name, "a newer torch")
         there = ", ".join(other for other in ATTENTION if other not in _INSTALLED or _INSTALLED[other]())
         raise ConfigError(f"model.attention={name!r} is not installed here ({package}); choose one of {there}.")
-    if name.startswith("flash") and device != "cuda":
+    if name.startswith("fl") and device != "cuda":  # flex attention has no gradients elsewhere
         raise ConfigError(f"model.attention={name!r} needs a CUDA device; choose auto or sdpa.")
     if not family.shares_prefix:
         chosen = "sdpa" if name in ("auto", "tree", "flex_attention") else name
@@ -76,12 +80,12 @@ def plan_attention(name: str, family: Family, *, device: str = "cpu", row_tokens
     if name == "auto":
         long = row_tokens is None or row_tokens > SHORT_ROW
         if device == "cuda" and long and is_torch_flex_attn_available():
-            return AttentionPlan("flex_attention", "shared", "rows may be long, and a block mask skips what is masked")
+            return AttentionPlan(FLEX, "shared", "rows may be long, and a block mask skips what is masked")
         why = "rows are short" if device == "cuda" else "SDPA a response at a time, where that computes less"
         return AttentionPlan(NAME, "shared", why)
     if name == "tree":
         return AttentionPlan(NAME, "shared", "as configured")
-    return AttentionPlan(name, "shared", "as configured")
+    return AttentionPlan(FLEX if name == "flex_attention" else name, "shared", "as configured")
 
 
 def attention_inputs(implementation: str, dtype: torch.dtype, batch: RewardBatch) -> dict[str, Any]:
@@ -97,7 +101,7 @@ def attention_inputs(implementation: str, dtype: torch.dtype, batch: RewardBatch
     if implementation.startswith("flash"):
         raise ValueError(f"{implementation} cannot tell the responses of a shared prefix apart")
     mask: Any
-    if implementation == "flex_attention":
+    if implementation == FLEX:
         mask = block_mask(batch.sequence_ids, batch.segment_ids)
     elif implementation == NAME and (branches := plan_tree(batch.spans, batch.input_ids.shape, batch.input_ids.device)):
         mask = tree_mask(branches, len(batch.input_ids), batch.input_ids.device)
@@ -134,3 +138,7 @@ def block_mask(sequence_ids: Tensor, segment_ids: Tensor) -> Any:
 
     rows, length = sequence_ids.shape
     return create_block_mask(visible, rows, None, length, length, device=sequence_ids.device, BLOCK_SIZE=FLEX_BLOCK)
+
+
+AttentionInterface.register(FLEX, flex_attention_forward)
+AttentionMaskInterface.register(FLEX, sdpa_mask)  # never asked: a block mask is always given

@@ -19,6 +19,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModel
 
 from mrm.errors import ConfigError
+from mrm.model.attention import FLEX
 from mrm.model.families import FAMILIES, Family
 from mrm.model.tree_attention import NAME
 
@@ -139,7 +140,7 @@ def load_backbone(
 
 def by_part_of(attention: str) -> Any:
     """The `attn_implementation` for a whole backbone: what is made for masked rows is for the language model alone."""
-    if attention not in ("flex_attention", NAME):
+    if attention not in (FLEX, NAME):
         return attention
     return {"": attention, "text_config": attention, "vision_config": "sdpa"}
 

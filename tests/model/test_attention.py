@@ -53,8 +53,9 @@ def test_block_mask_skips_blocks_of_other_samples():
         ("auto", QWEN, "cuda", 512, "mrm_tree", "shared"),
         ("tree", QWEN, "cuda", 4096, "mrm_tree", "shared"),
         ("sdpa", QWEN, "cpu", 4096, "sdpa", "shared"),
-        ("auto", QWEN, "cuda", 4096, "flex_attention", "shared"),
-        ("auto", QWEN, "cuda", None, "flex_attention", "shared"),
+        ("auto", QWEN, "cuda", 4096, "mrm_flex", "shared"),
+        ("auto", QWEN, "cuda", None, "mrm_flex", "shared"),
+        ("flex_attention", QWEN, "cuda", 64, "mrm_flex", "shared"),
         ("auto", HYBRID, "cuda", 4096, "sdpa", "rows"),
         ("eager", QWEN, "cuda", 4096, "eager", "shared"),
         ("flash_attention_2", QWEN, "cuda", 4096, "flash_attention_2", "sequences"),
@@ -80,10 +81,11 @@ def test_plan_attention_that_is_not_installed_names_what_is(monkeypatch):
         plan_attention("flash_attention_2", QWEN, device="cuda")
 
 
-def test_plan_attention_flash_without_gpu_is_refused(monkeypatch):
+@pytest.mark.parametrize("name", ["flash_attention_2", "flex_attention"])
+def test_plan_attention_made_for_gpus_is_refused_without_one(monkeypatch, name):
     monkeypatch.setattr(attention, "_INSTALLED", dict.fromkeys(attention._INSTALLED, lambda: True))
     with pytest.raises(ConfigError, match="needs a CUDA device"):
-        plan_attention("flash_attention_2", QWEN, device="cpu")
+        plan_attention(name, QWEN, device="cpu")
 
 
 def test_attention_inputs_flash_refuses_a_shared_prefix():

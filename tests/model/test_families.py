@@ -8,6 +8,7 @@ from transformers import AutoModel
 
 from mrm.errors import ConfigError
 from mrm.images import decode_image
+from mrm.model.attention import FLEX
 from mrm.model.backbones import Lora, load_backbone
 from mrm.model.encoding import SYSTEM_PROMPTS
 from mrm.model.families import FAMILIES, get_family
@@ -97,6 +98,17 @@ def test_rewards_are_the_same_in_every_layout(checkpoints, kind):
     shared = rewards(model, encoder, encoded, 600)
     for layout in ("sequences", "rows"):
         torch.testing.assert_close(rewards(model, encoder, encoded, layout=layout), shared, **TOLERANCE)
+
+
+@pytest.mark.parametrize("kind", SHARING)
+def test_rewards_by_flex_attention_equal_those_by_a_dense_mask(checkpoints, kind):
+    folder = checkpoints(kind)
+    dense, encoder = reward_model(folder, attention="sdpa"), make_encoder(folder)
+    flex = RewardModel(load_backbone(folder, attention=FLEX), dense.head).eval()
+    encoded = mixed(encoder)
+    expected = rewards(dense, encoder, encoded, 600)
+    with torch.compiler.set_stance("force_eager"):  # a compiler is not everywhere; what is computed is the same
+        torch.testing.assert_close(rewards(flex, encoder, encoded, 600), expected, **TOLERANCE)
 
 
 @pytest.mark.parametrize("kind", KINDS)
