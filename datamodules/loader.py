@@ -44,6 +44,11 @@ class PreferenceDataset(Dataset[RewardBatch]):
         self.encoder = encoder
         self.row_tokens = row_tokens
         self.layout = layout
+        filler = encoder.filler
+        if filler is not None and layout == "shared" and row_tokens is not None and filler.tokens > row_tokens:
+            raise ConfigError(
+                f"data.row_tokens={row_tokens}: too few for the smallest image, of {filler.tokens} tokens."
+            )
 
     def __getitem__(self, work: Work) -> RewardBatch:
         items = [self._item(item) for item in work.items]
@@ -59,7 +64,7 @@ class PreferenceDataset(Dataset[RewardBatch]):
     def _item(self, item: WorkItem) -> tuple[EncodedSample, Edges] | Unreadable:
         try:
             encoded = self.encoder.encode(read_sample(self.index, item.row))
-            check_fits(encoded, self.row_tokens if self.layout == "shared" else None)
+            check_fits(encoded, self.row_tokens, self.layout)
             return encoded, item.edges
         except (RecordError, ShardError) as error:
             index, row = self.index, item.row

@@ -29,8 +29,8 @@ from torch import Tensor
 
 from mrm.cli import settings_command
 from mrm.errors import ConfigError
-from mrm.model.attention import plan_attention
-from mrm.model.backbones import DTYPES, by_part_of, freeze
+from mrm.model.attention import by_part_of, plan_attention
+from mrm.model.backbones import DTYPES, freeze
 from mrm.model.costs import PeakMemory, attended, dense_rate, language_flops, state_bytes, vision_flops, wait
 from mrm.model.encoding import EncodedSample
 from mrm.model.families import Family, get_family
@@ -69,7 +69,6 @@ SMALL = {  # a Qwen3-VL; of the 2B model it has the shares of vision tower, laye
     "vision_start_token_id": 12,
     "vision_end_token_id": 13,
 }
-FIRST_TEXT = 20  # ids below stand for images
 
 
 @dataclass(frozen=True)
@@ -110,6 +109,7 @@ class BenchConfig:
     freeze_vision: bool = True  # and the projector
     gradient_checkpointing: bool = False
     memory_gb: float | None = None  # of a device: does a step fit?
+    gpus: int = 1  # over which weights, gradients and moments are sliced (trainer=fsdp2), for the same question
     epoch_pairs: int | None = None  # how long does an epoch of so many take?
     seed: int = 0
 
@@ -141,12 +141,17 @@ def make_sample(shape: Shape, family: Family, settings: Any, rng: np.random.Gene
     patches = (int(grids.prod(axis=1).sum()), 3 * vision.temporal_patch_size * vision.patch_size**2)
 
     def words(count: int) -> np.ndarray:
-        return rng.integers(FIRST_TEXT, text.vocab_size, count)
+        ids = rng.integers(0, text.vocab_size, count)
+        return np.where(np.isin(ids, marks), plain, ids)
 
+    marks = [
+        number for name, number in vars(settings).items() if name.endswith("_token_id") and isinstance(number, int)
+    ]
+    plain = next(number for number in range(text.vocab_size) if number not in marks)
     pieces = [words(4)]
     for _ in range(shape.images):
         pieces += [np.full(shape.image_tokens, settings.image_token_id), words(1)]
-    prefix = np.concatenate([*pieces, words(max(1, shape.prompt - 4 - shape.images))])
+    prefix = np.concatenate([*pieces, words(shape.prompt - 4 - shape.images)])
     positions, start = family.positions(prefix == settings.image_token_id, grids, 2)
     answers = tuple(words(shape.answer) for _ in range(shape.responses))
     pixels = rng.standard_normal(patches, dtype=np.float32) if shape.images else None
@@ -201,6 +206,10 @@ class Bench:
         head = RewardHead(settings.get_text_config().hidden_size)
         self.model = RewardModel(backbone, head.to(self.device), plan.layout)
 
+    @property
+    def gradient_bytes(self) -> int:
+        return sum(p.numel() * p.element_size() for p in self.model.parameters() if p.requires_grad)
+
     def samples(self, shape: Shape) -> list[EncodedSample]:
         rng = np.random.default_rng(self.config.seed)
         return [make_sample(shape, self.family, self.settings, rng) for _ in range(self.config.samples)]
@@ -244,7 +253,7 @@ class Bench:
         ways = step(usual), step(ours)
         peaks = [self._peak(way) for way in ways]
         seconds = [tuple(self._seconds(way) for way in ways) for _ in range(self.config.rounds + 1)][1:]
-        pairs = self.config.samples * shape.responses * (shape.responses - 1) // 2
+        pairs = self.config.samples * (shape.responses - 1)  # as `pair_loss` makes them
         tokens = int(inputs["attention_mask"].sum()), int((packed.sequence_ids >= 0).sum())
         return Measured(seconds, (peaks[0], peaks[1]), pairs, tokens, self._flops(samples, packed, train))  # type: ignore[arg-type]
 
@@ -325,7 +334,7 @@ def _cases(config: BenchConfig) -> dict[str, Shape]:
     if all(value is None for value in own):
         return STANDARD
     problems = []
-    for name, least in (("image_tokens", 0), ("prompt", 6), ("answer", 1), ("responses", 2)):
+    for name, least in (("image_tokens", 0), ("prompt", 5), ("answer", 1), ("responses", 2)):
         value = getattr(config, name)
         if value is None or value < least:
             problems.append(f"{name}={value}: a shape of your own needs all four; at least {least} here.")
@@ -333,13 +342,17 @@ def _cases(config: BenchConfig) -> dict[str, Shape]:
         raise ConfigError("\n".join(problems))
     image_tokens, prompt, answer, responses = own
     images = config.images if image_tokens else 0
+    if prompt < 5 + images:  # type: ignore[operator]
+        raise ConfigError(
+            f"prompt={prompt}: must be at least {5 + images} with {images} image(s), whose marks it holds."
+        )
     return {f"{image_tokens}x{answer}_k{responses}": Shape(images, image_tokens, prompt, answer, responses)}  # type: ignore[arg-type]
 
 
 def _check(config: BenchConfig) -> None:
     problems = [
         f"{name}={getattr(config, name)}: must be at least 1."
-        for name in ("samples", "rounds", "threads", "images")
+        for name in ("samples", "rounds", "threads", "images", "gpus")
         if getattr(config, name) < 1
     ]
     if config.device not in ("auto", "cpu", "cuda"):
@@ -362,7 +375,7 @@ def bench(config: BenchConfig, console: Console) -> dict[str, Any]:
     cases = _cases(config)
     made = Bench(config)
     rate = dense_rate(made.device, made.dtype)
-    state = state_bytes(made.model)
+    state = state_bytes(made.model, made.config.gpus)
     figures: dict[str, Any] = {}
     details: dict[str, Any] = {}
     table = Table("case", "ratio", "pairs/s: usual", "here", "tokens/s", "utilisation", "peak MB: usual", "here")
@@ -380,6 +393,7 @@ def bench(config: BenchConfig, console: Console) -> dict[str, Any]:
                 "utilisation": found.flops / own / rate,
                 "peak_bytes_usual": found.peak[0],
                 "peak_bytes": found.peak[1],
+                "gradient_bytes": made.gradient_bytes if what == "train" else 0,
                 "seconds": found.seconds,
             }
             table.add_row(
@@ -416,19 +430,21 @@ def bench(config: BenchConfig, console: Console) -> dict[str, Any]:
 def _recipe(config: BenchConfig, case: dict[str, Any], state: dict[str, int]) -> dict[str, Any]:
     """Does a training step fit the memory, and how long does an epoch take?"""
     plan: dict[str, Any] = {"lines": []}
-    # The peak holds the gradients already, and what is made for the step; the optimizer's moments are there besides.
-    total = state["weights"] + state["moments"] + case["peak_bytes"]
+    # What the recipes hold in float32 takes the place of the benchmark's own gradients, which are part of the peak.
+    activations = max(0, case["peak_bytes"] - case["gradient_bytes"])
+    total = state["weights"] + state["gradients"] + state["moments"] + activations
     if config.memory_gb is not None:
         plan |= {"bytes": total, "fits": total <= config.memory_gb * 1e9}
         words = "fits" if plan["fits"] else "does not fit"
         plan["lines"].append(
-            f"a step with AdamW takes {total / 1e9:.2f} GB at its peak and {words} {config.memory_gb:g} GB."
+            f"full fine-tuning by AdamW, float32 in slices over {config.gpus} GPU(s), takes {total / 1e9:.2f} GB a GPU at a "
+            f"step's peak and {words} {config.memory_gb:g} GB."
         )
     if config.epoch_pairs is not None:
         plan["epoch_seconds"] = config.epoch_pairs / case["pairs_per_second"]
         hours = plan["epoch_seconds"] / 3600
         plan["lines"].append(
-            f"an epoch of {config.epoch_pairs} pairs takes {hours:.2f} h on one device, reading aside."
+            f"an epoch of {config.epoch_pairs} pairs takes {hours:.2f} h on one device, reading and the optimizer's steps aside."
         )
     return plan
 

@@ -142,6 +142,11 @@ def _check_model(model: ModelConfig, problems: Problems) -> None:
         problems.append(
             "model.freeze_language: low-rank matrices adapt the language model; set one of the two to false."
         )
+    for part in ("vision", "projector"):
+        if model.lora.enabled and not getattr(model, f"freeze_{part}"):
+            problems.append(
+                f"model.freeze_{part}=false: has no effect with model.lora.enabled=true, which adapts the language model."
+            )
     if not model.lora.enabled:
         if model.lora != LoraConfig():
             problems.append("model.lora: has no effect with model.lora.enabled=false; set model.lora.enabled=true.")

@@ -119,7 +119,7 @@ def score(config: ScoreConfig) -> ScoreResult:
             )
             model = model.to(device).eval()
             with _bad_lines(result, config) as bad:
-                for batch in _batches(_shown(items, config.progress), encoder, config, bad):
+                for batch in _batches(_shown(items, config.progress), encoder, config, model.layout, bad):
                     samples = [(sample, encoded) for _, sample, encoded in batch]
                     lines = score_batch(model, encoder, samples, row_tokens=config.row_tokens, device=device)
                     for (record, _, _), line in zip(batch, lines, strict=True):
@@ -182,7 +182,7 @@ def score_batch(
 
 
 def _batches(
-    items: Iterable[Any], encoder: Encoder, config: ScoreConfig, bad: BadLines
+    items: Iterable[Any], encoder: Encoder, config: ScoreConfig, layout: str, bad: BadLines
 ) -> Iterator[list[tuple[int, Candidates, EncodedSample]]]:
     """Readable samples with their numbers in batches, in the input's order; the others are noted."""
     batch: list[tuple[int, Candidates, EncodedSample]] = []
@@ -199,7 +199,7 @@ def _batches(
         seen[item.key] = record
         try:
             encoded = encoder.encode(item)
-            check_fits(encoded, config.row_tokens)
+            check_fits(encoded, config.row_tokens, layout)
             batch.append((record, item, encoded))
         except RecordError as error:
             bad.add(record, item.key, error.reason, str(error))

@@ -9,7 +9,9 @@ from rich.console import Console
 from mrm import bench as module
 from mrm.bench import Bench, BenchConfig, Shape, bench, packing_waste, run, usual_inputs
 from mrm.errors import ConfigError
+from mrm.model.costs import state_bytes
 from mrm.model.packing import NO_EDGES, collate
+from tests.model.checkpoints import make_checkpoint
 
 RATIOS = {"256x120_k2", "t2i_k2", "256x120_k4"}
 
@@ -40,6 +42,23 @@ def test_bench_writes_all_ratios_and_tells_memory_and_time(tmp_path, monkeypatch
     assert "fits 1 GB" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("kind", ["qwen2_5_vl", "qwen3_5"])
+def test_bench_measures_the_configuration_of_a_folder(tmp_path, kind):
+    folder = make_checkpoint(kind, tmp_path / "model")
+    shape = {"images": 2, "image_tokens": 16, "prompt": 300, "answer": 5, "responses": 3}
+    figures = bench(BenchConfig(model=str(folder), rounds=1, samples=1, **shape), Console(quiet=True))
+    assert figures["train_16x5_k3"] > 0
+
+
+def test_state_counts_trained_weights_in_float32_and_slices_them():
+    made = Bench(BenchConfig(dtype="bfloat16"))
+    trained = sum(p.numel() for p in made.model.parameters() if p.requires_grad)
+    frozen = sum(p.numel() for p in made.model.parameters()) - trained
+    whole = {"weights": 4 * trained + 2 * frozen, "gradients": 4 * trained, "moments": 8 * trained}
+    assert state_bytes(made.model) == whole
+    assert state_bytes(made.model, 2) == {name: -(-size // 2) for name, size in whole.items()}
+
+
 def test_packing_of_many_short_samples_wastes_at_most_five_percent():
     assert packing_waste() <= 0.05
 
@@ -54,6 +73,7 @@ def test_packing_of_many_short_samples_wastes_at_most_five_percent():
         ({"model": "/nowhere"}, "config.json cannot be loaded"),
         ({"attention": "magic"}, "model.attention='magic'"),
         ({"memory_gb": 0.0}, "memory_gb=0.0"),
+        ({"images": 4, "image_tokens": 4, "prompt": 6, "answer": 1, "responses": 2}, "prompt=6: must be at least 9"),
     ],
 )
 def test_bench_bad_setting_is_named(settings, message):

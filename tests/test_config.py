@@ -144,6 +144,10 @@ def test_compose_dataset_without_role_is_named_as_missing(tmp_path: Path, monkey
             ["model.freeze_language=true", "model.lora.enabled=true"],
             "model.freeze_language: low-rank matrices adapt the language model; set one of the two to false",
         ),
+        (
+            ["model.lora.enabled=true", "model.freeze_projector=false"],
+            "model.freeze_projector=false: has no effect with",
+        ),
         (["model.lora.enabled=true", "model.lora.save=both"], "model.lora.save='both': must be one of merged, adapter"),
         (["trainer.strategy=dpp"], "Did you mean 'ddp'?"),
         (["trainer.accelerator=cup"], "Did you mean 'cpu'?"),

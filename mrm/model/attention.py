@@ -8,6 +8,7 @@ Dimensions: B rows, L tokens a row.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,11 +22,11 @@ from transformers.utils import is_flash_attn_2_available, is_flash_attn_3_availa
 from mrm.errors import ConfigError
 from mrm.model.families import Family
 from mrm.model.packing import PADDING, RewardBatch
-from mrm.model.tree_attention import NAME, plan_tree, tree_mask
+from mrm.model.tree_attention import TREE, plan_tree, tree_mask
 
 ATTENTION = ("auto", "tree", "sdpa", "flex_attention", "flash_attention_2", "flash_attention_3", "eager")
 FLEX = "mrm_flex"  # flex attention under a name of our own: transformers refuses its own name to most of these families
-SHORT_ROW = 1024  # tokens up to which a dense mask is preferred on a GPU: a block mask skips blocks of 128 x 128
+SHORT_ROW = 1024  # tokens up to which SDPA is preferred on a GPU: a block mask skips blocks of 128 x 128
 FLEX_BLOCK = 128
 _INSTALLED = {
     "flex_attention": is_torch_flex_attn_available,
@@ -69,9 +70,15 @@ def plan_attention(name: str, family: Family, *, device: str = "cpu", row_tokens
     if name.startswith("fl") and device != "cuda":  # flex attention has no gradients elsewhere
         raise ConfigError(f"model.attention={name!r} needs a CUDA device; choose auto or sdpa.")
     if not family.shares_prefix:
-        chosen = "sdpa" if name in ("auto", "tree", "flex_attention") else name
+        if name in ("tree", "flex_attention"):
+            raise ConfigError(
+                f"model.attention={name!r} is for shared prefixes, which this family's layers cannot branch from; choose one of "
+                "auto, sdpa, eager, flash_attention_2, flash_attention_3."
+            )
         return AttentionPlan(
-            chosen, "rows", "a layer that carries a state from token to token cannot branch: a row a response"
+            "sdpa" if name == "auto" else name,
+            "rows",
+            "a layer that carries a state from token to token cannot branch: a row a response",
         )
     if name.startswith("flash"):
         return AttentionPlan(
@@ -79,13 +86,38 @@ def plan_attention(name: str, family: Family, *, device: str = "cpu", row_tokens
         )
     if name == "auto":
         long = row_tokens is None or row_tokens > SHORT_ROW
-        if device == "cuda" and long and is_torch_flex_attn_available():
-            return AttentionPlan(FLEX, "shared", "rows may be long, and a block mask skips what is masked")
-        why = "rows are short" if device == "cuda" else "SDPA a response at a time, where that computes less"
-        return AttentionPlan(NAME, "shared", why)
+        if device == "cuda" and long:
+            trouble = flex_trouble()
+            if trouble is None:
+                return AttentionPlan(FLEX, "shared", "rows may be long, and a block mask skips what is masked")
+            return AttentionPlan(TREE, "shared", f"flex attention does not work here ({trouble})")
+        return AttentionPlan(TREE, "shared", "SDPA a response at a time, where that computes less than a dense mask")
     if name == "tree":
-        return AttentionPlan(NAME, "shared", "as configured")
+        return AttentionPlan(TREE, "shared", "as configured")
     return AttentionPlan(FLEX if name == "flex_attention" else name, "shared", "as configured")
+
+
+@functools.cache
+def flex_trouble() -> str | None:
+    """What keeps flex attention from working on the GPU, found by a trial (it is compiled: by Triton, with a C compiler)."""
+    if not is_torch_flex_attn_available():
+        return "torch is too old"
+    try:
+        ids = torch.zeros(1, 2 * FLEX_BLOCK, dtype=torch.int32, device="cuda")
+        q, k, v = (torch.randn(1, 2, ids.shape[1], 64, device="cuda", requires_grad=True) for _ in range(3))
+        out, _ = flex_attention_forward(torch.nn.Module(), q, k, v, block_mask(ids, ids))
+        out.sum().backward()
+        torch.cuda.synchronize()
+    except Exception as error:  # whatever a compiler may raise
+        return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+    return None
+
+
+def by_part_of(implementation: str) -> Any:
+    """The `attn_implementation` for a whole backbone: what is made for masked rows is for the language model alone."""
+    if implementation not in (FLEX, TREE):
+        return implementation
+    return {"": implementation, "text_config": implementation, "vision_config": "sdpa"}
 
 
 def attention_inputs(implementation: str, dtype: torch.dtype, batch: RewardBatch) -> dict[str, Any]:
@@ -94,16 +126,16 @@ def attention_inputs(implementation: str, dtype: torch.dtype, batch: RewardBatch
     Returns:
         `attention_mask`, and `position_ids` [4, B, L] where attention tells sequences by text positions, else [3, B, L].
     """
+    if implementation == FLEX:
+        mask: Any = block_mask(batch.sequence_ids, batch.segment_ids)
+        return {"attention_mask": mask, "position_ids": batch.position_ids[1:]}
     if batch.layout == "rows":  # one sequence from each row's start: padding comes behind and nobody looks ahead
         return {"attention_mask": None, "position_ids": batch.position_ids[1:]}
     if batch.layout == "sequences":
         return {"attention_mask": None, "position_ids": batch.position_ids}
     if implementation.startswith("flash"):
         raise ValueError(f"{implementation} cannot tell the responses of a shared prefix apart")
-    mask: Any
-    if implementation == FLEX:
-        mask = block_mask(batch.sequence_ids, batch.segment_ids)
-    elif implementation == NAME and (branches := plan_tree(batch.spans, batch.input_ids.shape, batch.input_ids.device)):
+    if implementation == TREE and (branches := plan_tree(batch.spans, batch.input_ids.shape, batch.input_ids.device)):
         mask = tree_mask(branches, len(batch.input_ids), batch.input_ids.device)
     else:
         mask = attention_mask(batch.sequence_ids, batch.segment_ids)
@@ -128,7 +160,7 @@ def attention_mask(sequence_ids: Tensor, segment_ids: Tensor) -> Tensor:
 
 
 def block_mask(sequence_ids: Tensor, segment_ids: Tensor) -> Any:
-    """`attention_mask` as a BlockMask of flex attention, which skips blocks without a True; nothing of size L² is kept."""
+    """`attention_mask` as a BlockMask of flex attention, which skips blocks without a True; of size L² only while it is made."""
     from torch.nn.attention.flex_attention import create_block_mask
 
     def visible(b: Tensor, h: Tensor, q: Tensor, k: Tensor) -> Tensor:

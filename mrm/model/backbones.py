@@ -14,20 +14,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoModel
 
-from mrm.errors import ConfigError
-from mrm.model.attention import FLEX
-from mrm.model.families import FAMILIES, Family
-from mrm.model.tree_attention import NAME
+from mrm.errors import ConfigError, suggest
+from mrm.model.attention import by_part_of
+from mrm.model.families import Family, get_family
 
 log = logging.getLogger(__name__)
 
 TINY = "tiny"
 TINY_DIRECTORY = Path(__file__).resolve().parent.parent / "assets" / "tiny_qwen3_vl"
 HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
+_OF_A_LAYER = re.compile(r"^(?!.*mtp).*\.(layers?|blocks)\.\d+\.(?!.*inv_freq)")  # mtp: heads for speculation, not used
+EXPERT_TARGETS = ("gate_proj", "up_proj", "down_proj")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -69,10 +71,9 @@ def model_type(name_or_path: str | Path) -> str:
     """
     try:
         kind = AutoConfig.from_pretrained(resolve(name_or_path)).model_type
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, StrictDataclassError) as error:
         raise ConfigError(f"model.backbone={str(name_or_path)!r} cannot be loaded: {error}") from error
-    if kind not in FAMILIES:
-        raise ConfigError(f"model.backbone={str(name_or_path)!r} is a {kind!r}; known: {', '.join(FAMILIES)}.")
+    get_family(kind)
     return kind
 
 
@@ -107,7 +108,7 @@ def load_backbone(
     if dtype not in DTYPES:
         raise ConfigError(f"model.dtype={dtype!r} is unknown; known: {', '.join(DTYPES)}.")
     kind = model_type(name_or_path)
-    family = FAMILIES[kind]
+    family = get_family(kind)
     by_part = by_part_of(attention)
     try:
         model, report = AutoModel.from_pretrained(
@@ -128,6 +129,12 @@ def load_backbone(
             f"model.backbone={str(name_or_path)!r}: {len(missing)} weights are missing or of another shape "
             f"(first: {missing[0]}); is the checkpoint whole, and does its config.json belong to it?"
         )
+    left_over = sorted(key for key in map(str, report["unexpected_keys"]) if _OF_A_LAYER.search(key))
+    if left_over:
+        raise ConfigError(
+            f"model.backbone={str(name_or_path)!r}: {len(left_over)} weights have no place in the model of its config.json (first: "
+            f"{left_over[0]}), which has fewer layers; does it belong to the weights?"
+        )
     freeze(model, family, vision=freeze_vision, projector=freeze_projector, language=freeze_language)
     if gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
@@ -136,13 +143,6 @@ def load_backbone(
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     log.info("backbone %s: %s, %.2fM parameters, %.2fM trained", path, kind, _millions(model), trained / 1e6)
     return model
-
-
-def by_part_of(attention: str) -> Any:
-    """The `attn_implementation` for a whole backbone: what is made for masked rows is for the language model alone."""
-    if attention not in (FLEX, NAME):
-        return attention
-    return {"": attention, "text_config": attention, "vision_config": "sdpa"}
 
 
 def freeze(model: nn.Module, family: Family, *, vision: bool, projector: bool, language: bool) -> None:
@@ -163,20 +163,26 @@ def plain_backbone(model: Any) -> Any:
 def _with_lora(model: nn.Module, lora: Lora, family: Family) -> nn.Module:
     from peft import LoraConfig, get_peft_model  # imported where used: it costs two seconds
 
-    names = "|".join(lora.targets)
+    known = _linear_layers(model, family)
+    unknown = [target for target in lora.targets if target not in known]
+    if any(parameter.ndim == 3 and "experts" in name for name, parameter in model.named_parameters()):
+        # The experts' weights are one tensor for all of them, which low-rank matrices of linear layers do not fit.
+        if inside := [target for target in unknown if target in EXPERT_TARGETS]:
+            log.warning("the experts are not adapted: %s are tensors of all experts, not layers", ", ".join(inside))
+        unknown = [target for target in unknown if target not in EXPERT_TARGETS]
+    if unknown:
+        raise ConfigError(
+            f"model.lora.targets: {', '.join(unknown)} fit no layer of the language model; its linear layers: {', '.join(known)}."
+            f"{suggest(unknown[0], known)}"
+        )
+    names = "|".join(map(re.escape, lora.targets))
     config = LoraConfig(
         r=lora.rank,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
         target_modules=rf"{family.language}\..*\.({names})",  # the vision tower has layers of like names
     )
-    try:
-        return get_peft_model(model, config)  # type: ignore[arg-type]
-    except ValueError as error:
-        raise ConfigError(
-            f"model.lora.targets={list(lora.targets)} fit no layer of the language model; its linear layers: "
-            f"{', '.join(_linear_layers(model, family))}."
-        ) from error
+    return get_peft_model(model, config)  # type: ignore[arg-type]
 
 
 def _linear_layers(model: nn.Module, family: Family) -> list[str]:

@@ -69,7 +69,11 @@ def vision_flops(backbone: Any, family: Family, patches: int, looks: int, tokens
     config = backbone.config.vision_config
     depth = getattr(config, "depth", None) or config.num_hidden_layers
     width = getattr(config, "embed_dim", None) or config.hidden_size
-    return 2.0 * (count["tower"] * patches + count["projector"] * tokens) + 4.0 * width * looks * depth
+    full = getattr(config, "fullatt_block_indexes", None)  # Qwen2.5-VL: the other layers look within windows
+    whole = depth if full is None else len(full)
+    within = 0 if full is None else min(looks, patches * (config.window_size // config.patch_size) ** 2)
+    seen = looks * whole + within * (depth - whole)
+    return 2.0 * (count["tower"] * patches + count["projector"] * tokens) + 4.0 * width * seen
 
 
 class PeakMemory(TorchDispatchMode):
@@ -106,11 +110,17 @@ class PeakMemory(TorchDispatchMode):
         self.now -= size
 
 
-def state_bytes(model: nn.Module) -> dict[str, int]:
-    """Bytes that training holds whatever the batch: weights, their gradients, AdamW's two moments."""
-    weights = sum(p.numel() * p.element_size() for p in model.parameters())
-    trained = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
-    return {"weights": weights, "gradients": trained, "moments": 2 * trained}
+def state_bytes(model: nn.Module, slices: int = 1) -> dict[str, int]:
+    """Bytes that a process holds in training whatever the batch: weights, their gradients, AdamW's two moments.
+
+    Args:
+        model: trained weights count as float32, in which the recipes hold them; frozen ones in their own dtype.
+        slices: processes over which all of it is sharded.
+    """
+    trained = sum(4 * p.numel() for p in model.parameters() if p.requires_grad)
+    frozen = sum(p.numel() * p.element_size() for p in model.parameters() if not p.requires_grad)
+    whole = {"weights": trained + frozen, "gradients": trained, "moments": 2 * trained}
+    return {name: -(-size // slices) for name, size in whole.items()}
 
 
 def dense_rate(device: torch.device, dtype: torch.dtype, size: int = 0, rounds: int = 5) -> float:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoConfig, AutoTokenizer
 
 from mrm.errors import ConfigError, RecordError
@@ -118,6 +119,11 @@ class Encoder:
         tile_tokens: int | None = None,
     ) -> None:
         self.kind = get_family(family)
+        if not tokenizer.chat_template:
+            raise ConfigError(
+                "the tokenizer has no chat template (chat_template.jinja, or in tokenizer_config.json), so prompts cannot be "
+                "written as the backbone knows them; take an instruction-tuned checkpoint."
+            )
         self.tokenizer = tokenizer
         self.image_processor = self.kind.at_resolution(image_processor, max_pixels)
         self.family = family
@@ -156,7 +162,13 @@ class Encoder:
             image_processor = family.load_image_processor(name_or_path)
         except ConfigError:
             raise
-        except (OSError, ValueError, KeyError, TypeError) as error:  # the last two: JSON of another content
+        except (
+            OSError,
+            ValueError,
+            KeyError,
+            TypeError,
+            StrictDataclassError,
+        ) as error:  # the last: JSON of another content
             raise ConfigError(
                 f"{name_or_path}: config.json, tokenizer or image processor (tokenizer.json, tokenizer_config.json, "
                 f"preprocessor_config.json) are missing or damaged: {error!r}. Copy the whole folder again."

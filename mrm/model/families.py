@@ -70,7 +70,7 @@ class Family(ABC):
 
     @abstractmethod
     def at_resolution(self, processor: Any, max_pixels: int) -> Any:
-        """A copy of the image processor that reduces an image to at most so many pixels."""
+        """A copy of the image processor that reduces an image to at most so many pixels (a thumbnail beside tiles aside)."""
 
     @abstractmethod
     def look(self, processor: Any, image: Any, tile_tokens: int | None) -> ImageFeatures:

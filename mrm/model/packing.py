@@ -184,13 +184,13 @@ class _Sequence:
         return len(self.sample.prefix_ids) + sum(len(self.sample.response_ids[k]) for k in self.responses)
 
 
-def check_fits(sample: EncodedSample, row_tokens: int | None) -> None:
+def check_fits(sample: EncodedSample, row_tokens: int | None, layout: str = "shared") -> None:
     """Refuses a sample that no row can hold.
 
     Raises:
         RecordError: naming the sample and what can be changed.
     """
-    if row_tokens is not None and sample.tokens > row_tokens:
+    if layout == "shared" and row_tokens is not None and sample.tokens > row_tokens:
         answers = ", ".join(str(len(ids)) for ids in sample.response_ids)
         raise RecordError(
             "longer than a row",
@@ -229,7 +229,7 @@ def collate(
     if filler is not None and not any(len(sequence.sample.image_grid_thw) for sequence in sequences):
         sequences.append(_Sequence(filler, PADDING, ()))
     for sample in encoded:
-        check_fits(sample, row_tokens if layout == "shared" else None)
+        check_fits(sample, row_tokens, layout)
     if layout == "sequences":
         rows = [list(range(len(sequences)))]
     else:

@@ -115,7 +115,7 @@ class RewardModel(nn.Module):
         Raises:
             ValueError: for a batch of another layout than this model's attention can take.
         """
-        if batch.layout != self.layout and self.layout != "shared":
+        if batch.layout != self.layout:
             raise ValueError(f"the batch has layout={batch.layout!r}, this model's attention takes {self.layout!r}")
         hidden_BLH = hidden_states(self.backbone, batch)
         return self.head(hidden_BLH[batch.score_row, batch.score_column])

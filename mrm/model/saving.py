@@ -50,11 +50,11 @@ def save_reward_model(
     plain = plain_backbone(model.backbone)
     if form == "adapter" and plain is model.backbone:
         raise ConfigError("model.save='adapter': the backbone has no low-rank matrices; set model.lora.enabled=true.")
-    state = _adapter_state(model.backbone) if form == "adapter" else _plain_state(plain)
-    head = {name: gathered(value).contiguous() for name, value in model.head.state_dict().items()}
-    check_finite({**state, **head})
+    state = _adapter_state(model.backbone, write) if form == "adapter" else _plain_state(plain, write)
+    head = {name: gathered(value, keep=write).contiguous() for name, value in model.head.state_dict().items()}
     if not write:
         return
+    check_finite({**state, **head})
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     settings: dict[str, Any] = {"head": model.head.kind, "format": 1}
@@ -69,9 +69,13 @@ def save_reward_model(
     encoder.save_pretrained(directory)
 
 
-def gathered(tensor: Tensor) -> Tensor:
-    """A weight as a whole, on the CPU; of a sharded one, gathered from all ranks, which must all ask."""
-    return (tensor.full_tensor() if isinstance(tensor, DTensor) else tensor).detach().cpu()
+def gathered(tensor: Tensor, *, keep: bool = True) -> Tensor:
+    """A weight as a whole, on the CPU; of a sharded one, gathered from all ranks, which must all ask.
+
+    Without `keep` it is gathered for the others' sake, and nothing of it is returned.
+    """
+    whole = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+    return whole.detach().cpu() if keep else torch.empty(0)
 
 
 def local(tensor: Tensor) -> Tensor:
@@ -179,13 +183,13 @@ def _damaged(path: Path, why: str) -> ConfigError:
     return ConfigError(f"model: {path}: {why}. Copy the whole `model` folder of the run again.")
 
 
-def _adapter_state(backbone: Any) -> dict[str, Tensor]:
+def _adapter_state(backbone: Any, keep: bool) -> dict[str, Tensor]:
     from peft import get_peft_model_state_dict
 
-    return {name: gathered(value) for name, value in get_peft_model_state_dict(backbone).items()}
+    return {name: gathered(value, keep=keep) for name, value in get_peft_model_state_dict(backbone).items()}
 
 
-def _plain_state(model: nn.Module) -> dict[str, Tensor]:
+def _plain_state(model: nn.Module, keep: bool) -> dict[str, Tensor]:
     """The weights under their own names, low-rank weights merged into copies.
 
     Merging in place and back again would leave the model's own weights changed by rounding.
@@ -193,11 +197,11 @@ def _plain_state(model: nn.Module) -> dict[str, Tensor]:
     state = {}
     for name, tensor in model.state_dict().items():
         if "lora_" not in name:
-            state[name.replace(".base_layer.", ".")] = gathered(tensor)
+            state[name.replace(".base_layer.", ".")] = gathered(tensor, keep=keep)
     for name, layer in model.named_modules():
         if hasattr(layer, "get_delta_weight"):
             weight = state[f"{name}.weight"]
             with torch.no_grad():
-                delta = sum(gathered(layer.get_delta_weight(adapter)).float() for adapter in layer.active_adapters)
-            state[f"{name}.weight"] = (weight.float() + delta).to(weight.dtype)
+                deltas = [gathered(layer.get_delta_weight(name), keep=keep).float() for name in layer.active_adapters]
+            state[f"{name}.weight"] = (weight.float() + sum(deltas)).to(weight.dtype)
     return state

@@ -5,7 +5,7 @@ tokens and four answers of 120, two thirds. Here the prefix looks at itself by S
 the prefix and itself; a short sequence is computed by one call of its own; and where calls would cost more than they
 spare, a dense mask it is (`plan_tree`).
 
-Registered with transformers under NAME. The layout travels as an attribute of the mask, which goes wherever the mask goes,
+Registered with transformers under TREE. The layout travels as an attribute of the mask, which goes wherever the mask goes,
 into recomputed layers too.
 
 Dimensions: B rows, H heads, L tokens a row, D head size, P prefix tokens, R response tokens.
@@ -26,7 +26,7 @@ from transformers.masking_utils import sdpa_mask
 
 from mrm.model.packing import Span
 
-NAME = "mrm_tree"
+TREE = "mrm_tree"
 CALL = {"cpu": 20_000, "cuda": 500_000}  # looks that take as long as one more call, forward and backward
 
 
@@ -150,5 +150,5 @@ def _row(query: Tensor, key: Tensor, value: Tensor, branches: Sequence[Branch], 
     return torch.cat(out, dim=2)[0]
 
 
-AttentionInterface.register(NAME, tree_attention)
-AttentionMaskInterface.register(NAME, sdpa_mask)  # where no mask is given, as SDPA's
+AttentionInterface.register(TREE, tree_attention)
+AttentionMaskInterface.register(TREE, sdpa_mask)  # where no mask is given, as SDPA's

@@ -59,14 +59,29 @@ def test_block_mask_skips_blocks_of_other_samples():
         ("auto", HYBRID, "cuda", 4096, "sdpa", "rows"),
         ("eager", QWEN, "cuda", 4096, "eager", "shared"),
         ("flash_attention_2", QWEN, "cuda", 4096, "flash_attention_2", "sequences"),
+        ("eager", HYBRID, "cpu", None, "eager", "rows"),
         ("flash_attention_2", HYBRID, "cuda", 4096, "flash_attention_2", "rows"),
     ],
 )
 def test_plan_attention(monkeypatch, name, family, device, row_tokens, implementation, layout):
     monkeypatch.setattr(attention, "_INSTALLED", dict.fromkeys(attention._INSTALLED, lambda: True))
+    monkeypatch.setattr(attention, "flex_trouble", lambda: None)
     plan = plan_attention(name, family, device=device, row_tokens=row_tokens)
     assert (plan.implementation, plan.layout) == (implementation, layout)
     assert plan.why
+
+
+def test_plan_attention_falls_back_where_flex_attention_does_not_compile(monkeypatch):
+    monkeypatch.setattr(attention, "flex_trouble", lambda: "RuntimeError: no C compiler")
+    plan = plan_attention("auto", QWEN, device="cuda", row_tokens=8192)
+    assert plan.implementation == "mrm_tree"
+    assert "no C compiler" in plan.why
+
+
+@pytest.mark.parametrize("name", ["tree", "flex_attention"])
+def test_plan_attention_for_shared_prefixes_is_refused_where_none_is_shared(name):
+    with pytest.raises(ConfigError, match="choose one of auto, sdpa"):
+        plan_attention(name, HYBRID, device="cuda")
 
 
 def test_plan_attention_unknown_names_the_choices():

@@ -1,5 +1,8 @@
 """Every family, on tiny random checkpoints: what it encodes, scores, trains and saves equals what transformers does."""
 
+import json
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -12,7 +15,7 @@ from mrm.model.attention import FLEX
 from mrm.model.backbones import Lora, load_backbone
 from mrm.model.encoding import SYSTEM_PROMPTS
 from mrm.model.families import FAMILIES, get_family
-from mrm.model.packing import NO_EDGES, collate
+from mrm.model.packing import LAYOUTS, NO_EDGES, collate
 from mrm.model.reward_model import RewardModel
 from mrm.model.saving import load_reward_model, save_reward_model
 from tests.model.checkpoints import KINDS, SHARING, make_checkpoint, make_encoder
@@ -41,7 +44,7 @@ def reward_model(folder, **settings):
 
 
 def rewards(model, encoder, encoded, row_tokens=None, layout=None):
-    layout = layout or model.layout
+    model.layout = layout = layout or model.layout
     items = [(item, NO_EDGES) for item in encoded]
     batch = collate(items, row_tokens=row_tokens, pad_id=encoder.pad_id, layout=layout, filler=encoder.filler)
     with torch.inference_mode():
@@ -108,7 +111,8 @@ def test_rewards_by_flex_attention_equal_those_by_a_dense_mask(checkpoints, kind
     encoded = mixed(encoder)
     expected = rewards(dense, encoder, encoded, 600)
     with torch.compiler.set_stance("force_eager"):  # a compiler is not everywhere; what is computed is the same
-        torch.testing.assert_close(rewards(flex, encoder, encoded, 600), expected, **TOLERANCE)
+        for layout in LAYOUTS:
+            torch.testing.assert_close(rewards(flex, encoder, encoded, 600, layout), expected, **TOLERANCE)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -277,6 +281,45 @@ def test_a_saved_model_reloads_to_the_same_rewards(checkpoints, tmp_path, kind, 
     again, loaded = load_reward_model(tmp_path / "model")
     assert (tmp_path / "model" / "model.safetensors").is_file() == (form != "adapter")
     torch.testing.assert_close(rewards(again, loaded, mixed(loaded)[:3]), expected, **TOLERANCE)
+
+
+def test_a_batch_of_another_layout_is_refused(checkpoints):
+    folder = checkpoints("qwen3_5")
+    model, encoder = reward_model(folder), make_encoder(folder)
+    batch = collate([(mixed(encoder)[0], NO_EDGES)], row_tokens=None, pad_id=0)
+    with pytest.raises(ValueError, match="layout='shared'.*'rows'"):
+        model(batch)
+
+
+def test_weights_of_more_layers_than_config_json_has_are_refused(checkpoints, tmp_path):
+    folder = shutil.copytree(checkpoints("qwen3_vl"), tmp_path / "model")
+    settings = json.loads((folder / "config.json").read_text())
+    settings["text_config"]["num_hidden_layers"] = 1
+    (folder / "config.json").write_text(json.dumps(settings))
+    with pytest.raises(ConfigError, match=r"weights have no place.*layers\.1\..*fewer layers"):
+        load_backbone(folder)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_lora_targets_that_no_layer_has_are_named_with_those_that_are_there(checkpoints, kind):
+    with pytest.raises(ConfigError, match=r"q_porj, x\( fit no layer.*q_proj.*Did you mean 'q_proj'"):
+        load_backbone(checkpoints(kind), lora=Lora(targets=("q_porj", "v_proj", "x(")))
+
+
+def test_config_json_of_wrong_types_is_a_clear_error(checkpoints, tmp_path):
+    folder = shutil.copytree(checkpoints("qwen3_vl"), tmp_path / "model")
+    settings = json.loads((folder / "config.json").read_text())
+    settings["text_config"]["num_hidden_layers"] = "two"
+    (folder / "config.json").write_text(json.dumps(settings))
+    with pytest.raises(ConfigError, match="cannot be loaded"):
+        load_backbone(folder)
+
+
+def test_tokenizer_without_chat_template_is_a_clear_error(checkpoints):
+    encoder = make_encoder(checkpoints("qwen3_vl"))
+    encoder.tokenizer.chat_template = None
+    with pytest.raises(ConfigError, match="no chat template"):
+        encoder.with_resolution(4096)
 
 
 def test_get_family_unknown_names_the_known():

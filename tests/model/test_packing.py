@@ -95,6 +95,10 @@ def test_collate_without_readable_samples_is_one_token_of_padding():
     assert batch.normalizer.item() == 4.0
 
 
+def test_check_fits_counts_a_row_only_where_rows_are_shared():
+    check_fits(encoded("a", 30, (5, 6)), 40, "rows")
+
+
 def with_image(key, prefix, responses):
     return replace(encoded(key, prefix, responses), pixel_values=np.ones((4, 2)), image_grid_thw=np.array([[1, 2, 2]]))
 

@@ -64,7 +64,7 @@ def test_rewards_and_gradients_of_each_family_equal_those_by_a_dense_mask(tmp_pa
     planned = plan_tree(batch.spans, batch.input_ids.shape, CPU)
     assert planned and all((branch.whole is not None) == whole for branch in planned)
     found = []
-    for attention in (module.NAME, "sdpa"):
+    for attention in (module.TREE, "sdpa"):
         torch.manual_seed(0)
         model = RewardModel(load_backbone(folder, attention=attention, gradient_checkpointing=True), RewardHead(64))
         model.train()
