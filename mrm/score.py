@@ -169,7 +169,7 @@ def score_batch(
 ) -> list[dict[str, Any]]:
     """Rewards of all responses of some samples, as lines of the output."""
     items = [(encoded, NO_EDGES) for _, encoded in batch]
-    packed = collate(items, row_tokens=row_tokens, pad_id=encoder.pad_id, layout=model.layout, filler=encoder.filler)
+    packed = collate(items, row_tokens=row_tokens, pad_id=encoder.pad_id, layout=model.layout)
     rewards = iter(model(packed.to(device)).tolist())
     lines = []
     for sample, _ in batch:
