@@ -28,13 +28,14 @@ from rich.table import Table
 from torch import Tensor
 
 from mrm.cli import settings_command
+from mrm.devices import device_problems, pick_device
 from mrm.errors import ConfigError
 from mrm.model.attention import by_part_of, plan_attention
 from mrm.model.backbones import DTYPES, freeze
 from mrm.model.costs import PeakMemory, attended, dense_rate, language_flops, state_bytes, vision_flops, wait
 from mrm.model.encoding import EncodedSample
 from mrm.model.families import Family, get_family
-from mrm.model.packing import NO_EDGES, RewardBatch, collate
+from mrm.model.packing import NO_EDGES, PADDING, collate
 from mrm.model.reward_model import RewardHead, RewardModel
 
 SMALL = {  # a Qwen3-VL; of the 2B model it has the shares of vision tower, layers and LM head in the work for a token
@@ -121,7 +122,7 @@ class Measured:
     seconds: list[tuple[float, float]]
     peak: tuple[int, int]
     pairs: int
-    tokens: tuple[int, int]
+    tokens: int
     flops: float
 
     @property
@@ -185,18 +186,16 @@ class Bench:
     """A model with random weights on a device, and both ways to train and to score with it."""
 
     def __init__(self, config: BenchConfig) -> None:
-        automatic = "cuda" if torch.cuda.is_available() else "cpu"
         self.config = config
-        self.device = torch.device(automatic if config.device == "auto" else config.device)
+        self.device = pick_device(config.device)
         default = "bfloat16" if self.device.type == "cuda" else "float32"
         self.dtype = DTYPES[default if config.dtype == "auto" else config.dtype]
         torch.manual_seed(config.seed)
         torch.set_num_threads(config.threads)
         settings = _model_config(config.model)
         self.family = get_family(settings.model_type)
-        plan = plan_attention(config.attention, self.family, device=self.device.type)
-        self.plan = plan
-        self.causal = _causal_model(settings, self.dtype, self.device, plan.implementation)
+        self.plan = plan_attention(config.attention, self.family, device=self.device.type)
+        self.causal = _causal_model(settings, self.dtype, self.device, self.plan.implementation)
         backbone = self.causal.model
         freeze(backbone, self.family, vision=config.freeze_vision, projector=config.freeze_vision, language=False)
         self.causal.lm_head.requires_grad_(False)
@@ -204,7 +203,7 @@ class Bench:
             self.causal.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         self.settings = settings
         head = RewardHead(settings.get_text_config().hidden_size)
-        self.model = RewardModel(backbone, head.to(self.device), plan.layout)
+        self.model = RewardModel(backbone, head.to(self.device), self.plan.layout)
 
     @property
     def gradient_bytes(self) -> int:
@@ -254,8 +253,8 @@ class Bench:
         peaks = [self._peak(way) for way in ways]
         seconds = [tuple(self._seconds(way) for way in ways) for _ in range(self.config.rounds + 1)][1:]
         pairs = self.config.samples * (shape.responses - 1)  # as `pair_loss` makes them
-        tokens = int(inputs["attention_mask"].sum()), int((packed.sequence_ids >= 0).sum())
-        return Measured(seconds, (peaks[0], peaks[1]), pairs, tokens, self._flops(samples, packed, train))  # type: ignore[arg-type]
+        tokens = int((packed.sequence_ids != PADDING).sum())
+        return Measured(seconds, (peaks[0], peaks[1]), pairs, tokens, self._flops(samples, train))  # type: ignore[arg-type]
 
     def _attend(self, implementation: str) -> None:
         self.causal.config.get_text_config()._attn_implementation = implementation
@@ -282,7 +281,7 @@ class Bench:
             way()
         return memory.peak
 
-    def _flops(self, samples: Sequence[EncodedSample], packed: RewardBatch, train: bool) -> float:
+    def _flops(self, samples: Sequence[EncodedSample], train: bool) -> float:
         looks = sum(attended(len(s.prefix_ids), [len(ids) for ids in s.response_ids]) for s in samples)
         tokens = sum(s.tokens for s in samples)
         grids = np.concatenate([s.image_grid_thw for s in samples])
@@ -355,10 +354,7 @@ def _check(config: BenchConfig) -> None:
         for name in ("samples", "rounds", "threads", "images", "gpus")
         if getattr(config, name) < 1
     ]
-    if config.device not in ("auto", "cpu", "cuda"):
-        problems.append(f"device={config.device!r}: must be one of auto, cpu, cuda.")
-    if config.device == "cuda" and not torch.cuda.is_available():
-        problems.append("device='cuda': torch finds no CUDA device here; choose cpu or auto.")
+    problems += device_problems(config.device)
     if config.dtype not in ("auto", *DTYPES):
         problems.append(f"dtype={config.dtype!r}: must be one of auto, {', '.join(DTYPES)}.")
     if config.epoch_pairs is not None and config.epoch_pairs < 1:
@@ -375,7 +371,7 @@ def bench(config: BenchConfig, console: Console) -> dict[str, Any]:
     cases = _cases(config)
     made = Bench(config)
     rate = dense_rate(made.device, made.dtype)
-    state = state_bytes(made.model, made.config.gpus)
+    state = state_bytes(made.model, config.gpus)
     figures: dict[str, Any] = {}
     details: dict[str, Any] = {}
     table = Table("case", "ratio", "pairs/s: usual", "here", "tokens/s", "utilisation", "peak MB: usual", "here")
@@ -389,7 +385,7 @@ def bench(config: BenchConfig, console: Console) -> dict[str, Any]:
                 "shape": asdict(shape),
                 "pairs_per_second_usual": found.pairs / usual,
                 "pairs_per_second": found.pairs / own,
-                "tokens_per_second": found.tokens[1] / own,
+                "tokens_per_second": found.tokens / own,
                 "utilisation": found.flops / own / rate,
                 "peak_bytes_usual": found.peak[0],
                 "peak_bytes": found.peak[1],
@@ -401,7 +397,7 @@ def bench(config: BenchConfig, console: Console) -> dict[str, Any]:
                 f"{found.ratio:.2f}",
                 f"{found.pairs / usual:.2f}",
                 f"{found.pairs / own:.2f}",
-                f"{found.tokens[1] / own:.0f}",
+                f"{found.tokens / own:.0f}",
                 f"{found.flops / own / rate:.1%}",
                 f"{found.peak[0] / 1e6:.0f}",
                 f"{found.peak[1] / 1e6:.0f}",

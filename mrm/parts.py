@@ -28,6 +28,7 @@ from datamodules.sources import SOURCES, get_source
 from mrm.config import AnnotatorConfig, DatasetConfig, RoundConfig, RunConfig
 from mrm.config_checks import SHARDS, check_config
 from mrm.construction.judges import Annotator, ShapeWorldJudge
+from mrm.devices import pick_device
 from mrm.errors import ConfigError, suggest
 from mrm.launch import check_launch, is_main
 from mrm.model.attention import AttentionPlan, plan_attention
@@ -111,7 +112,7 @@ def build_encoder(config: RunConfig) -> Encoder:
 
 def device_type(config: RunConfig) -> str:
     """`cuda` or `cpu`: where the model will run."""
-    return "cuda" if config.trainer.accelerator != "cpu" and torch.cuda.is_available() else "cpu"
+    return "cpu" if config.trainer.accelerator == "cpu" else pick_device().type
 
 
 def _plan(config: RunConfig) -> AttentionPlan:

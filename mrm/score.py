@@ -28,6 +28,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from datamodules.sources.base import Skipped
 from mrm.cli import settings_command
+from mrm.devices import device_problems, pick_device
 from mrm.errors import ConfigError, RecordError, UnreadableSamplesError
 from mrm.model.encoding import EncodedSample, Encoder
 from mrm.model.packing import NO_EDGES, check_fits, collate
@@ -97,8 +98,7 @@ def score(config: ScoreConfig) -> ScoreResult:
     The bad lines are listed in OUTPUT.skipped.jsonl, which is there only if there are any.
     """
     _check(config)
-    automatic = "cuda" if torch.cuda.is_available() else "cpu"
-    device = torch.device(automatic if config.device == "auto" else config.device)
+    device = pick_device(config.device)
     items = read_candidates(Path(config.input))
     result = ScoreResult()
     output, partial, _ = _files(config)
@@ -227,10 +227,7 @@ def _check(config: ScoreConfig) -> None:
         problems.append(f"row_tokens={config.row_tokens}: must be at least 1, or null.")
     if config.max_pixels is not None and config.max_pixels < 1:
         problems.append(f"max_pixels={config.max_pixels}: must be at least 1, or null.")
-    if config.device not in ("auto", "cpu", "cuda"):
-        problems.append(f"device={config.device!r}: must be one of auto, cpu, cuda.")
-    if config.device == "cuda" and not torch.cuda.is_available():
-        problems.append("device='cuda': torch finds no CUDA device here; choose cpu or auto.")
+    problems += device_problems(config.device)
     if not 0 <= config.max_bad <= 1:
         problems.append(f"max_bad={config.max_bad}: must be in [0, 1].")
     if not Path(config.model).is_dir():
