@@ -6,6 +6,7 @@ day in them, new folders and prepared data are made by rank 0 and told to the re
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Callable
 from typing import TypeVar
@@ -60,6 +61,7 @@ def from_main(make: Callable[[], T]) -> T:
     if not torch.distributed.is_initialized():
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
         torch.distributed.init_process_group(backend)
+        atexit.register(_leave)
     outcome: list = [None, None]
     if is_main():
         try:
@@ -70,3 +72,9 @@ def from_main(make: Callable[[], T]) -> T:
     if outcome[1] is not None:
         raise outcome[1]
     return outcome[0]
+
+
+def _leave() -> None:
+    """Ends the group's threads while Python still runs: one that frees a tensor after its end aborts the process."""
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()

@@ -1,5 +1,6 @@
 """A whole run as torchrun starts it: `-m tests.distributed_run CONFIG [EPOCH STEP]`, killed behind that step if one is named."""
 
+import atexit
 import os
 import signal
 import sys
@@ -26,6 +27,7 @@ class Kill(Callback):
 
 def main(config: str, *place: str) -> None:
     torch.set_num_threads(1)
+    atexit.register(lambda: print("group left:", not torch.distributed.is_initialized(), flush=True))  # after all others
 
     def build(*arguments):
         trainer = build_trainer(*arguments)
