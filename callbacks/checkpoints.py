@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ class ResumeCheckpoint(ModelCheckpoint):
     """Keeps the newest checkpoint of a run, written whole or not at all.
 
     Lightning writes elsewhere and moves the file, which is a copy where that is another file system. Here it is written
-    under a hidden name beside its place, brought to disk, and renamed; only then the one before it is removed.
+    under a hidden name beside its place, brought to disk, and renamed; only then the one before it is removed. A strategy that
+    shards weights writes a folder.
 
     Lightning calls checkpoint callbacks last, so the one at an epoch's end holds what curation decided. None is written by
     step on an epoch's last batch: resuming from it would skip that epoch's end, and with it the round of curation.
@@ -52,11 +54,14 @@ class ResumeCheckpoint(ModelCheckpoint):
         hidden = target.with_name(f".{target.name}{_UNFINISHED}")
         if trainer.is_global_zero and target.parent.is_dir():
             for left in target.parent.glob(f".*{_UNFINISHED}"):  # by a run that was killed while writing
-                if left.is_file():
-                    left.unlink()
+                _remove(left)
+        trainer.strategy.barrier("left-over checkpoints removed")
         trainer.save_checkpoint(hidden, self.save_weights_only)
         if trainer.is_global_zero:
-            _sync(hidden)
+            for path in (*hidden.glob("*"), hidden):  # a folder where weights are sharded
+                _sync(path)
+            if target.is_dir():  # which, other than a file, is not replaced
+                _remove(target)
             os.replace(hidden, target)
             _sync(target.parent)  # the new name itself
         trainer.strategy.barrier("checkpoint")
@@ -68,6 +73,13 @@ def newest_checkpoint(dirpath: str | Path) -> Path | None:
     """The checkpoint that a run goes on from, or None where it has none yet; hidden ones were never finished."""
     whole = (path for path in Path(dirpath).glob("*.ckpt") if not path.name.startswith("."))
     return max(whole, key=lambda path: (path.stat().st_mtime_ns, path.name), default=None)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 def _sync(path: Path) -> None:

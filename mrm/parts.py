@@ -15,7 +15,6 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Callback, RichProgressBar
 from lightning.pytorch.loggers import MLFlowLogger
-from lightning.pytorch.strategies import ModelParallelStrategy
 
 from callbacks.checkpoints import ResumeCheckpoint
 from callbacks.curation_schedule import RoundSpec
@@ -38,6 +37,7 @@ from mrm.model.families import get_family
 from mrm.model.losses import LOSSES
 from mrm.model.reward_model import RewardModel
 from mrm.model.reward_module import RewardModule
+from mrm.model.sharded_checkpoints import ShardedStrategy
 from mrm.summary import print_data
 from mrm.tracking import HistoryLogger, set_tag, start_mlflow
 
@@ -143,15 +143,16 @@ def build_datamodule(
     )
 
 
-def build_module(config: RunConfig, datamodule: PreferenceDataModule) -> RewardModule:
-    model, optim = config.model, config.optim
+def build_reward_model(config: RunConfig, *, device: str) -> RewardModel:
+    """Backbone and a new head, as configured; `device` is the type of the one that it will run on."""
+    model = config.model
     lora = Lora(rank=model.lora.rank, alpha=model.lora.alpha, dropout=model.lora.dropout, targets=model.lora.targets)
-    reward_model = RewardModel.from_pretrained(
+    return RewardModel.from_pretrained(
         model.backbone,
         head=model.head,
         dtype=model.dtype,
         attention=model.attention,
-        device=device_type(config),
+        device=device,
         row_tokens=config.data.row_tokens,
         freeze_vision=model.freeze_vision,
         freeze_projector=model.freeze_projector,
@@ -159,6 +160,11 @@ def build_module(config: RunConfig, datamodule: PreferenceDataModule) -> RewardM
         gradient_checkpointing=model.gradient_checkpointing,
         lora=lora if model.lora.enabled else None,
     )
+
+
+def build_module(config: RunConfig, datamodule: PreferenceDataModule) -> RewardModule:
+    optim = config.optim
+    reward_model = build_reward_model(config, device=device_type(config))
     by_stage = optim.cycle == "stage" or config.curation.restart == "cold"
     reward_model.train()  # `from_pretrained` leaves a backbone in eval mode, where it would not recompute activations
     return RewardModule(
@@ -219,8 +225,7 @@ def build_strategy(name: str, processes: int) -> Any:
     """The strategy that Lightning takes: its name, or for `fsdp2` weights sharded over all processes."""
     if name != "fsdp2":
         return name
-    # Checkpoints in one file: those in shards have pickled metadata, and fit no other number of processes.
-    return ModelParallelStrategy(processes, 1, save_distributed_checkpoint=False)
+    return ShardedStrategy(processes)
 
 
 def build_trainer(config: RunConfig, folder: Path, curation: IterativeCuration, loggers: list[Any]) -> pl.Trainer:

@@ -27,7 +27,9 @@ class Kill(Callback):
 
 def main(config: str, *place: str) -> None:
     torch.set_num_threads(1)
-    atexit.register(lambda: print("group left:", not torch.distributed.is_initialized(), flush=True))  # after all others
+    atexit.register(
+        lambda: print(f"group left: {not torch.distributed.is_initialized()}", flush=True)
+    )  # after all others
 
     def build(*arguments):
         trainer = build_trainer(*arguments)

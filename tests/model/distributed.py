@@ -1,6 +1,7 @@
-"""What a process of a distributed test does: `torchrun ... -m tests.model.distributed SHARDS OUTPUT STRATEGY BATCH`.
+"""What a process of a distributed test does: `torchrun ... -m tests.model.distributed SHARDS OUTPUT STRATEGY BATCH [CHECKPOINT]`.
 
-Trains on the shards and saves the whole weights; prints how many steps each rank took.
+Trains on the shards, from a checkpoint if one is given, and saves the whole weights and a checkpoint beside them; prints
+how many steps each rank took.
 """
 
 import sys
@@ -18,7 +19,7 @@ from tests.model.test_reward_module import build
 CLIP = 0.5  # low enough to clip: the norm must be that of all gradients, whoever holds them
 
 
-def main(shards: str, output: str, strategy: str, batch_size: str) -> None:
+def main(shards: str, output: str, strategy: str, batch_size: str, checkpoint: str | None = None) -> None:
     torch.set_num_threads(1)
     module, data = build(Path(shards), int(batch_size))
     trainer = pl.Trainer(
@@ -36,7 +37,8 @@ def main(shards: str, output: str, strategy: str, batch_size: str) -> None:
         gradient_clip_val=CLIP,
         default_root_dir=Path(output).parent,
     )
-    trainer.fit(module, datamodule=data)
+    trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+    trainer.save_checkpoint(Path(output).with_suffix(".ckpt"))
     state = {name: gathered(value).contiguous() for name, value in module.model.state_dict().items()}
     print(f"rank {trainer.global_rank} took {trainer.global_step} steps", flush=True)
     if is_main():
