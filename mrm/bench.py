@@ -377,7 +377,7 @@ def bench(config: BenchConfig, console: Console) -> dict[str, Any]:
     table = Table("case", "ratio", "pairs/s: usual", "here", "tokens/s", "utilisation", "peak MB: usual", "here")
     for name, shape in cases.items():
         for what in ("train", "score"):
-            found = made.measure(shape, what == "train")
+            found = _measure(made, shape, what)
             usual, own = found.time(0), found.time(1)
             case = f"{what}_{name}"
             figures[case] = found.ratio
@@ -421,6 +421,16 @@ def bench(config: BenchConfig, console: Console) -> dict[str, Any]:
             console.print(f"{name}: {line}")
     about_all = {"model": about, "state_bytes": state, "dense_flops_per_second": rate, "plans": plans}
     return {**figures, "details": details, **about_all}
+
+
+def _measure(made: Bench, shape: Shape, what: str) -> Measured:
+    try:
+        return made.measure(shape, what == "train")
+    except torch.OutOfMemoryError as error:
+        raise ConfigError(
+            f"samples={made.config.samples}: the usual way or this one does not fit {_name(made.device)} where it is to {what} {shape}; "
+            "give fewer samples, gradient_checkpointing=true or a smaller shape."
+        ) from error
 
 
 def _recipe(config: BenchConfig, case: dict[str, Any], state: dict[str, int]) -> dict[str, Any]:

@@ -79,3 +79,12 @@ def test_packing_of_many_short_samples_wastes_at_most_five_percent():
 def test_bench_bad_setting_is_named(settings, message):
     with pytest.raises(ConfigError, match=message):
         bench(BenchConfig(**settings), Console(quiet=True))
+
+
+def test_bench_beyond_the_devices_memory_says_what_to_give(monkeypatch):
+    def full(*_):
+        raise torch.OutOfMemoryError("tried to allocate 80 GiB")
+
+    monkeypatch.setattr(Bench, "measure", full)
+    with pytest.raises(ConfigError, match="give fewer samples"):
+        bench(BenchConfig(), Console(quiet=True))
