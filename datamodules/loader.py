@@ -6,6 +6,7 @@ starts anywhere in the plan without reading what came before. What is asked for 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
@@ -27,6 +28,7 @@ class SampleEncoder(Protocol):
 
     pad_id: int
     max_pixels: int
+    image_token_id: int
 
     @property
     def filler(self) -> EncodedSample | None:
@@ -37,10 +39,26 @@ class SampleEncoder(Protocol):
 
 
 class PreferenceDataset(Dataset[RewardBatch]):
-    """Makes packed batches of an index's samples; what cannot be read or fits no row is named in the batch, not raised."""
+    """Makes packed batches of an index's samples; what cannot be read or fits no row is named in the batch, not raised.
 
-    def __init__(self, index: Index, encoder: SampleEncoder, row_tokens: int | None, layout: str = "shared") -> None:
+    Args:
+        index: whose rows are asked for.
+        encoder: samples to numbers.
+        row_tokens, layout: see `mrm.model.packing.collate`.
+        text_only: whether a batch brings the same samples without images too.
+    """
+
+    def __init__(
+        self,
+        index: Index,
+        encoder: SampleEncoder,
+        row_tokens: int | None,
+        layout: str = "shared",
+        *,
+        text_only: bool = False,
+    ) -> None:
         self.index = index
+        self.text_only = text_only
         self.encoder = encoder
         self.row_tokens = row_tokens
         self.layout = layout
@@ -52,14 +70,19 @@ class PreferenceDataset(Dataset[RewardBatch]):
 
     def __getitem__(self, work: Work) -> RewardBatch:
         items = [self._item(item) for item in work.items]
-        return collate(
-            items,
+        pack = functools.partial(
+            collate,
             row_tokens=self.row_tokens,
             pad_id=self.encoder.pad_id,
             normalizer=work.normalizer,
             layout=self.layout,
-            filler=self.encoder.filler,
         )
+        batch = pack(items, filler=self.encoder.filler)
+        if self.text_only:  # no rank's has an image, so none waits for another's vision tower
+            image = self.encoder.image_token_id
+            readable = [item for item in items if not isinstance(item, Unreadable)]
+            batch.text_only = pack([(sample.without_images(image), edges) for sample, edges in readable])
+        return batch
 
     def _item(self, item: WorkItem) -> tuple[EncodedSample, Edges] | Unreadable:
         try:

@@ -81,6 +81,7 @@ class PreferenceDataModule(LightningDataModule):
         use_strength: bool = True,
         max_unreadable: float = 0.01,
         val: Sequence[str] = (),
+        text_only: bool = False,
     ) -> None:
         super().__init__()
         self.datasets = tuple(datasets)
@@ -96,6 +97,7 @@ class PreferenceDataModule(LightningDataModule):
         self.length_window = length_window
         self.admit_open = admit_open
         self.use_strength = use_strength
+        self.text_only = text_only
         self.unreadable = UnreadableCount(max_unreadable)
         self.cut: dict[str, int] = {}
         self.expected_round: Callable[[int], int] | None = None
@@ -269,7 +271,7 @@ class PreferenceDataModule(LightningDataModule):
 
     @functools.cached_property
     def _train_workers(self) -> Workers:
-        dataset = PreferenceDataset(self.index, self.encoder, self.row_tokens, self.layout)
+        dataset = PreferenceDataset(self.index, self.encoder, self.row_tokens, self.layout, text_only=self.text_only)
         return Workers(dataset, num_workers=self.num_workers, persistent=True)
 
     def _workers(self, index: Index) -> Workers:

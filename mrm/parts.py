@@ -34,7 +34,7 @@ from mrm.model.attention import AttentionPlan, plan_attention
 from mrm.model.backbones import Lora, check_backbone, model_type, resolve
 from mrm.model.encoding import Encoder
 from mrm.model.families import get_family
-from mrm.model.losses import LOSSES
+from mrm.model.losses import LOSSES, TEXT_ONLY
 from mrm.model.reward_model import RewardModel
 from mrm.model.reward_module import RewardModule
 from mrm.model.sharded_checkpoints import ShardedStrategy
@@ -140,6 +140,7 @@ def build_datamodule(
         admit_open=config.curation.open_pool == "raw",
         use_strength=config.loss.margin != "none",
         max_unreadable=data.max_unreadable,
+        text_only=config.loss.name in TEXT_ONLY,
     )
 
 
@@ -159,6 +160,7 @@ def build_reward_model(config: RunConfig, *, device: str) -> RewardModel:
         freeze_language=model.freeze_language,
         gradient_checkpointing=model.gradient_checkpointing,
         lora=lora if model.lora.enabled else None,
+        text_twin=config.loss.name in TEXT_ONLY,
     )
 
 

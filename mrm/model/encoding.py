@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -84,6 +84,20 @@ class EncodedSample:
     def tokens(self) -> int:
         """Tokens of the prefix and all responses: what the sample takes in a row."""
         return len(self.prefix_ids) + sum(len(ids) for ids in self.response_ids)
+
+    def without_images(self, image_token_id: int) -> EncodedSample:
+        """The same text without the images' tokens and pixels; what marks an image's place stays."""
+        prefix = self.prefix_ids[self.prefix_ids != image_token_id]
+        positions = np.broadcast_to(np.arange(len(prefix)), (3, len(prefix)))
+        none = np.zeros((0, 3), dtype=np.int64)
+        return replace(
+            self,
+            prefix_ids=prefix,
+            prefix_positions=positions,
+            response_start=len(prefix),
+            pixel_values=None,
+            image_grid_thw=none,
+        )
 
 
 class Encoder:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
+import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from mrm.errors import ConfigError
 from mrm.model.margins import MARGINS, scale_weight, shift_margin
+
+TINY = 1e-6  # a quotient of two losses that are both nothing is 1
 
 
 def bradley_terry(
@@ -56,4 +62,28 @@ def pair_deltas(rewards: Tensor, chosen: Tensor, rejected: Tensor) -> Tensor:
     return rewards[chosen] - rewards[rejected]
 
 
-LOSSES = {"bradley_terry": bradley_terry}
+def shortcut_aware(
+    delta: Tensor, strength: Tensor, weight: Tensor, *, text_delta: Tensor, **settings: Any
+) -> tuple[Tensor, Tensor]:
+    """Bradley-Terry weighted towards pairs that the text alone does not solve.
+
+    A twin that sees no image is trained beside the model. A pair weighs 2 l_text / (l_text + l), with the plain losses of twin and
+    model: 1 where both do as well, towards 2 where the image is needed, towards 0 where the text gives the winner away
+    (the shortcut-failure coefficient of arXiv 2503.03122, times 2 so that the loss keeps its size).
+
+    Args:
+        delta, strength, weight: as for `bradley_terry`.
+        text_delta: [E] as delta, of the twin.
+        settings: of `bradley_terry`, for the model's loss; the twin's has no margin.
+
+    Returns:
+        [E] losses of the model, and [E] of the twin.
+    """
+    one = torch.ones_like(weight)
+    own, text = (bradley_terry(values, strength, one) for values in (delta, text_delta))
+    factor = ((2 * text + TINY) / (text + own + TINY)).detach()
+    return bradley_terry(delta, strength, weight * factor, **settings), weight.float() * text
+
+
+LOSSES: dict[str, Callable[..., Any]] = {"bradley_terry": bradley_terry, "shortcut_aware": shortcut_aware}
+TEXT_ONLY = ("shortcut_aware",)  # losses that need a twin without images

@@ -88,6 +88,7 @@ class RewardBatch:
         unreadable: samples left out.
         layout: one of LAYOUTS.
         spans: where the sequences stand, by row and column; filler aside.
+        text_only: the same samples without their images, for a loss that asks what the text alone tells; or None.
     """
 
     input_ids: Tensor
@@ -109,6 +110,7 @@ class RewardBatch:
     unreadable: list[Unreadable]
     layout: str = "shared"
     spans: tuple[Span, ...] = ()
+    text_only: RewardBatch | None = None
 
     @property
     def padding(self) -> float:
@@ -126,6 +128,8 @@ class RewardBatch:
     def _each(self, change: Callable[[Tensor], Tensor]) -> RewardBatch:
         tensors = {f.name: v for f in fields(self) if isinstance(v := getattr(self, f.name), Tensor)}
         changed: dict[str, Any] = {name: change(tensor) for name, tensor in tensors.items()}
+        if self.text_only is not None:
+            changed["text_only"] = self.text_only._each(change)
         return replace(self, **changed)
 
 

@@ -71,13 +71,22 @@ class RewardModel(nn.Module):
         head: hidden states to rewards.
         layout: of the batches that it takes, one of `mrm.model.packing.LAYOUTS`.
         base: the pretrained backbone's name or folder, to which low-rank matrices saved alone belong.
+        text_head: of a twin that is trained beside the model on text alone; it is never saved with a model.
     """
 
-    def __init__(self, backbone: Any, head: RewardHead, layout: str = "shared", base: str = "") -> None:
+    def __init__(
+        self,
+        backbone: Any,
+        head: RewardHead,
+        layout: str = "shared",
+        base: str = "",
+        text_head: RewardHead | None = None,
+    ) -> None:
         super().__init__()
         self.base = base
         self.backbone = backbone
         self.head = head
+        self.text_head = text_head
         self.layout = layout
 
     @classmethod
@@ -89,6 +98,7 @@ class RewardModel(nn.Module):
         attention: str = "auto",
         device: str = "cpu",
         row_tokens: int | None = None,
+        text_twin: bool = False,
         **backbone: Any,
     ) -> RewardModel:
         """A new head on a pretrained backbone.
@@ -99,12 +109,14 @@ class RewardModel(nn.Module):
             attention: one of `mrm.model.attention.ATTENTION`.
             device: type of the device that it will run on, and
             row_tokens: tokens of a row: by these `attention=auto` chooses.
+            text_twin: whether to make a second head, see `forward_text`.
         """
         plan = plan_attention(attention, get_family(model_type(name_or_path)), device=device, row_tokens=row_tokens)
         log.info("attention %s, layout %s: %s", plan.implementation, plan.layout, plan.why)
         model = load_backbone(name_or_path, attention=plan.implementation, **backbone)
         width = plain_backbone(model).config.get_text_config().hidden_size
-        return cls(model, RewardHead(width, head), plan.layout, str(name_or_path))
+        own = RewardHead(width, head)  # first: the same seed makes the same head with a twin and without
+        return cls(model, own, plan.layout, str(name_or_path), RewardHead(width, head) if text_twin else None)
 
     def forward(self, batch: RewardBatch) -> Tensor:
         """Scores every response of a packed batch.
@@ -115,7 +127,17 @@ class RewardModel(nn.Module):
         Raises:
             ValueError: for a batch of another layout than this model's attention can take.
         """
+        return self.head(self._scored(batch))
+
+    def forward_text(self, batch: RewardBatch) -> Tensor:
+        """[S] rewards by the twin's head, of a batch without images; the backbone learns nothing from them."""
+        assert self.text_head is not None, "the model was made without a twin"
+        with torch.no_grad():
+            hidden_SH = self._scored(batch)
+        return self.text_head(hidden_SH)
+
+    def _scored(self, batch: RewardBatch) -> Tensor:
+        """[S, H] hidden states of the end tokens."""
         if batch.layout != self.layout:
             raise ValueError(f"the batch has layout={batch.layout!r}, this model's attention takes {self.layout!r}")
-        hidden_BLH = hidden_states(self.backbone, batch)
-        return self.head(hidden_BLH[batch.score_row, batch.score_column])
+        return hidden_states(self.backbone, batch)[batch.score_row, batch.score_column]

@@ -27,7 +27,7 @@ from mrm.model.saving import check_finite, local
 from mrm.model.schedules import lr_factor
 from mrm.model.sharding import like, shard_model
 
-PairLoss = Callable[[Tensor, Tensor, Tensor], Tensor]
+PairLoss = Callable[..., Any]
 NEVER = torch.iinfo(torch.int64).max  # the step of a divergence that has not happened
 
 
@@ -36,7 +36,8 @@ class RewardModule(pl.LightningModule):
 
     Args:
         model: the reward model.
-        loss: ([E] deltas, [E] strengths, [E] weights) -> [E] losses, see `mrm.model.losses`.
+        loss: ([E] deltas, [E] strengths, [E] weights) -> [E] losses, see `mrm.model.losses`; where batches bring a text-only twin
+            also told `text_delta`, it gives the losses of both.
         lr: of the backbone.
         head_lr: of the reward head, which starts from nothing.
         weight_decay: on matrices; biases and norms have none.
@@ -99,15 +100,29 @@ class RewardModule(pl.LightningModule):
 
     def training_step(self, batch: RewardBatch, batch_idx: int) -> Tensor:
         delta = pair_deltas(self.model(batch), batch.edge_chosen, batch.edge_rejected)
-        loss = self.loss(delta, batch.edge_strength, batch.edge_weight).sum()
-        self._watch(loss.detach())
+        if batch.text_only is None:
+            loss = objective = self.loss(delta, batch.edge_strength, batch.edge_weight).sum()
+        else:
+            text_delta = pair_deltas(self.model.forward_text(batch.text_only), batch.edge_chosen, batch.edge_rejected)
+            losses = self.loss(delta, batch.edge_strength, batch.edge_weight, text_delta=text_delta)
+            loss, text_loss = (part.sum() for part in losses)
+            objective = loss + text_loss
+            self._log_text(text_delta, batch.edge_weight)
+        self._watch(objective.detach())
         weight = batch.edge_weight.sum()
         if weight > 0:
             counted = batch.edge_weight > 0
             accuracy = (delta[counted] > 0).float().mean()
             logged = {"train/loss": (loss / weight).detach(), "train/accuracy": accuracy}
             self.log_dict(logged, on_step=True, prog_bar=True, batch_size=int(counted.sum()))
-        return loss / batch.normalizer
+        return objective / batch.normalizer
+
+    def _log_text(self, text_delta: Tensor, weight: Tensor) -> None:
+        """How often the text alone tells the winner: what a model that does not look can reach."""
+        counted = weight > 0
+        if counted.any():
+            right = (text_delta[counted] > 0).float().mean()
+            self.log("train/text_only_accuracy", right, on_step=True, batch_size=int(counted.sum()))
 
     def validation_step(self, batch: RewardBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
         self._evaluate("val", batch, dataloader_idx)
@@ -192,7 +207,8 @@ class RewardModule(pl.LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-        for part, rate in ((self.model.head, self.head_lr), (self.model.backbone, self.lr)):
+        heads = [head for head in (self.model.head, self.model.text_head) if head is not None]
+        for part, rate in (*((head, self.head_lr) for head in heads), (self.model.backbone, self.lr)):
             for parameter in part.parameters():
                 if parameter.requires_grad:
                     decay = self.weight_decay if parameter.ndim > 1 else 0.0

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from mrm.errors import ConfigError
@@ -42,8 +42,11 @@ def shard_model(model: RewardModel, mesh: Any, *, compute: torch.dtype | None = 
         )
     for layer in layers:
         fully_shard(layer, mesh=mesh, mp_policy=policy)
-    fully_shard(model.head, mesh=mesh)
+    for head in (model.head, model.text_head):
+        if head is not None:
+            fully_shard(head, mesh=mesh)
     fully_shard(model, mesh=mesh, mp_policy=policy)
+    register_fsdp_forward_method(model, "forward_text")
 
 
 def like(value: Tensor, target: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
-"""What a process of a distributed test does: `torchrun ... -m tests.model.distributed SHARDS OUTPUT STRATEGY BATCH [CHECKPOINT]`.
+"""What a process of a distributed test does: `torchrun ... -m tests.model.distributed SHARDS OUTPUT STRATEGY BATCH [CHECKPOINT|twin]`.
 
-Trains on the shards, from a checkpoint if one is given, and saves the whole weights and a checkpoint beside them; prints
+Trains on the shards, from a checkpoint if one is given, or with a text-only twin, and saves the whole weights and a checkpoint beside them; prints
 how many steps each rank took.
 """
 
@@ -19,9 +19,9 @@ from tests.model.test_reward_module import build
 CLIP = 0.5  # low enough to clip: the norm must be that of all gradients, whoever holds them
 
 
-def main(shards: str, output: str, strategy: str, batch_size: str, checkpoint: str | None = None) -> None:
+def main(shards: str, output: str, strategy: str, batch_size: str, more: str | None = None) -> None:
     torch.set_num_threads(1)
-    module, data = build(Path(shards), int(batch_size))
+    module, data = build(Path(shards), int(batch_size), twin=more == "twin")
     trainer = pl.Trainer(
         max_epochs=1,
         accelerator="cpu",
@@ -37,7 +37,7 @@ def main(shards: str, output: str, strategy: str, batch_size: str, checkpoint: s
         gradient_clip_val=CLIP,
         default_root_dir=Path(output).parent,
     )
-    trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+    trainer.fit(module, datamodule=data, ckpt_path=None if more == "twin" else more, weights_only=True)
     trainer.save_checkpoint(Path(output).with_suffix(".ckpt"))
     state = {name: gathered(value).contiguous() for name, value in module.model.state_dict().items()}
     print(f"rank {trainer.global_rank} took {trainer.global_step} steps", flush=True)

@@ -29,12 +29,14 @@ def torchrun(*arguments, processes=2):
     return done
 
 
-@pytest.mark.parametrize("strategy", ["ddp", "fsdp2"])
-def test_two_processes_train_as_one_over_the_same_global_batch(shards, tmp_path, strategy):  # noqa: F811
+@pytest.mark.parametrize(("strategy", "more"), [("ddp", []), ("fsdp2", []), ("ddp", ["twin"]), ("fsdp2", ["twin"])])
+def test_two_processes_train_as_one_over_the_same_global_batch(shards, tmp_path, strategy, more):  # noqa: F811
     # 20 samples in batches of 4 a process: two steps of 8 and one of 4, which is 2 a process
-    result = torchrun("-m", "tests.model.distributed", str(shards), str(tmp_path / "w.safetensors"), strategy, "4")
+    result = torchrun(
+        "-m", "tests.model.distributed", str(shards), str(tmp_path / "w.safetensors"), strategy, "4", *more
+    )
     assert result.stdout.count("took 3 steps") == 2
-    module, data = build(shards, 8)
+    module, data = build(shards, 8, twin=bool(more))
     start = weights(module)
     trainer(tmp_path, gradient_clip_val=CLIP).fit(module, datamodule=data)
     assert_equal(load_file(tmp_path / "w.safetensors"), weights(module), start)

@@ -135,3 +135,16 @@ def test_encoder_unknown_family_names_the_known():
     made = encoder()
     with pytest.raises(ConfigError, match="qwen3_vl"):
         Encoder(made.tokenizer, made.image_processor, family="gpt2")
+
+
+def test_without_images_keeps_the_text_with_the_positions_of_text():
+    made = encoder()
+    full = made.encode(sample("a", images=2, responses=2))
+    text = full.without_images(made.image_token_id)
+    images = int((full.prefix_ids == made.image_token_id).sum())
+    assert images and len(text.prefix_ids) == len(full.prefix_ids) - images
+    assert made.image_token_id not in text.prefix_ids
+    assert text.prefix_positions.tolist() == [list(range(len(text.prefix_ids)))] * 3
+    assert text.response_start == len(text.prefix_ids)
+    assert text.pixel_values is None and len(text.image_grid_thw) == 0
+    assert text.response_ids is full.response_ids

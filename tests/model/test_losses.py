@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mrm.errors import ConfigError
-from mrm.model.losses import bradley_terry, pair_deltas
+from mrm.model.losses import bradley_terry, pair_deltas, shortcut_aware
 
 NAN = float("nan")
 
@@ -67,3 +67,28 @@ def test_bradley_terry_unknown_margin_names_the_known():
 def test_pair_deltas_of_k_responses_follow_the_edges():
     rewards = torch.tensor([1.0, 4.0, 2.5])
     assert pair_deltas(rewards, torch.tensor([1, 2]), torch.tensor([0, 1])).tolist() == [3.0, -1.5]
+
+
+def test_shortcut_aware_weighs_by_what_the_text_alone_leaves_open():
+    # -log sigmoid: of 2 0.126928, of 0 0.693147, of -1 1.313262. Factor 2 l_text / (l_text + l), 1 where both are alike:
+    # 2 * 1.313262 / (1.313262 + 0.126928) = 1.823736, and the other way round 0.176264
+    delta, text = torch.tensor([0.0, 2.0, -1.0]), torch.tensor([0.0, -1.0, 2.0])
+    own, twin = shortcut_aware(delta, torch.full((3,), NAN), torch.ones(3), text_delta=text)
+    assert own.tolist() == pytest.approx([0.693147, 1.823736 * 0.126928, 0.176264 * 1.313262], abs=1e-5)
+    assert twin.tolist() == pytest.approx([0.693147, 1.313262, 0.126928], abs=1e-5)
+
+
+def test_shortcut_aware_of_pairs_beyond_doubt_is_finite_and_weights_count():
+    delta = torch.tensor([400.0, 400.0], requires_grad=True)
+    text = torch.tensor([400.0, -400.0], requires_grad=True)
+    own, twin = shortcut_aware(delta, torch.ones(2), torch.tensor([1.0, 0.0]), text_delta=text)
+    assert own.tolist() == [0.0, 0.0] and twin.tolist() == [0.0, 0.0]
+    (own.sum() + twin.sum()).backward()
+    assert delta.grad.isfinite().all() and text.grad.isfinite().all()
+
+
+def test_shortcut_aware_teaches_each_by_its_own_loss():
+    delta, text = torch.tensor([0.5], requires_grad=True), torch.tensor([-0.5], requires_grad=True)
+    own, twin = shortcut_aware(delta, torch.ones(1), torch.ones(1), text_delta=text)
+    assert torch.autograd.grad(own.sum(), [delta, text], allow_unused=True)[1] is None
+    assert torch.autograd.grad(twin.sum(), [delta, text], allow_unused=True)[0] is None

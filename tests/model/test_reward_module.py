@@ -7,8 +7,9 @@ import torch
 from datamodules.preference_datamodule import DatasetSpec, PreferenceDataModule
 from datamodules.prepare import prepare
 from mrm.errors import MrmError
-from mrm.model.losses import bradley_terry
+from mrm.model.losses import bradley_terry, shortcut_aware
 from mrm.model.reward_module import RewardModule
+from mrm.model.saving import load_reward_model, save_reward_model
 from tests.model.worlds import encoder, reward_model
 
 
@@ -20,7 +21,7 @@ def shards(tmp_path_factory):
     return folder
 
 
-def build(shards, batch_size, seed=0, workers=0, row_tokens=None, **settings):
+def build(shards, batch_size, seed=0, workers=0, row_tokens=None, twin=False, **settings):
     datasets = [DatasetSpec("trusted", shards / "trusted", "trusted"), DatasetSpec("held_out", shards / "test", "test")]
     data = PreferenceDataModule(
         datasets,
@@ -32,12 +33,13 @@ def build(shards, batch_size, seed=0, workers=0, row_tokens=None, **settings):
         num_workers=workers,
         seed=seed,
         val=["held_out"],
+        text_only=twin,
     )
     torch.manual_seed(0)
     settings = {"lr": 1e-3, "head_lr": 1e-3, "schedule": "cosine", "warmup": 0.1, **settings}
     module = RewardModule(
-        reward_model(head="mlp").train(),
-        loss=functools.partial(bradley_terry, margin="shift"),
+        reward_model(head="mlp", text_twin=twin).train(),
+        loss=functools.partial(shortcut_aware if twin else bradley_terry, margin="shift"),
         weight_decay=0.01,
         betas=(0.9, 0.98),
         val_names=["held_out"],
@@ -217,3 +219,25 @@ def test_validation_and_test_report_the_share_of_pairs_won(shards, tmp_path):
     assert found["test/held_out/accuracy"] * 6 == pytest.approx(round(found["test/held_out/accuracy"] * 6), abs=1e-5)
     runner.fit(module, datamodule=data)
     assert "val/held_out/accuracy" in runner.callback_metrics
+
+
+def test_text_only_twin_teaches_its_own_head_and_nothing_else(shards):
+    module, data = build(shards, 4, twin=True)
+    data.setup("fit")
+    batch = next(iter(data.epoch_loader(0)))
+    assert batch.pixel_values is not None and batch.text_only.pixel_values is None
+    assert batch.text_only.keys == batch.keys
+    module.model.forward_text(batch.text_only).sum().backward()
+    taught = {name for name, weight in module.model.named_parameters() if weight.grad is not None}
+    assert taught and all(name.startswith("text_head.") for name in taught)
+
+
+def test_text_only_twin_is_trained_beside_the_model_and_is_not_saved(shards, tmp_path):
+    module, data = build(shards, 8, twin=True)
+    start = weights(module)
+    trainer(tmp_path).fit(module, datamodule=data)
+    moved = {name for name, value in weights(module).items() if not torch.equal(value, start[name])}
+    assert any(name.startswith("text_head.") for name in moved) and any(name.startswith("head.") for name in moved)
+    save_reward_model(module.model, tmp_path / "model", encoder())
+    loaded, _ = load_reward_model(tmp_path / "model")
+    assert loaded.text_head is None
