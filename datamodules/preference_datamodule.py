@@ -200,8 +200,9 @@ class PreferenceDataModule(LightningDataModule):
                 f" (it is {trainer.reload_dataloaders_every_n_epochs})."
             )
         start = 0 if self._started else self._start(trainer)
+        # Not `current_epoch`: resumed from an epoch's end, Lightning asks once before it has counted that epoch as completed.
         return self.epoch_loader(
-            trainer.current_epoch,
+            trainer.fit_loop.epoch_progress.current.processed,
             start=start,
             world_size=trainer.world_size,
             rank=trainer.global_rank,

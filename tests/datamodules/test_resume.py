@@ -113,6 +113,7 @@ def run(
     data: PreferenceDataModule, *callbacks: Callback, checkpoint: Path | None = None, **options: Any
 ) -> tuple[list[Any], torch.Tensor]:
     module, record = ToyModule(), Record()
+    data.expected_round = lambda epoch: epoch  # as the rounds at every boundary want it
     settings = {"max_epochs": EPOCHS, "reload_dataloaders_every_n_epochs": 1, "limit_val_batches": 0, **options}
     trainer = Trainer(
         accelerator="cpu",
