@@ -36,7 +36,7 @@ from mrm.model.schedules import CYCLES, SCHEDULES
 OPEN_POOL = ("held", "raw")
 ANNOTATORS = ("shapeworld",)
 ACCELERATORS = ("auto", "cpu", "gpu", "mps")
-STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_true", "fsdp2")
+STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_true", "fsdp2", "deepspeed")
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")  # head and optimizer stay float32
 MLFLOW_STORES = ("http", "https", "sqlite", "file", "postgresql", "mysql", "mssql", "databricks")
 MAX_SEED = 2**32 - 1  # NumPy's largest
@@ -253,13 +253,14 @@ def _check_trainer(trainer: TrainerConfig, problems: Problems) -> None:
         "checkpoint_every_n_steps", "limit_train_batches", "limit_test_batches",
     )  # fmt: skip
     _one_of(problems, "trainer.accelerator", trainer.accelerator, ACCELERATORS)
-    if trainer.strategy.startswith("deepspeed"):
+    if trainer.strategy.startswith("deepspeed_"):
         problems.append(
-            f"trainer.strategy={trainer.strategy!r}: is not supported; fsdp2 shards weights, gradients and moments as its stage 3 does."
+            f"trainer.strategy={trainer.strategy!r}: is not supported; deepspeed is ZeRO's stage 2, and fsdp2 shards the weights "
+            "too, as stage 3 does."
         )
     else:
         _one_of(problems, "trainer.strategy", trainer.strategy, STRATEGIES)
-    if trainer.strategy == "fsdp2" and trainer.precision == "16-mixed":
+    if trainer.strategy in ("fsdp2", "deepspeed") and trainer.precision == "16-mixed":
         problems.append(
             "trainer.precision='16-mixed': its loss scaling does not know sharded gradients; use bf16-mixed."
         )

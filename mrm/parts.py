@@ -38,6 +38,7 @@ from mrm.model.losses import LOSSES, TEXT_ONLY
 from mrm.model.reward_model import RewardModel
 from mrm.model.reward_module import RewardModule
 from mrm.model.sharded_checkpoints import ShardedStrategy
+from mrm.model.zero import Zero2Strategy, check_zero
 from mrm.summary import print_data
 from mrm.tracking import HistoryLogger, set_tag, start_mlflow
 
@@ -65,6 +66,8 @@ def check(config: RunConfig) -> None:
         parts["curation"] = functools.partial(build_curation, config)
     parts["trainer.devices"] = functools.partial(check_launch, config.trainer.devices, config.trainer.num_nodes)
     parts["trainer.accelerator"] = functools.partial(_check_accelerator, config.trainer.accelerator)
+    if config.trainer.strategy == "deepspeed":
+        parts["trainer.strategy"] = functools.partial(check_zero, config.trainer.accelerator)
     parts["model.backbone"] = functools.partial(check_backbone, config.model.backbone)
     check_config(config, parts=parts)
 
@@ -223,8 +226,10 @@ def build_loggers(config: RunConfig, folder: Path, sweep: str | None) -> list[An
     return [HistoryLogger(folder), *mlflow]
 
 
-def build_strategy(name: str, processes: int) -> Any:
-    """The strategy that Lightning takes: its name, or for `fsdp2` weights sharded over all processes."""
+def build_strategy(name: str, processes: int, precision: str = "32-true") -> Any:
+    """The strategy that Lightning takes: its name, or for `fsdp2` and `deepspeed` what slices over all processes."""
+    if name == "deepspeed":
+        return Zero2Strategy(precision)
     if name != "fsdp2":
         return name
     return ShardedStrategy(processes)
@@ -247,7 +252,7 @@ def build_trainer(config: RunConfig, folder: Path, curation: IterativeCuration, 
         accelerator=trainer.accelerator,
         devices=trainer.devices,
         num_nodes=trainer.num_nodes,
-        strategy=build_strategy(trainer.strategy, trainer.devices * trainer.num_nodes),
+        strategy=build_strategy(trainer.strategy, trainer.devices * trainer.num_nodes, trainer.precision),
         precision=trainer.precision,  # type: ignore[arg-type]
         accumulate_grad_batches=trainer.accumulate,
         gradient_clip_val=trainer.clip,

@@ -136,9 +136,10 @@ def test_compose_dataset_without_role_is_named_as_missing(tmp_path: Path, monkey
         (["trainer.precision=bf16"], "must be one of 32-true, bf16-mixed, 16-mixed"),
         (
             ["trainer.strategy=fsdp"],
-            "must be one of auto, ddp, ddp_find_unused_parameters_true, fsdp2. Did you mean 'fsdp2'?",
+            "must be one of auto, ddp, ddp_find_unused_parameters_true, fsdp2, deepspeed. Did you mean 'fsdp2'?",
         ),
-        (["trainer.strategy=deepspeed_stage_2"], "is not supported; fsdp2 shards"),
+        (["trainer.strategy=deepspeed_stage_3"], "is not supported; deepspeed is ZeRO's stage 2, and fsdp2"),
+        (["trainer.strategy=deepspeed", "trainer.precision=16-mixed"], "sharded gradients; use bf16-mixed"),
         (["trainer.strategy=fsdp2", "trainer.precision=16-mixed"], "does not know sharded gradients; use bf16-mixed"),
         (
             ["model.freeze_language=true", "model.lora.enabled=true"],

@@ -24,10 +24,13 @@ def assert_same_model(one: Path, other: Path) -> None:
         assert all(torch.equal(value, second[key]) for key, value in first.items()), name
 
 
-@pytest.mark.parametrize("strategy", ["ddp", "fsdp2"])
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp2", "deepspeed"])
 def test_run_on_two_processes_killed_and_resumed_ends_as_one_left_alone(
     small_run: Callable[..., RunConfig], tmp_path: Path, strategy: str
 ) -> None:
+    if strategy == "deepspeed":
+        pytest.importorskip("deepspeed")
+
     def config(root: str, resume: str | None = None) -> str:
         made = small_run(
             "experiment=dt2it_cold", f"trainer.strategy={strategy}", "trainer.devices=2", "data.batch_size=2",

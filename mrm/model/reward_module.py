@@ -224,4 +224,9 @@ class RewardModule(pl.LightningModule):
     def restart(self, base_state: Mapping[str, Tensor]) -> None:
         """A cold start at an epoch's end: the first weights and a fresh optimizer; see `cycle_starts` for the schedule."""
         self.load_state_dict({name: like(base_state[name], value) for name, value in self.state_dict().items()})
-        self.optimizers().optimizer.state.clear()  # type: ignore[union-attr]
+        optimizer: Any = self.optimizers().optimizer  # type: ignore[union-attr]
+        for state in optimizer.state.values():
+            for value in state.values():
+                value.zero_()  # in place, since DeepSpeed holds on to them
+        if hasattr(optimizer, "refresh_fp32_params"):  # DeepSpeed updates slices of its own
+            optimizer.refresh_fp32_params()

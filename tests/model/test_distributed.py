@@ -29,8 +29,11 @@ def torchrun(*arguments, processes=2):
     return done
 
 
-@pytest.mark.parametrize(("strategy", "more"), [("ddp", []), ("fsdp2", []), ("ddp", ["twin"]), ("fsdp2", ["twin"])])
+@pytest.mark.parametrize("more", [[], ["twin=1"]], ids=["plain", "twin"])
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp2", "deepspeed"])
 def test_two_processes_train_as_one_over_the_same_global_batch(shards, tmp_path, strategy, more):  # noqa: F811
+    if strategy == "deepspeed":
+        pytest.importorskip("deepspeed")
     # 20 samples in batches of 4 a process: two steps of 8 and one of 4, which is 2 a process
     result = torchrun(
         "-m", "tests.model.distributed", str(shards), str(tmp_path / "w.safetensors"), strategy, "4", *more
@@ -42,7 +45,10 @@ def test_two_processes_train_as_one_over_the_same_global_batch(shards, tmp_path,
     assert_equal(load_file(tmp_path / "w.safetensors"), weights(module), start)
 
 
-def test_uneven_last_batches_do_not_hang(shards, tmp_path):  # noqa: F811
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp2", "deepspeed"])
+def test_uneven_last_batches_do_not_hang(shards, tmp_path, strategy):  # noqa: F811
+    if strategy == "deepspeed":
+        pytest.importorskip("deepspeed")
     # 20 samples in batches of 3 a process: steps of 6, 6, 6 and 2; the last leaves each process one sample
-    result = torchrun("-m", "tests.model.distributed", str(shards), str(tmp_path / "w.safetensors"), "ddp", "3")
+    result = torchrun("-m", "tests.model.distributed", str(shards), str(tmp_path / "w.safetensors"), strategy, "3")
     assert result.stdout.count("took 4 steps") == 2

@@ -77,15 +77,15 @@ def train(shards, tmp_path, batch_size, accumulate, **settings):
     return weights(module)
 
 
-def assert_equal(found, expected, start):
-    """Both trainings moved the weights alike: by length, within 5e-4 of the way (1e-4 was seen).
+def assert_equal(found, expected, start, most=5e-4):
+    """Both trainings moved the weights alike: by length, within `most` of the way (1e-4 was seen).
 
     Single weights may differ by a tenth of the way: Adam divides rounding noise in a tiny gradient by itself.
     """
     way = sum((expected[name] - value).double().square().sum() for name, value in start.items()).sqrt()
     off = sum((expected[name] - value).double().square().sum() for name, value in found.items()).sqrt()
     assert way > 1e-2
-    assert off < 5e-4 * way
+    assert off < most * way
 
 
 def test_training_batch_8_equals_batch_4_accumulated_twice(shards, tmp_path):
@@ -134,7 +134,8 @@ def test_restart_brings_back_weights_and_forgets_the_optimizer(shards, tmp_path)
         def on_train_epoch_end(self, trainer, module):
             if trainer.current_epoch == 0:
                 module.restart(self.base)
-                assert not trainer.optimizers[0].state
+                states = trainer.optimizers[0].state.values()
+                assert all(not value.any() for state in states for value in state.values())
 
     module, data = build(shards, 8)
     restart = Restart()

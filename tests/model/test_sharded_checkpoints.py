@@ -16,7 +16,15 @@ from tests.model.test_reward_module import shards  # noqa: F401  # a fixture
 def trained(shards, tmp_path_factory):  # noqa: F811
     """Whole weights and a checkpoint of two processes that shared them."""
     folder = tmp_path_factory.mktemp("trained")
-    torchrun("-m", "tests.model.distributed", str(shards), str(folder / "w.safetensors"), "fsdp2", "4")
+    torchrun(
+        "-m",
+        "tests.model.distributed",
+        str(shards),
+        str(folder / "w.safetensors"),
+        "fsdp2",
+        "4",
+        f"checkpoint={folder / 'w.ckpt'}",
+    )
     return folder
 
 
@@ -30,8 +38,11 @@ def test_slices_are_written_by_every_process_and_make_the_whole_weights(trained)
 
 @pytest.mark.parametrize("processes", [1, 3])
 def test_checkpoint_is_taken_up_by_another_number_of_processes(trained, shards, tmp_path, processes):  # noqa: F811
-    start = str(trained / "w.ckpt")  # at the end of its only epoch: nothing is trained, and all is written again
-    arguments = ("-m", "tests.model.distributed", str(shards), str(tmp_path / "w.safetensors"), "fsdp2", "4", start)
+    start = [
+        f"resume={trained / 'w.ckpt'}",
+        f"checkpoint={tmp_path / 'w.ckpt'}",
+    ]  # at the end of its only epoch: nothing is trained, and all is written again
+    arguments = ("-m", "tests.model.distributed", str(shards), str(tmp_path / "w.safetensors"), "fsdp2", "4", *start)
     assert torchrun(*arguments, processes=processes).stdout.count("took 3 steps") == processes
     before, after = (read_rest(folder / "w.ckpt") for folder in (trained, tmp_path))
     assert before["optimizer_states"] == after["optimizer_states"]
