@@ -21,6 +21,7 @@ ROLES = ("system", "user", "assistant")
 MESSAGE_FIELDS = ("role", "content")
 PAIR_FIELDS = ("chosen", "rejected", "strength")
 KEY_PATTERN = re.compile(r"[A-Za-z0-9_-]{1,200}")
+_HAN = re.compile(r"[\u4e00-\u9fff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +140,11 @@ class PreferenceSample:
                 "malformed field", f"sample {key!r}: `meta` is {type(meta).__name__}, it must be a JSON object."
             )
         return cls(key, record["source"], prompt, _as_tuple(key, "images", images), responses, pairs, meta)
+
+
+def language_of(prompt: Sequence[Message]) -> str:
+    """The question's language: "zh" where the last turn holds Chinese characters, else "en"."""
+    return "zh" if _HAN.search(prompt[-1].content) else "en"
 
 
 def make_key(*parts: object) -> str:

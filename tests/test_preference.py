@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from mrm.errors import RecordError
-from mrm.preference import PreferenceSample
+from mrm.preference import Message, PreferenceSample, language_of
 
 RECORD = {
     "key": "k",
@@ -84,3 +84,9 @@ def test_from_json_meta_may_be_null() -> None:
 @pytest.mark.parametrize("changes", [{"pairs": [[0, 1]]}, {"pairs": [{"chosen": 0}]}, {"prompt": ["Q"]}])
 def test_from_json_entry_of_another_form_is_malformed(changes: dict[str, Any]) -> None:
     assert reason(**changes) == "malformed field"
+
+
+def test_language_of_looks_at_the_last_turn_only():
+    chinese, english = Message("user", "这是什么?"), Message("user", "What is it?")
+    assert language_of((english, chinese)) == "zh"
+    assert language_of((chinese, english)) == "en"

@@ -23,7 +23,7 @@ from transformers import AutoConfig, AutoTokenizer
 from mrm.errors import ConfigError, RecordError
 from mrm.images import decode_image
 from mrm.model.families import ImageFeatures, get_family
-from mrm.preference import IMAGE_MARKER, Message
+from mrm.preference import IMAGE_MARKER, Message, language_of
 
 SYSTEM_PROMPTS = {
     "en": "You are an impartial evaluator. Please assess the quality of the AI assistant's response to the user's question.",
@@ -40,7 +40,6 @@ SETTINGS: dict[str, Any] = {  # of an encoder, as ENCODER_FILE has them
     "system_prompts": dict,
     "tile_tokens": (int, type(None)),
 }
-_HAN = re.compile(r"[\u4e00-\u9fff]")
 
 
 class Encodable(Protocol):
@@ -271,8 +270,8 @@ class Encoder:
         cut = self._cut_to_limit(chunks)
         chat: list[dict[str, Any]] = []
         if prompt[0].role != "system":
-            language = "zh" if _HAN.search(prompt[-1].content) else "en"
-            chat.append({"role": "system", "content": [{"type": "text", "text": self.system_prompts[language]}]})
+            system = self.system_prompts[language_of(prompt)]
+            chat.append({"role": "system", "content": [{"type": "text", "text": system}]})
         for message, texts in zip(prompt, chunks, strict=True):
             content: list[dict[str, str]] = []
             for i, text in enumerate(texts):
