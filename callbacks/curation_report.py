@@ -6,26 +6,21 @@ that a person can see whether it was right. It draws what it is given; which run
 
 from __future__ import annotations
 
-import base64
-import io
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 
 from callbacks.report_figures import curve_figures, histogram_figures
 from datamodules.ledger import Decision, Ledger
 from mrm.errors import RecordError, ShardError
-from mrm.images import decode_image
+from mrm.pages import image_uri, shorten, write_page
 from mrm.preference import PreferenceSample
 
-TEMPLATES = Path(__file__).parent / "templates"
-IMAGE_SIDE = 320  # pixels: enough to judge by, and 24 of them stay below a megabyte
-TEXT_LIMIT = 2000
+TEMPLATE = Path(__file__).parent / "templates" / "report.html.j2"
 GALLERIES = (
     (Decision.FLIP, "Most confidently flipped", "Chosen and rejected changed places."),
     (Decision.DROP, "Most confidently dropped", "Not trained on any more."),
@@ -87,15 +82,9 @@ def build_report(
     Returns:
         The path written.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["number"] = format_number
-    page = environment.get_template("report.html.j2").render(
+    return write_page(
+        path,
+        TEMPLATE,
         title=title,
         facts=facts,
         tests={name: dict(row) if isinstance(row, Mapping) else {"accuracy": row} for name, row in tests.items()},
@@ -107,12 +96,6 @@ def build_report(
             for decision, heading, note in GALLERIES
         ],
     )
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(target.name + ".tmp")
-    temporary.write_text(page, encoding="utf-8")
-    temporary.replace(target)
-    return target
 
 
 def gallery(ledgers: Sequence[Ledger], decision: str, size: int) -> list[GalleryItem]:
@@ -141,27 +124,6 @@ def gallery(ledgers: Sequence[Ledger], decision: str, size: int) -> list[Gallery
     return sorted(items, key=lambda item: -abs(item.margin))[:size]
 
 
-def image_uri(data: bytes, side: int = IMAGE_SIDE) -> str | None:
-    """An image as a data URI, no side longer than `side`; None if it does not decode."""
-    try:
-        image = decode_image(data, name="image")
-    except RecordError:
-        return None
-    image.thumbnail((side, side))
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=85)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
-
-
-def format_number(value: object) -> str:
-    """A table cell: counts in full, shares with four digits, a dash for what isn't known."""
-    if value is None or (isinstance(value, float) and not np.isfinite(value)):
-        return "–"
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
-    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
-
-
 def _fill(item: GalleryItem, read: Callable[[str], PreferenceSample]) -> GalleryItem:
     try:
         sample = read(item.key)
@@ -171,13 +133,9 @@ def _fill(item: GalleryItem, read: Callable[[str], PreferenceSample]) -> Gallery
     flips = truth.get("flipped") if isinstance(truth, Mapping) else None
     return replace(
         item,
-        prompt=tuple((message.role, _shorten(message.content)) for message in sample.prompt),
+        prompt=tuple((message.role, shorten(message.content)) for message in sample.prompt),
         images=tuple(image_uri(data) for data in sample.images),
-        chosen=_shorten(sample.responses[pair.chosen]),
-        rejected=_shorten(sample.responses[pair.rejected]),
+        chosen=shorten(sample.responses[pair.chosen]),
+        rejected=shorten(sample.responses[pair.rejected]),
         label_wrong=bool(flips[item.pair]) if isinstance(flips, list) and item.pair < len(flips) else None,
     )
-
-
-def _shorten(text: str) -> str:
-    return text if len(text) <= TEXT_LIMIT else f"{text[:TEXT_LIMIT]} … ({len(text) - TEXT_LIMIT:,} more characters)"

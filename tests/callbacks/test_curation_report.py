@@ -1,11 +1,6 @@
-import base64
-import io
 import re
 
-import numpy as np
-from PIL import Image
-
-from callbacks.curation_report import build_report, format_number, gallery, image_uri
+from callbacks.curation_report import build_report, gallery
 from callbacks.report_figures import curve_figures, histogram_figures
 from datamodules.ledger import Decision
 from mrm.errors import ShardError
@@ -159,27 +154,3 @@ def test_curve_figures_pairs_and_tokens_do_not_share_an_axis():
     names = ("throughput/pairs_per_second", "throughput/tokens_per_second")
     figures = curve_figures([{"step": 1, "name": name, "value": 2.0} for name in names])
     assert [figure.title for figure in figures] == ["Pairs per second", "Tokens per second"]
-
-
-def test_image_uri_is_a_small_jpeg_and_none_where_nothing_decodes():
-    uri = image_uri(make_image(0, size=(1000, 500)))
-    image = Image.open(io.BytesIO(base64.b64decode(uri.split(",")[1])))
-    assert image.size == (320, 160)
-    assert image_uri(make_image(0, size=(1000, 500))[:200]) is None
-    assert image_uri(b"") is None
-
-
-def test_image_uri_shows_what_the_model_sees():
-    buffer, exif = io.BytesIO(), Image.Exif()
-    exif[0x0112] = 6  # to be turned by a quarter
-    Image.new("RGB", (40, 20)).save(buffer, "JPEG", exif=exif)
-    image = Image.open(io.BytesIO(base64.b64decode(image_uri(buffer.getvalue()).split(",")[1])))
-    assert image.size == (20, 40)
-    buffer = io.BytesIO()
-    Image.new("RGB", (20, 20)).save(buffer, "ICO")  # a format that shards do not hold
-    assert image_uri(buffer.getvalue()) is None
-
-
-def test_format_number_cells():
-    cells = [None, np.nan, 12345, 0.123456, "text", ["a", "b"], True]
-    assert [format_number(cell) for cell in cells] == ["–", "–", "12,345", "0.1235", "text", "a, b", "True"]
