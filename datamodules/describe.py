@@ -1,0 +1,223 @@
+"""A data set's card: `python -m datamodules.describe shards=DIR[,DIR2] [output=card.html] [json=card.json] [key=value ...]`.
+
+Tells what prepared shards hold: counts by source, strengths, lengths and style of chosen and rejected responses, whether
+style alone tells the winner, image sizes, duplicates, and what cannot be read; as a table, and as one HTML page with a
+contact sheet, or JSON. `describe` is the same as a function.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from omegaconf import MISSING, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+from datamodules.card import Card
+from datamodules.card_page import choose_sheet, write_card_page
+from datamodules.card_statistics import make_card
+from datamodules.card_table import card_tables
+from datamodules.index import Index
+from datamodules.measuring import measure, plan_visits
+from datamodules.prepare_config import parse_arguments
+from mrm.errors import ConfigError, MrmError, suggest
+from mrm.images import MAX_IMAGE_PIXELS
+
+
+@dataclass
+class DescribeConfig:
+    """What to describe, and how.
+
+    Args:
+        shards: directories of prepared shards, with commas between them.
+        output: the HTML page to write; none by default.
+        json: the JSON file to write; none by default.
+        samples: how many samples the page shows.
+        limit: samples whose texts and images are measured, drawn at random; null for all. Counts, strengths and
+            duplicates are always those of all.
+        folds: parts of the style probe's cross-validation, at least 2.
+        seed: of all that is drawn.
+        max_image_pixels: samples with a larger image count as unread.
+        show_progress: whether to show a progress bar.
+    """
+
+    shards: str = MISSING
+    output: str | None = None
+    json: str | None = None
+    samples: int = 24
+    limit: int | None = 20_000
+    folds: int = 5
+    seed: int = 0
+    max_image_pixels: int = MAX_IMAGE_PIXELS
+    show_progress: bool = True
+
+
+def describe(config: DescribeConfig) -> Card:
+    """Reads the shards and writes what was asked for.
+
+    Raises:
+        ConfigError: for no or repeated directories, or settings out of range.
+        ShardError: for a directory without shards or with a stale index.
+    """
+    _check(config)
+    paths = dataset_paths(config.shards)
+    indexes = {name: Index.load(path) for name, path in paths.items()}
+    parts = list(indexes.values())
+    visits = plan_visits(parts, config.limit, config.seed)
+    with _progress(config.show_progress) as progress:
+        task = progress.add_task("describe", total=len(visits))
+        found = measure(
+            parts,
+            visits,
+            names=list(indexes),
+            max_pixels=config.max_image_pixels,
+            advance=lambda: progress.advance(task),
+        )
+    card = make_card(indexes, visits, found, paths=paths, folds=config.folds, seed=config.seed)
+    if config.json is not None:
+        _write_json(Path(config.json), card)
+    if config.output is not None:
+        sheet = choose_sheet(indexes, visits, card.unread, config.samples, config.seed)
+        write_card_page(config.output, card, indexes, sheet, config.seed)
+    return card
+
+
+def dataset_paths(shards: str) -> dict[str, str]:
+    """Name -> directory: the folder's own name, or the whole path where two folders are called the same.
+
+    Raises:
+        ConfigError: where nothing is named, or one directory twice.
+    """
+    given = [shards] if Path(shards).is_dir() else [part.strip() for part in shards.split(",") if part.strip()]
+    if not given:
+        raise ConfigError("shards: is empty; name directories of prepared shards, with commas between them.")
+    resolved = [str(Path(path).resolve()) if "://" not in path else path for path in given]
+    if twice := [path for path, whole in zip(given, resolved, strict=True) if resolved.count(whole) > 1]:
+        raise ConfigError(f"shards: {' and '.join(twice)} are one directory; name it once.")
+    bare = [Path(path).name for path in resolved]
+    return {name if name and bare.count(name) == 1 else path: path for name, path in zip(bare, given, strict=True)}
+
+
+def parse_settings(words: Sequence[str]) -> DescribeConfig:
+    """`key=value` words as settings.
+
+    Raises:
+        ConfigError: names every unknown key and wrong value, with what is allowed.
+    """
+    config = OmegaConf.structured(DescribeConfig)
+    known = [field.name for field in dataclasses.fields(DescribeConfig)]
+    problems = []
+    for key, value in parse_arguments(words).items():
+        if key not in known:
+            problems.append(f"{key}: there is no such setting; known are {', '.join(known)}.{suggest(key, known)}")
+            continue
+        try:
+            config[key] = value
+        except OmegaConfBaseException as error:
+            problems.append(f"{key}: {str(error).splitlines()[0]}.")
+    if OmegaConf.is_missing(config, "shards"):
+        problems.append("shards: is missing; name one or more directories of prepared shards.")
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return OmegaConf.to_object(config)  # type: ignore[return-value]
+
+
+def usage() -> str:
+    """What to type, with the defaults."""
+    defaults = DescribeConfig(shards="")
+    names = [field.name for field in dataclasses.fields(DescribeConfig) if field.name != "shards"]
+    told = {name: getattr(defaults, name) for name in names}
+    lines = [f"  {name}={'null' if value is None else value}" for name, value in told.items()]
+    return "\n".join(["python -m datamodules.describe shards=DIR[,DIR2] [key=value ...]", "", "Defaults:", *lines])
+
+
+def _check(config: DescribeConfig) -> None:
+    problems = [
+        f"{name}: {value} must be at least {least}."
+        for name, value, least in (
+            ("samples", config.samples, 0),
+            ("limit", config.limit, 1),
+            ("folds", config.folds, 2),
+            ("seed", config.seed, 0),
+            ("max_image_pixels", config.max_image_pixels, 1),
+        )
+        if value is not None and value < least
+    ]
+    targets = {"output": config.output, "json": config.json}
+    problems += [
+        f"{name}: {path} is a directory; name a file." for name, path in targets.items() if path and Path(path).is_dir()
+    ]
+    if problems:
+        raise ConfigError("\n".join(problems))
+
+
+def _write_json(path: Path, card: Card) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(json.dumps(card.to_json(), indent=1, ensure_ascii=False, allow_nan=False) + "\n", "utf-8")
+    os.replace(temporary, path)
+
+
+def _progress(show: bool) -> Progress:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        _Rate(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    return Progress(*columns, console=Console(stderr=True), disable=not show)
+
+
+class _Rate(ProgressColumn):
+    """Samples a second."""
+
+    def render(self, task: Task) -> Text:
+        return Text("" if task.speed is None else f"{task.speed:,.0f}/s")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command. Returns its exit status."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(usage())
+        return 0 if words else 2
+    try:
+        config = parse_settings(words)
+        card = describe(config)
+    except MrmError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"error: {error}; nothing can be written there.", file=sys.stderr)
+        return 1
+    console = Console()
+    for table in card_tables(card):
+        console.print(table)
+    written: Mapping[str, str | None] = {"page": config.output, "JSON": config.json}
+    for kind, path in written.items():
+        if path is not None:
+            console.print(f"{kind}: {path}", markup=False, highlight=False, soft_wrap=True)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
