@@ -53,7 +53,6 @@ def make_card(
     chosen, rejected = found.features()
     strength = np.concatenate([index.pair_strength for index in parts])
     known = strength[np.isfinite(strength)]
-    compared_only = len(visits) - found.read - len(found.unread)
     return Card(
         datasets={
             name: {"path": paths[name], "samples": len(index), "fingerprint": index.fingerprint}
@@ -69,7 +68,7 @@ def make_card(
         seed=seed,
         visited=len(visits),
         measured=found.read,
-        compared_only=compared_only,
+        compared_only=found.compared_only,
         measured_pairs=len(chosen),
         lengths=_length_spreads(chosen, rejected),
         length_histogram=_histogram({"chosen": chosen[:, 0], "rejected": rejected[:, 0]}, LENGTH_EDGES, "{:,}"),

@@ -73,7 +73,7 @@ def describe(config: DescribeConfig) -> Card:
     """Reads the shards and writes what was asked for.
 
     Raises:
-        ConfigError: for no or repeated directories, or settings out of range.
+        ConfigError: for no or repeated directories, settings out of range, or a file that cannot be written.
         ShardError: for a directory without shards or with a stale index.
     """
     _check(config)
@@ -91,11 +91,14 @@ def describe(config: DescribeConfig) -> Card:
             advance=lambda: progress.advance(task),
         )
     card = make_card(indexes, visits, found, paths=paths, folds=config.folds, seed=config.seed)
-    if config.json is not None:
-        _write_json(Path(config.json), card)
-    if config.output is not None:
-        sheet = choose_sheet(indexes, visits, card.unread, config.samples, config.seed)
-        write_card_page(config.output, card, indexes, sheet, config.seed)
+    try:
+        if config.json is not None:
+            _write_json(Path(config.json), card)
+        if config.output is not None:
+            sheet = choose_sheet(indexes, visits, card.unread, config.samples, config.seed)
+            write_card_page(config.output, card, indexes, sheet, config.seed)
+    except OSError as error:
+        raise ConfigError(f"the card cannot be written ({error}); free some space or name other files.") from error
     return card
 
 
@@ -161,15 +164,29 @@ def _check(config: DescribeConfig) -> None:
         if value is not None and value < least
     ]
     targets = {"output": config.output, "json": config.json}
-    problems += [
-        f"{name}: {path} is a directory; name a file." for name, path in targets.items() if path and Path(path).is_dir()
-    ]
+    problems += [problem for name, path in targets.items() if path for problem in _unwritable(name, Path(path))]
+    if config.output and config.json and Path(config.output).resolve() == Path(config.json).resolve():
+        problems.append(f"output and json are one file, {config.json}; name two.")
     if problems:
         raise ConfigError("\n".join(problems))
 
 
+def _unwritable(name: str, path: Path) -> list[str]:
+    """What is in the way of writing a file: better told before an hour of reading than after."""
+    if path.is_dir():
+        return [f"{name}: {path} is a directory; name a file."]
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        return [f"{name}: {path.parent} cannot be made ({error}); name a file elsewhere."]
+    return (
+        []
+        if os.access(path.parent, os.W_OK)
+        else [f"{name}: {path.parent} cannot be written to; name a file elsewhere."]
+    )
+
+
 def _write_json(path: Path, card: Card) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")
     temporary.write_text(json.dumps(card.to_json(), indent=1, ensure_ascii=False, allow_nan=False) + "\n", "utf-8")
     os.replace(temporary, path)
@@ -205,9 +222,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         card = describe(config)
     except MrmError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 1
-    except OSError as error:
-        print(f"error: {error}; nothing can be written there.", file=sys.stderr)
         return 1
     console = Console()
     for table in card_tables(card):

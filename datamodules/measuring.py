@@ -69,7 +69,7 @@ class Measures:
         prompt: [P] a digest of prompt and images: pairs that share it are not independent.
         language: [P] into LANGUAGES. part, row: [P] where the pair's sample lies.
         width, height: [I] as a person sees the image. formats: of images.
-        read: number of samples measured.
+        read, compared_only: number of samples measured, and of those of which only the record was looked at.
         digest, first_won: [C] of each pair compared, see `pair_digests`. digest_part, digest_row: [C] where it lies.
         unread: samples that could not be read.
     """
@@ -84,6 +84,7 @@ class Measures:
     height: array[int] = field(default_factory=lambda: array("i"))
     formats: Counter[str] = field(default_factory=Counter)
     read: int = 0
+    compared_only: int = 0
     digest: array[int] = field(default_factory=lambda: array("Q"))
     first_won: array[int] = field(default_factory=lambda: array("b"))
     digest_part: array[int] = field(default_factory=lambda: array("i"))
@@ -152,13 +153,15 @@ def measure(
             image_digests = index.image_digest[index.image_start[row] : index.image_start[row + 1]].tolist()
             if whole:
                 _add(found, sample, image_digests, sizes, part, row)
+            found.read += whole
+            found.compared_only += not whole
             for digest, first_won in pair_digests(sample, image_digests) if alike else ():
                 found.digest.append(digest)
                 found.first_won.append(first_won)
                 found.digest_part.append(part)
                 found.digest_row.append(row)
         advance()
-    assert found.read + len(found.unread) <= len(visits)
+    assert found.read + found.compared_only + len(found.unread) == len(visits)
     return found
 
 
@@ -195,4 +198,3 @@ def _add(
         found.width.append(width)
         found.height.append(height)
         found.formats[sniff_extension(data) or "unknown"] += 1
-    found.read += 1

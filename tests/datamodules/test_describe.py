@@ -232,6 +232,17 @@ def test_describe_refuses_settings_out_of_range(tmp_path, setting):
         card_of(tmp_path, **setting)
 
 
+def test_describe_refuses_files_it_cannot_write_before_reading(tmp_path):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "folder").mkdir()
+    for path, problem in (("folder", "is a directory"), ("file/card.html", "cannot be made")):
+        with pytest.raises(ConfigError, match=f"output: .*{problem}"):
+            card_of(tmp_path / "none", output=str(tmp_path / path))
+    one = str(tmp_path / "card")
+    with pytest.raises(ConfigError, match="are one file"):
+        card_of(tmp_path / "none", output=one, json=one)
+
+
 def test_main_prints_the_tables_and_where_the_page_is(tmp_path, capsys):
     make_dataset(tmp_path / "set", 3)
     page = tmp_path / "card.html"
