@@ -11,8 +11,9 @@ from operator import length_hint
 from pathlib import Path
 from typing import Any
 
-from datamodules.sources.base import Counted, Skipped, get_field, parse_each, read_records
+from datamodules.sources.base import Counted, Skipped, get_field, parse_each
 from datamodules.sources.jsonl import key_by, parse_record
+from datamodules.sources.records import read_records
 from mrm.errors import RecordError
 from mrm.preference import Message, Pair, PreferenceSample
 

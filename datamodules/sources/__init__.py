@@ -1,6 +1,6 @@
 """Readers of published formats, one file each, and the table that names them.
 
-To add one: write `read(input, *, options...)` in a new file (see `base.py`) and name it here.
+To add one: write `read(input, *, options...)` and a `CARD` in a new file (see `base.py`) and name the module here.
 """
 
 from __future__ import annotations
@@ -8,16 +8,12 @@ from __future__ import annotations
 import difflib
 
 from datamodules.sources import jsonl, llama_factory, math_v, mj_bench, shapeworld
-from datamodules.sources.base import Source
+from datamodules.sources.base import Card, Source
 from mrm.errors import ConfigError
 
-SOURCES: dict[str, Source] = {
-    "jsonl": jsonl.read,
-    "llama_factory": llama_factory.read,
-    "math_v": math_v.read,
-    "mj_bench": mj_bench.read,
-    "shapeworld": shapeworld.read,
-}
+_MODULES = (jsonl, llama_factory, math_v, mj_bench, shapeworld)
+SOURCES: dict[str, Source] = {module.__name__.rpartition(".")[2]: module.read for module in _MODULES}
+CARDS: dict[str, Card] = {module.__name__.rpartition(".")[2]: module.CARD for module in _MODULES}
 
 
 def get_source(name: str) -> Source:

@@ -1,29 +1,51 @@
-"""What every reader shares: the protocol, skipped records, and reading JSON records and image files.
+"""What every reader shares: the protocol, skipped records, and checks of fields.
 
 A source is a function `read(input, *, option=default, ...)` that returns an iterator. Its keyword-only parameters,
 with their types and defaults, are the options that `datamodules.prepare` accepts; a source without input gives
-`input` the default None. It yields, for each published record, one of
+`input` the default None. It yields, for each published record, one or more of
 - `PreferenceSample`, written as it is,
 - `T2IPreference`, for which `prepare` picks the side and writes the reformulated sample,
 - `Skipped`, counted and named.
 Images are handed on as published bytes; `prepare` checks that they decode.
+Beside `read` a module has a `CARD`, which the list of sources shows. `records.py` and `tables.py` read JSON and Parquet,
+`images.py` finds the images; all of them stream, so that no dataset needs to fit into memory.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
+import itertools
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar
 
 from mrm.construction.reformulation import T2IPreference
-from mrm.errors import ConfigError, RecordError
+from mrm.errors import RecordError
 from mrm.preference import PreferenceSample, make_key
 
 IMAGE_MISSING = "image missing"
-BOM = b"\xef\xbb\xbf"  # written by some editors at the start of a file
+DAMAGED = "damaged file"
+TIE = "tie"
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a person should know about a source before using it.
+
+    Args:
+        home: hub id or address.
+        licence: as its card says; "not stated" where it does not.
+        size: how much there is.
+        kind: "image-text" or "text-to-image".
+        strength: what it means here; "none" where the dataset has no grades.
+    """
+
+    home: str
+    licence: str
+    size: str
+    kind: str
+    strength: str = "none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +65,7 @@ Source = Callable[..., Iterator[Item]]  # read(input, *, options), as described 
 
 
 class Counted(Iterator[T]):
-    """Items whose number is known beforehand, for progress bars (`operator.length_hint`)."""
+    """Items whose number is known or estimated beforehand, for progress bars (`operator.length_hint`)."""
 
     def __init__(self, items: Iterable[T], total: int) -> None:
         self._items = iter(items)
@@ -72,15 +94,39 @@ def parse_each(
         parse: raises RecordError where a record breaks a rule.
         rest: handed to `parse`.
     """
+
+    def parse_one(record: dict[str, Any], **named: Any) -> Iterator[T]:
+        yield parse(record, **named)
+
+    return parse_many(records, key_of, parse_one, **rest)
+
+
+def parse_many(
+    records: Records,
+    key_of: Callable[[int, dict[str, Any]], Any],
+    parse: Callable[..., Iterable[T]],
+    **rest: Any,
+) -> Iterator[T | Skipped]:
+    """The same for a `parse` that makes several items of a record; an error ends that record, not the next."""
     for number, (place, record) in enumerate(records):
         if isinstance(record, Skipped):
             yield record
             continue
         key = key_of(number, record)
         try:
-            yield parse(record, key=key, **rest)
+            yield from parse(record, key=key, **rest)
         except RecordError as error:
-            yield Skipped(str(key), error.reason, f"{place}: {error}")
+            named = "" if repr(key) in str(error) else f"record {key!r}: "
+            yield Skipped(str(key), error.reason, f"{place}: {named}{error}")
+
+
+def skip_errors(items: Iterable[Callable[[], T]], key_of: Callable[[int], str]) -> Iterator[T | Skipped]:
+    """What each call returns, or a `Skipped` of that number's key where it raises RecordError."""
+    for number, make in enumerate(items):
+        try:
+            yield make()
+        except RecordError as error:
+            yield Skipped(key_of(number), error.reason, f"{key_of(number)}: {error}")
 
 
 def safe_key(name: str, identity: object) -> str:
@@ -90,6 +136,24 @@ def safe_key(name: str, identity: object) -> str:
     if key == plain:
         return key
     return f"{key[:190]}-{hashlib.sha256(plain.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
+
+
+def numbered_key(name: str, *fields: str) -> Callable[[int, dict[str, Any]], str]:
+    """Keys of a name, a record's number and the first of the fields that it has; ids alone repeat in many sets."""
+
+    def key_of(number: int, record: dict[str, Any]) -> str:
+        found = (record.get(field) for field in fields)
+        identity = next((str(value) for value in found if isinstance(value, (str, int)) and value != ""), None)
+        return safe_key(name, f"{number:07d}" if identity is None else f"{number:07d}-{identity}")
+
+    return key_of
+
+
+def surprise(name: str, found: object, wanted: str) -> RecordError:
+    """The error for a field whose content isn't what is known of the dataset."""
+    text = repr(found)
+    shown = text if len(text) <= 80 else f"{text[:77]}..."
+    return RecordError("malformed field", f"field {name!r} is {type(found).__name__} {shown}, it must be {wanted}.")
 
 
 def get_field(record: dict[str, Any], name: str, kind: type | tuple[type, ...]) -> Any:
@@ -103,88 +167,34 @@ def get_field(record: dict[str, Any], name: str, kind: type | tuple[type, ...]) 
     value = record[name]
     if not isinstance(value, kind):
         kinds = kind if isinstance(kind, tuple) else (kind,)
-        wanted = " or ".join(k.__name__ for k in kinds)
-        raise RecordError("malformed field", f"field {name!r} is {type(value).__name__}, it must be {wanted}.")
+        raise surprise(name, value, " or ".join(k.__name__ for k in kinds))
     return value
 
 
-def read_image(path: object, folder: Path) -> bytes:
-    """The bytes of an image file; `path` is relative to `folder` or absolute.
+def get_number(record: dict[str, Any], name: str, low: float, high: float) -> float:
+    """A required number in [low, high]; a boolean isn't one.
 
     Raises:
-        RecordError: where there is no such file, or the path isn't one.
+        RecordError: where it is missing, no number or out of range.
     """
-    if not isinstance(path, str) or not path:
-        raise RecordError("malformed field", f"an image must be given as a path, found {path!r}.")
-    if "://" in path or path.startswith("data:"):
-        raise RecordError("remote image", f"image {path[:80]!r} is an address; download it and give a local path.")
-    file = folder / path
-    try:
-        return file.read_bytes()
-    except FileNotFoundError as error:
-        raise RecordError(IMAGE_MISSING, f"image {path!r}: there is no file {file}.") from error
-    except (OSError, ValueError) as error:  # a folder, no permission, a null character in the name
-        raise RecordError(IMAGE_MISSING, f"image {path!r}: {file} cannot be read: {error}.") from error
+    value = get_field(record, name, (int, float))
+    if isinstance(value, bool) or not math.isfinite(value) or not low <= value <= high:
+        raise surprise(name, value, f"a number from {low:g} to {high:g}")
+    return float(value)
 
 
-def find_file(input: Path) -> Path:
-    """The one .json or .jsonl file that `input` is or holds.
+def get_numbers(record: dict[str, Any], name: str, low: float, high: float) -> list[float]:
+    """A required list of at least one number, each in [low, high].
 
     Raises:
-        ConfigError: where there is none, or several in the folder.
+        RecordError: where it is missing, no such list, or a number is out of range.
     """
-    if input.is_file():
-        return input
-    if not input.is_dir():
-        raise ConfigError(f"input: there is no file or folder {input}.")
-    found = sorted(p for p in input.iterdir() if p.suffix in (".json", ".jsonl") and p.name != "dataset_info.json")
-    if len(found) != 1:
-        names = ", ".join(p.name for p in found[:10]) or "none"
-        raise ConfigError(
-            f"input: {input} must hold exactly one .json or .jsonl file, found {names}; name the file itself."
-        )
-    return found[0]
+    values = get_field(record, name, list)
+    if not values:
+        raise surprise(name, values, "a list of at least one number")
+    return [get_number({f"{name}[{i}]": value}, f"{name}[{i}]", low, high) for i, value in enumerate(values)]
 
 
-def read_records(path: Path) -> Records:
-    """The objects of a JSON list or of a JSON Lines file, each with its place (`name:line` or `name[index]`).
-
-    A broken line, or an entry that isn't an object, comes out as `Skipped`.
-
-    Raises:
-        ConfigError: for a file that cannot be opened, or a JSON list that isn't valid JSON.
-    """
-    try:
-        with path.open("rb") as stream:
-            is_list = stream.read(4096).removeprefix(BOM).lstrip().startswith(b"[")
-            if not is_list:
-                stream.seek(0)
-                total = sum(block.count(b"\n") for block in iter(lambda: stream.read(1 << 20), b"")) + 1
-                return Counted(_lines(path), total)
-        entries = json.loads(path.read_bytes().decode("utf-8-sig"))
-    except OSError as error:
-        raise ConfigError(f"input: {path} cannot be read: {error}.") from error
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(f"input: {path} is not a valid JSON list: {error}; write the file again.") from error
-    places = (f"{path.name}[{number}]" for number in range(len(entries)))
-    return Counted(
-        ((place, _as_record(place, entry)) for place, entry in zip(places, entries, strict=True)), len(entries)
-    )
-
-
-def _lines(path: Path) -> Iterator[tuple[str, dict[str, Any] | Skipped]]:
-    with path.open("rb") as stream:
-        for number, line in enumerate(stream, start=1):
-            if not line.strip():
-                continue
-            place = f"{path.name}:{number}"
-            try:
-                yield place, _as_record(place, json.loads(line.decode("utf-8-sig")))
-            except (ValueError, RecursionError) as error:
-                yield place, Skipped(place, "not JSON", f"{place}: not a line of JSON: {error}.")
-
-
-def _as_record(place: str, entry: object) -> dict[str, Any] | Skipped:
-    if isinstance(entry, dict):
-        return entry
-    return Skipped(place, "not a record", f"{place}: {type(entry).__name__} instead of a JSON object.")
+def all_pairs(n: int) -> Iterator[tuple[int, int]]:
+    """Every pair of n things, (0, 1) first."""
+    return itertools.combinations(range(n), 2)

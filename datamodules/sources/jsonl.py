@@ -26,30 +26,32 @@ from pathlib import Path
 from typing import Any
 
 from datamodules.sources.base import (
+    Card,
     Counted,
     Item,
-    find_file,
     get_field,
     parse_each,
-    read_image,
-    read_records,
 )
+from datamodules.sources.images import read_image
+from datamodules.sources.location import Location
+from datamodules.sources.records import find_file, read_records
 from mrm.errors import RecordError
 from mrm.preference import PreferenceSample, make_key
 
+CARD = Card("one's own files, the plain format", "one's own", "any", "image-text", "as given, in [0, 1]")
 SHARED_FIELDS = {"key", "source", "prompt", "images", "meta"}
 SHORT_FIELDS = SHARED_FIELDS | {"chosen", "rejected", "strength"}
 FULL_FIELDS = SHARED_FIELDS | {"responses", "pairs"}
 
 
-def read(input: Path, *, name: str | None = None) -> Iterator[Item]:
+def read(input: str | Path, *, name: str | None = None) -> Iterator[Item]:
     """Reads a file of this project's plain format.
 
     Args:
         input: a .jsonl or .json file, or a folder that holds exactly one.
         name: `source` of records that give none; the file's name without its ending by default.
     """
-    path = find_file(Path(input))
+    path = find_file(input)
     records = read_records(path)
     name = name or path.stem
     items = parse_each(records, key_by(name), parse_record, source=name, folder=path.parent)
@@ -61,7 +63,7 @@ def key_by(name: str) -> Callable[[int, dict[str, Any]], Any]:
     return lambda number, record: record.get("key", make_key(name, f"{number:07d}"))
 
 
-def parse_record(record: dict[str, Any], *, key: str, source: str, folder: Path) -> PreferenceSample:
+def parse_record(record: dict[str, Any], *, key: str, source: str, folder: Location | Path) -> PreferenceSample:
     """One record of either form as a sample.
 
     Args:

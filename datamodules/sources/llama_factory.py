@@ -22,18 +22,20 @@ from pathlib import Path
 from typing import Any
 
 from datamodules.sources.base import (
+    Card,
     Counted,
     Item,
-    find_file,
     get_field,
     parse_each,
-    read_image,
-    read_records,
     safe_key,
 )
+from datamodules.sources.images import read_image
+from datamodules.sources.location import Location
+from datamodules.sources.records import find_file, read_records
 from mrm.errors import ConfigError, RecordError, suggest
 from mrm.preference import Message, Pair, PreferenceSample
 
+CARD = Card("one's own files in LLaMA-Factory's ranking format", "one's own", "any", "image-text")
 TAGS = (("from", "value"), ("role", "content"))
 UNSUPPORTED = {"videos": "video or audio", "audios": "video or audio", "tools": "tools"}  # column: reason
 COLUMNS = (
@@ -44,7 +46,7 @@ MEDIA_MARKERS = ("<video>", "<audio>")
 ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
 
 
-def read(input: Path, *, media_dir: str | None = None, name: str | None = None) -> Iterator[Item]:
+def read(input: str | Path, *, media_dir: str | None = None, name: str | None = None) -> Iterator[Item]:
     """Reads a file of pairwise ranking records.
 
     Args:
@@ -52,9 +54,9 @@ def read(input: Path, *, media_dir: str | None = None, name: str | None = None) 
         media_dir: where relative image paths start; the file's own folder by default.
         name: `source` of the samples and beginning of their keys; the file's name without its ending by default.
     """
-    path = find_file(Path(input))
-    folder = Path(media_dir) if media_dir is not None else path.parent
-    if not folder.is_dir():
+    path = find_file(input)
+    folder = Location.of(media_dir) if media_dir is not None else path.parent
+    if media_dir is not None and not folder.is_dir():
         raise ConfigError(f"media_dir: there is no folder {folder}.")
     records = read_records(path)
     name = name or path.stem
@@ -65,7 +67,7 @@ def read(input: Path, *, media_dir: str | None = None, name: str | None = None) 
     return Counted(parse_each(records, key_of, parse_record, source=name, folder=folder), length_hint(records))
 
 
-def parse_record(record: dict[str, Any], *, key: str, source: str, folder: Path) -> PreferenceSample:
+def parse_record(record: dict[str, Any], *, key: str, source: str, folder: Location | Path) -> PreferenceSample:
     """One ranking record as a sample of two responses.
 
     Raises:

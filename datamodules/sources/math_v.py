@@ -16,11 +16,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from datamodules.sources.base import Counted, Item, Skipped, get_field, read_image, read_records, safe_key
+from datamodules.sources.base import Card, Counted, Item, Skipped, get_field, safe_key
+from datamodules.sources.images import Images
+from datamodules.sources.location import Location
+from datamodules.sources.records import read_records
 from mrm.errors import ConfigError, RecordError
 from mrm.preference import IMAGE_MARKER, Message, Pair, PreferenceSample
 
 NAME = "math_v"
+CARD = Card("github.com/mathllm/MATH-V", "MIT", "3,040 questions, 13 runs", "image-text")
 MARKER = re.compile(r"<image\d+>")
 FAILED_CALL = re.compile(r"<[\w.]+ object at 0x[0-9a-f]+>")  # a Python object printed in an answer's place: 6 of them
 
@@ -37,7 +41,7 @@ class Answer:
 
 
 def read(
-    input: Path, *, max_pairs_per_question: int | None = 4, plain_pairs: bool = False, seed: int = 0
+    input: str | Path, *, max_pairs_per_question: int | None = 4, plain_pairs: bool = False, seed: int = 0
 ) -> Iterator[Item]:
     """Reads the folder of questions, images and outputs.
 
@@ -48,8 +52,9 @@ def read(
             serves all), True a sample a pair.
         seed: picks the pairs and the order of the answers.
     """
-    folder = Path(input)
-    outputs = sorted((folder / "outputs").glob("*.jsonl"))
+    folder = Location.of(input)
+    runs = folder / "outputs"
+    outputs = [file for file in runs.children() if file.suffix == ".jsonl"] if runs.is_dir() else []
     if not (folder / "questions.jsonl").is_file() or not outputs:
         raise ConfigError(
             f"input: {folder} is no MATH-V folder; it must hold questions.jsonl, images/ and outputs/*.jsonl."
@@ -63,7 +68,7 @@ def read(
 
 
 def _items(
-    folder: Path, questions: list[tuple[str, Any]], outputs: list[Path], cap: int | None, plain: bool, seed: int
+    folder: Location, questions: list[tuple[str, Any]], outputs: list[Location], cap: int | None, plain: bool, seed: int
 ) -> Iterator[Item]:
     answers: dict[str, dict[str, Answer]] = defaultdict(dict)
     known = {str(question.get("id")) for _, question in questions if isinstance(question, dict)}
@@ -72,13 +77,14 @@ def _items(
             error = row if isinstance(row, Skipped) else _add_answer(answers, known, row, place, model=path.stem)
             if error is not None:
                 yield error
+    images = Images(folder)
     for place, question in questions:
         if isinstance(question, Skipped):
             yield question
             continue
         identity = str(question.get("id", place))
         try:
-            yield from _question_samples(folder, question, identity, list(answers[identity].values()), cap, plain, seed)
+            yield from _question_samples(images, question, identity, list(answers[identity].values()), cap, plain, seed)
         except RecordError as error:
             yield Skipped(safe_key(NAME, identity), error.reason, f"{place}: {error}")
 
@@ -103,7 +109,7 @@ def _add_answer(
 
 
 def _question_samples(
-    folder: Path,
+    images: Images,
     question: dict[str, Any],
     identity: str,
     answers: list[Answer],
@@ -119,7 +125,7 @@ def _question_samples(
             f"question {identity}: {len(right)} right and {len(wrong)} wrong answers.",
         )
     prompt = (Message("user", format_question(question)),)
-    images = (read_image(get_field(question, "image", str), folder),)
+    pictures = (images.read(get_field(question, "image", str)),)
     meta = {
         "id": identity,
         "subject": question.get("subject"),
@@ -134,7 +140,7 @@ def _question_samples(
     for number, group in enumerate(groups):
         key = safe_key(NAME, f"{identity}-{number}" if plain else identity)
         try:
-            yield _sample(key, prompt, images, group, rng, meta)
+            yield _sample(key, prompt, pictures, group, rng, meta)
         except RecordError as error:
             yield Skipped(key, error.reason, str(error))
 

@@ -3,7 +3,10 @@
 import pytest
 
 from datamodules.sources import SOURCES, get_source
-from datamodules.sources.base import Skipped, find_file, read_image, read_records, safe_key
+from datamodules.sources.base import Skipped, safe_key
+from datamodules.sources.images import read_image
+from datamodules.sources.location import Location
+from datamodules.sources.records import find_file, read_records
 from mrm.errors import ConfigError, RecordError
 
 
@@ -62,7 +65,7 @@ def test_find_file_folder_must_hold_exactly_one(tmp_path):
         find_file(tmp_path)
     (tmp_path / "dataset_info.json").write_text("{}")
     (tmp_path / "a.json").write_text("[]")
-    assert find_file(tmp_path) == tmp_path / "a.json"
+    assert find_file(tmp_path) == Location.of(tmp_path / "a.json")
     (tmp_path / "b.jsonl").write_text("")
     with pytest.raises(ConfigError, match="a.json, b.jsonl"):
         find_file(tmp_path)

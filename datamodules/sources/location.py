@@ -1,0 +1,135 @@
+"""Where data lies: a local path, or a URL that fsspec can open (`s3://`, `https://`, `hf://`, `memory://`, ...).
+
+A `Location` is made from what a person typed, never from data: a path found in a record is joined to one by the readers
+of `images.py`, which decide what may be reached. Opening streams: nothing is fetched before it is read.
+"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import re
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+import fsspec
+
+from mrm.errors import ConfigError
+
+URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+(://|::)")
+REMOTE_BLOCK = (
+    1 << 18
+)  # bytes fetched at a time: about an image, so that random access does not fetch megabytes for each
+
+
+def is_url(text: object) -> bool:
+    """Whether it is an address rather than a local path. One letter before the colon is a Windows drive."""
+    return isinstance(text, str) and URL.match(text) is not None
+
+
+@dataclass(frozen=True)
+class Location:
+    """A file or folder in a file system.
+
+    Args:
+        fs: the fsspec file system.
+        path: the path within it, with forward slashes.
+    """
+
+    fs: Any
+    path: str
+
+    @classmethod
+    def of(cls, given: str | os.PathLike[str] | Location) -> Location:
+        """The location of a path or URL.
+
+        Raises:
+            ConfigError: for a URL of an unknown kind, or one whose package isn't installed.
+        """
+        if isinstance(given, Location):
+            return given
+        text = os.fspath(given)
+        try:
+            fs, path = fsspec.core.url_to_fs(text if is_url(text) else os.path.abspath(text))
+        except (ValueError, ImportError) as error:
+            raise ConfigError(f"input: {text} cannot be opened: {error}.") from error
+        return cls(fs, path)
+
+    @property
+    def is_local(self) -> bool:
+        return "file" in _protocols(self.fs)
+
+    @property
+    def name(self) -> str:
+        return posixpath.basename(self.path.rstrip("/"))
+
+    @property
+    def stem(self) -> str:
+        return posixpath.splitext(self.name)[0]
+
+    @property
+    def suffix(self) -> str:
+        return posixpath.splitext(self.name)[1]
+
+    @property
+    def parent(self) -> Location:
+        return Location(self.fs, posixpath.dirname(self.path.rstrip("/")))
+
+    def __truediv__(self, inside: str) -> Location:
+        return Location(self.fs, f"{self.path.rstrip('/')}/{inside}")
+
+    def __str__(self) -> str:
+        return self.path if self.is_local else str(self.fs.unstrip_protocol(self.path))
+
+    def is_file(self) -> bool:
+        return bool(self.fs.isfile(self.path))
+
+    def is_dir(self) -> bool:
+        return bool(self.fs.isdir(self.path))
+
+    def size(self) -> int:
+        """Bytes of a file; 0 where the file system does not tell."""
+        return int(self.fs.size(self.path) or 0)
+
+    def open(self) -> BinaryIO:
+        """The file, opened to read bytes.
+
+        Raises:
+            OSError: where it cannot be; remote file systems raise errors of their own, too.
+        """
+        return self.fs.open(self.path, "rb", **({} if self.is_local else {"block_size": REMOTE_BLOCK}))
+
+    def children(self) -> list[Location]:
+        """The files and folders directly within a folder, by name; hidden ones left out."""
+        found = (Location(self.fs, path.rstrip("/")) for path in self.fs.ls(self.path, detail=False))
+        return sorted((each for each in found if not each.name.startswith(".")), key=lambda each: each.name)
+
+    def files(self) -> list[Location]:
+        """All files within a folder and its folders, by path; hidden ones left out."""
+        start = len(self.path.rstrip("/"))
+        found = (path for path in self.fs.find(self.path) if "/." not in path[start:])
+        return [Location(self.fs, path) for path in sorted(found)]
+
+    def relative(self, file: Location) -> str:
+        """The path of a file within this folder."""
+        return file.path[len(self.path.rstrip("/")) :].lstrip("/")
+
+
+def existing(given: str | os.PathLike[str] | Location) -> Location:
+    """The location, if something is there.
+
+    Raises:
+        ConfigError: where there is nothing, or nobody can tell.
+    """
+    location = Location.of(given)
+    try:
+        found = location.is_file() or location.is_dir()
+    except Exception as error:  # each file system has its own: no network, no permission, a bad name
+        raise ConfigError(f"input: {location} cannot be reached: {error}.") from error
+    if not found:
+        raise ConfigError(f"input: there is no file or folder {location}.")
+    return location
+
+
+def _protocols(fs: Any) -> tuple[str, ...]:
+    return (fs.protocol,) if isinstance(fs.protocol, str) else tuple(fs.protocol)
