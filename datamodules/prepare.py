@@ -31,7 +31,9 @@ from rich.table import Table
 from datamodules.prepare_config import parse_arguments, resolve, source_options, usage
 from datamodules.shards import ShardWriter, verify_shards
 from datamodules.sources import get_source
-from datamodules.sources.base import IMAGE_MISSING, Item, Skipped
+from datamodules.sources.base import DAMAGED, IMAGE_MISSING, Item, Skipped
+from datamodules.sources.images import UNSAFE
+from datamodules.sources.location import Location, existing, is_url
 from mrm.construction.reformulation import T2IPreference, reformulate, sides
 from mrm.errors import ConfigError, MrmError, RecordError, UnreadableSamplesError
 from mrm.images import UNDECODABLE, decode_image
@@ -56,6 +58,8 @@ UNREADABLE = (
     "unknown field",
     "missing field",
     "malformed field",
+    DAMAGED,
+    UNSAFE,
 )
 NAMED = 5  # skipped keys kept by name for each reason; skipped.jsonl has them all
 
@@ -157,16 +161,19 @@ def _locked(target: Path) -> Iterator[None]:
 def _recipe(settings: dict[str, Any]) -> dict[str, Any]:
     """All that decides which samples are written; compared with an earlier output's."""
     options = {**source_options(settings), "seed": settings["seed"], "max_image_pixels": settings["max_image_pixels"]}
-    digest = None if settings["input"] is None else _input_digest(Path(settings["input"]))
+    digest = None if settings["input"] is None else _input_digest(settings["input"])
     return {"format": FORMAT, "source": settings["source"], "options": options, "input": digest}
 
 
-def _input_digest(path: Path) -> str:
+def _input_digest(given: str) -> str:
     """A digest of the input: contents of JSON files, names and sizes of all others (times change with every copy).
 
     Prepared folders within it and hidden files are left out. Images beside a single input file are not looked at: one
     that was missing is found the next time, but change a sound one in place, and the output must be removed by hand.
     """
+    if is_url(given):
+        return _remote_digest(existing(given))
+    path = Path(given)
     if not path.exists():
         raise ConfigError(f"input: there is no file or folder {path}.")
     digest = hashlib.sha256()
@@ -181,6 +188,16 @@ def _input_digest(path: Path) -> str:
             with file.open("rb") as stream:
                 for block in iter(lambda: stream.read(1 << 20), b""):
                     digest.update(block)
+    return digest.hexdigest()
+
+
+def _remote_digest(place: Location) -> str:
+    """A digest of names, sizes and what the file system tells of versions: contents are not fetched twice."""
+    digest = hashlib.sha256()
+    for file in [place] if place.is_file() else place.files():
+        info = file.fs.info(file.path)
+        version = next((info[name] for name in ("ETag", "etag", "sha256", "md5Hash", "blob_id") if info.get(name)), "")
+        digest.update(f"{place.relative(file)}\0{info.get('size')}\0{version}\0".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
 
 
@@ -251,7 +268,7 @@ def _write(settings: dict[str, Any], target: Path, staging: Path) -> PrepareResu
     result = PrepareResult(target)
     unreadable: list[tuple[str, str]] = []  # key, what was wrong
     read = get_source(settings["source"])
-    items = read(None if settings["input"] is None else Path(settings["input"]), **source_options(settings))
+    items = read(settings["input"], **source_options(settings))
     side_stream = sides(settings["seed"])
     preferred_first = next(side_stream)
     with (staging / SKIPPED).open("w", encoding="utf-8") as skipped, ShardWriter(staging / "shards") as writer:

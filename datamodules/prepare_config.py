@@ -17,7 +17,7 @@ from typing import Any
 from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from datamodules.sources import SOURCES, get_source
+from datamodules.sources import CARDS, SOURCES, get_source
 from mrm.errors import ConfigError
 from mrm.images import MAX_IMAGE_PIXELS
 
@@ -28,7 +28,7 @@ class PrepareConfig:
 
     Args:
         source: name of the reader.
-        input: file or folder to read; not for a source that makes its own data.
+        input: file or folder to read, or an fsspec URL of one; not for a source that makes its own data.
         output: directory of shards to write.
         overwrite: whether to replace an earlier output.
         max_unreadable: share of records, in [0, 1], that may be unreadable (damaged, or an image missing or not decoding)
@@ -149,5 +149,9 @@ def usage() -> str:
             for n, p in option_parameters(source).items()
             if n not in COMMON
         ]
-        lines.append(f"  {source:<14} {' '.join(own)}{'' if needs_input(source) else '  (no input)'}")
+        card = CARDS[source]
+        lines += [
+            f"  {source:<18} {' '.join(own)}{'' if needs_input(source) else '  (no input)'}".rstrip(),
+            f"      {card.kind}: {card.home}; {card.size}; licence: {card.licence}; strength: {card.strength}",
+        ]
     return "\n".join(lines)

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from datamodules.sources.base import Card, Counted, Item
 from mrm.errors import ConfigError
 
-
 CARD = Card(
     "made by this project",
     "as this project's",

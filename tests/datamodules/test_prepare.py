@@ -5,12 +5,14 @@ import os
 from collections import Counter
 from pathlib import Path
 
+import fsspec
 import pytest
 from PIL import Image
 
 from datamodules.index import Index
 from datamodules.prepare import main, prepare
 from datamodules.shards import read_sample
+from datamodules.sources import CARDS
 from mrm.errors import ConfigError, UnreadableSamplesError
 from tests.datamodules.sources.helpers import make_mj_bench, png, write_jsonl
 
@@ -282,3 +284,24 @@ def test_prepare_real_mj_bench_is_balanced_and_counts_the_missing(tmp_path):
     result = prepare("mj_bench", real_data("mj_bench_objects"), tmp_path / "out", show_progress=False)
     assert (result.read, result.written, dict(result.skipped)) == (100, 60, {"image not in this copy": 40})
     assert sum(s.pairs[0].chosen == 0 for s in samples(result.path)) == 30
+
+
+def test_prepare_from_a_url_reads_it_and_sees_when_it_changes(tmp_path):
+    memory = fsspec.filesystem("memory")
+    memory.pipe("/remote/cat.png", png())
+    line = '{"prompt": "<image>What?", "images": ["cat.png"], "chosen": "A cat.", "rejected": "A dog."}'
+    memory.pipe("/remote/mine.jsonl", line.encode())
+    url = "memory://remote/mine.jsonl"
+    assert prepare("jsonl", url, tmp_path / "out", show_progress=False).written == 1
+    assert prepare("jsonl", url, tmp_path / "out", show_progress=False).reused
+    memory.pipe("/remote/mine.jsonl", f"{line} ".encode())
+    with pytest.raises(ConfigError, match="was prepared otherwise"):
+        prepare("jsonl", url, tmp_path / "out", show_progress=False)
+    with pytest.raises(ConfigError, match="no file or folder memory:///remote/none.jsonl"):
+        prepare("jsonl", "memory://remote/none.jsonl", tmp_path / "other", show_progress=False)
+
+
+def test_main_help_tells_licence_size_and_strength_of_every_source(capsys):
+    assert main(["--help"]) == 0
+    shown = capsys.readouterr().out
+    assert all(f"{c.home}; {c.size}; licence: {c.licence}; strength: {c.strength}" in shown for c in CARDS.values())
