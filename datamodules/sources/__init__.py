@@ -7,11 +7,47 @@ from __future__ import annotations
 
 import difflib
 
-from datamodules.sources import jsonl, llama_factory, math_v, mj_bench, shapeworld
+from datamodules.sources import (
+    jsonl,
+    llama_factory,
+    llava_critic,
+    llava_rlhf,
+    math_v,
+    mj_bench,
+    mm_rlhf,
+    mmpr,
+    povid,
+    r1_reward_rl,
+    rlaif_v,
+    rlhf_v,
+    shapeworld,
+    spa_vl,
+    unified_reward,
+    vlfeedback,
+    wildvision_battle,
+)
 from datamodules.sources.base import Card, Source
 from mrm.errors import ConfigError
 
-_MODULES = (jsonl, llama_factory, math_v, mj_bench, shapeworld)
+_MODULES = (
+    jsonl,
+    llama_factory,
+    rlaif_v,
+    rlhf_v,
+    vlfeedback,
+    povid,
+    mmpr,
+    mm_rlhf,
+    llava_rlhf,
+    spa_vl,
+    r1_reward_rl,
+    llava_critic,
+    wildvision_battle,
+    unified_reward,
+    math_v,
+    mj_bench,
+    shapeworld,
+)
 SOURCES: dict[str, Source] = {module.__name__.rpartition(".")[2]: module.read for module in _MODULES}
 CARDS: dict[str, Card] = {module.__name__.rpartition(".")[2]: module.CARD for module in _MODULES}
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import json
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -168,6 +169,22 @@ def get_field(record: dict[str, Any], name: str, kind: type | tuple[type, ...]) 
     if not isinstance(value, kind):
         kinds = kind if isinstance(kind, tuple) else (kind,)
         raise surprise(name, value, " or ".join(k.__name__ for k in kinds))
+    return value
+
+
+def get_json(record: dict[str, Any], name: str, kind: type) -> Any:
+    """A required field that holds an object or a list as a string of JSON.
+
+    Raises:
+        RecordError: where it is missing or holds anything else.
+    """
+    text = get_field(record, name, str)
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise RecordError("malformed field", f"field {name!r} is no JSON: {error}.") from error
+    if not isinstance(value, kind):
+        raise surprise(name, value, f"the JSON of a {kind.__name__}")
     return value
 
 

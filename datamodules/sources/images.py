@@ -42,28 +42,31 @@ class Images:
             if self._folder is None:
                 self._zips = [ZipImages([place], place.name)]
 
-    def read(self, path: object) -> bytes:
+    def read(self, path: object, *others: str) -> bytes:
         """The bytes of an image.
 
         Args:
             path: relative, as published. The folder's or zip's own name may stand before it.
+            others: where the same image may lie instead.
 
         Raises:
             RecordError: for an unsafe path, or an image that is missing or can't be read.
         """
-        inside = safe_path(path)
-        if not inside:
-            raise RecordError(IMAGE_MISSING, f"image {path!r} is a folder.")
-        if self._folder is not None:
-            own, _, rest = inside.partition("/")
-            for name in (inside, rest if own == self._folder.name else ""):
-                if name and (data := _read_file(self._folder / name, path)) is not None:
-                    return data
+        places = [safe_path(path), *map(safe_path, others)]
+        for inside in places:
+            if not inside:
+                raise RecordError(IMAGE_MISSING, f"image {path!r} is a folder.")
+            if self._folder is not None:
+                own, _, rest = inside.partition("/")
+                for name in (inside, rest if own == self._folder.name else ""):
+                    if name and (data := _read_file(self._folder / name, path)) is not None:
+                        return data
         for archive in self._archives():
-            if (name := archive.find(inside)) is not None:
-                return archive.read(name)
+            for inside in places:
+                if (name := archive.find(inside)) is not None:
+                    return archive.read(name)
         where = ", ".join([*map(str, filter(None, [self._folder])), *(archive.name for archive in self._archives())])
-        raise RecordError(IMAGE_MISSING, f"image {path!r}: it is not in {where}.") from FileNotFoundError(inside)
+        raise RecordError(IMAGE_MISSING, f"image {path!r}: it is not in {where}.") from FileNotFoundError(places[0])
 
     def within(self, path: object) -> list[str]:
         """The paths of all files directly in a folder, sorted: the frames of a video.

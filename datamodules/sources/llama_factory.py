@@ -32,18 +32,17 @@ from datamodules.sources.base import (
 from datamodules.sources.images import read_image
 from datamodules.sources.location import Location
 from datamodules.sources.records import find_file, read_records
+from datamodules.sources.turns import message_of
 from mrm.errors import ConfigError, RecordError, suggest
 from mrm.preference import Message, Pair, PreferenceSample
 
 CARD = Card("one's own files in LLaMA-Factory's ranking format", "one's own", "any", "image-text")
-TAGS = (("from", "value"), ("role", "content"))
 UNSUPPORTED = {"videos": "video or audio", "audios": "video or audio", "tools": "tools"}  # column: reason
 COLUMNS = (
     *("id", "conversations", "messages", "instruction", "input", "history", "system", "images", "chosen", "rejected"),
     *UNSUPPORTED,
 )
 MEDIA_MARKERS = ("<video>", "<audio>")
-ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
 
 
 def read(input: str | Path, *, media_dir: str | None = None, name: str | None = None) -> Iterator[Item]:
@@ -109,7 +108,7 @@ def _conversation(record: dict[str, Any]) -> list[Message]:
     """The checked turns, a system turn first where the record has one."""
     name = next((name for name in ("conversations", "messages") if name in record), None)
     if name is not None:
-        messages = [_message(turn) for turn in get_field(record, name, list)]
+        messages = [message_of(turn) for turn in get_field(record, name, list)]
     elif "instruction" in record:
         messages = _alpaca_turns(record)
     else:
@@ -137,22 +136,6 @@ def _conversation(record: dict[str, Any]) -> list[Message]:
     return turns
 
 
-def _message(turn: object) -> Message:
-    if not isinstance(turn, dict):
-        raise RecordError(
-            "malformed field", f"a turn is {type(turn).__name__}, it must be an object with from/value or role/content."
-        )
-    for role_tag, content_tag in TAGS:
-        if role_tag in turn:
-            role, content = turn[role_tag], get_field(turn, content_tag, str)
-            if not isinstance(role, str) or role not in ROLES:
-                raise RecordError(
-                    "bad role", f"role {role!r} is none of {', '.join(ROLES)}; tool turns are not supported."
-                )
-            return Message(ROLES[role], content)
-    raise RecordError("malformed field", f"a turn has neither `from` nor `role`, only {sorted(map(str, turn))}.")
-
-
 def _alpaca_turns(record: dict[str, Any]) -> list[Message]:
     turns: list[Message] = []
     history = get_field(record, "history", list) if record.get("history") is not None else []
@@ -170,7 +153,7 @@ def _response(record: dict[str, Any], name: str) -> str:
     value = get_field(record, name, (dict, str))
     if isinstance(value, str):
         return value
-    message = _message(value)
+    message = message_of(value)
     if message.role != "assistant":
         raise RecordError("bad role", f"`{name}` is a turn of the {message.role}, it must be the assistant's.")
     return message.content

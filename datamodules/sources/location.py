@@ -131,5 +131,15 @@ def existing(given: str | os.PathLike[str] | Location) -> Location:
     return location
 
 
+def folder_of(given: str | os.PathLike[str] | Location) -> Location:
+    """The folder, or the one that the file is in.
+
+    Raises:
+        ConfigError: where there is nothing.
+    """
+    location = existing(given)
+    return location.parent if location.is_file() else location
+
+
 def _protocols(fs: Any) -> tuple[str, ...]:
     return (fs.protocol,) if isinstance(fs.protocol, str) else tuple(fs.protocol)

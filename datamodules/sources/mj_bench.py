@@ -20,7 +20,7 @@ from typing import Any
 
 from datamodules.sources.base import IMAGE_MISSING, Card, Counted, Item, get_field, parse_each, safe_key, surprise
 from datamodules.sources.images import Images, image_of
-from datamodules.sources.location import Location, existing
+from datamodules.sources.location import Location, existing, folder_of
 from datamodules.sources.records import read_records
 from datamodules.sources.tables import find_tables, read_rows
 from mrm.construction.reformulation import T2IPreference
@@ -55,7 +55,9 @@ def read(input: str | Path, *, split: str | None = None) -> Iterator[Item]:
         if not files:
             raise ConfigError(f"split: no Parquet file in {place} is named after {split!r}.")
     rows = read_rows(files, COLUMNS, ("category", "subcategory", "model", "info", "id"))
-    items = parse_each(rows, lambda number, _: safe_key(NAME, f"{number:06d}"), parse_row, images=Images(place))
+    items = parse_each(
+        rows, lambda number, _: safe_key(NAME, f"{number:06d}"), parse_row, images=Images(folder_of(place))
+    )
     return Counted(items, length_hint(rows))
 
 

@@ -1,5 +1,6 @@
 """Whatever JSON a record holds, a reader makes items of it or refuses it by RecordError; nothing else comes out."""
 
+import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -8,13 +9,37 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from datamodules.sources import jsonl, llama_factory, math_v, mj_bench
+from datamodules.sources import (
+    jsonl,
+    llama_factory,
+    llava_critic,
+    llava_rlhf,
+    math_v,
+    mj_bench,
+    mm_rlhf,
+    mmpr,
+    povid,
+    r1_reward_rl,
+    rlaif_v,
+    rlhf_v,
+    spa_vl,
+    unified_reward,
+    vlfeedback,
+    wildvision_battle,
+)
 from datamodules.sources.images import Images
 from datamodules.sources.location import Location
 from mrm.errors import RecordError
 
 NOWHERE = Path("/nonexistent")
 IMAGES = {"images": Images(Location.of(NOWHERE))}
+
+HUMAN, GPT = {"from": "human", "value": "p"}, {"from": "gpt", "value": "a"}
+TALK = [{"role": "user", "content": "p"}, {"role": "assistant", "content": "a"}]
+PAIR = {"question": "p", "chosen": "a", "rejected": "b", "image": {"bytes": b"x", "path": None}}
+RATED = {"annotations": {aspect: {"Rating": "3"} for aspect in vlfeedback.ASPECTS}, "model": "m", "response": "a"}
+COMPARED = "Question: [p]\nResponse 1: [a]\nResponse 2: [b]"
+JUDGED = [{"from": "human", "value": COMPARED}, {"from": "gpt", "value": "The better response: [1]"}]
 
 LEAVES = (
     st.none()
@@ -57,6 +82,63 @@ CASES: list[tuple[Any, dict[str, Any], dict[str, Any]]] = [
         {"source": "s", "folder": NOWHERE},
         {"instruction": "p", "input": "q", "history": [["a", "b"]], "chosen": "a", "rejected": "b"},
     ),
+    (rlaif_v.parse_record, IMAGES, {**PAIR, "idx": "0", "origin_dataset": "d"}),
+    (
+        rlhf_v.parse_record,
+        IMAGES,
+        {"text": '{"question": "p", "chosen": "a", "rejected": "b"}', "image": {"bytes": b"x"}},
+    ),
+    (spa_vl.parse_record, IMAGES, {**PAIR, "class1": "c"}),
+    (
+        vlfeedback.parse_record,
+        IMAGES,
+        {
+            "prompt": "p",
+            "completions": [RATED, {**RATED, "response": "b"}],
+            "img_path": "a.jpg",
+            "image": {"bytes": b"x"},
+        },
+    ),
+    (
+        povid.parse_record,
+        IMAGES,
+        {"image": "a.jpg", "conversations": [HUMAN, GPT], "rejected_conversations": [HUMAN, GPT]},
+    ),
+    (
+        mmpr.parse_record,
+        {**IMAGES, "root": "r/", "part": "p"},
+        {"image": [], "question": "p", "chosen": "a", "rejected": "b"},
+    ),
+    (
+        mm_rlhf.parse_record,
+        {**IMAGES, "frames": 2},
+        {"image": "a.jpg", "video": None, "prompt": "p", "chosen": "a", "rejected": "b"},
+    ),
+    (
+        llava_rlhf.parse_record,
+        IMAGES,
+        {"image": "a.jpg", "conversations": [HUMAN, GPT], "output_1": GPT, "output_2": GPT, "preference": 1},
+    ),
+    (
+        r1_reward_rl.parse_record,
+        IMAGES,
+        {"question": "p", "message": f'[{{"content": {json.dumps(COMPARED)}}}]', "answer": ["1"], "image": "QUJD"},
+    ),
+    (llava_critic.parse_record, IMAGES, {"conversations": JUDGED, "image": {"bytes": b"x"}}),
+    (
+        wildvision_battle.parse_record,
+        IMAGES,
+        {
+            "conversation_a": TALK,
+            "conversation_b": TALK,
+            "winner": "model_a",
+            "image": {"bytes": b"x"},
+            "language": "e",
+        },
+    ),
+    (unified_reward.parse_record, IMAGES, {"conversations": JUDGED, "images": ["a.jpg"]}),
+    (unified_reward.parse_record, IMAGES, {"problem": COMPARED, "solution": "Answer 1 is better", "images": ["a.jpg"]}),
+    (unified_reward.parse_record, IMAGES, {"caption": "c", "jpg_0": "a.jpg", "jpg_1": "b.jpg", "label_0": 1}),
     (mj_bench.parse_record, IMAGES, {"caption": "c", "label_0": 1, "image_0": "a.png", "image_1": "b.png"}),
     (mj_bench.parse_row, IMAGES, {"caption": "c", "label": 0, "image0": {"bytes": b"a"}, "image1": {"bytes": b"b"}}),
 ]

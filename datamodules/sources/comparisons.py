@@ -1,0 +1,121 @@
+"""Pairs out of judges' training data: the prompt that shows a judge two candidates, and the verdict.
+
+Such data are published as text to imitate. A prompt is taken apart only where its headings stand exactly once, so that an answer
+that holds one is not cut in the wrong place; what cannot be parsed is refused by name, never guessed.
+"""
+
+from __future__ import annotations
+
+import re
+
+from mrm.errors import RecordError
+from mrm.preference import IMAGE_MARKER
+
+UNPARSED = "unparsed prompt"
+NO_VERDICT = "no verdict"
+_FIRST = r"(?:Response|Answer) (?:1|A)|The first (?:response|answer)"
+_SECOND = r"(?:Response|Answer) (?:2|B)|The second (?:response|answer)"
+# "Question: [...]", "Response 1: [...]", "Response 2: [...]", each at a line's beginning.
+_BRACKETS = tuple(
+    re.compile(rf"^\W{{0,4}}(?:{name})\W{{0,4}}: ?\[", re.MULTILINE) for name in ("Question", _FIRST, _SECOND)
+)
+# "#### [Question]:", "#### [Response 1]:", "#### [Response 2]:", "#### **Output Format".
+_HEADINGS = tuple(re.compile(rf"^#+ *\[{name}\]:?", re.MULTILINE) for name in ("Question", "Response 1", "Response 2"))
+_OUTPUT_FORMAT = re.compile(r"^#+ *\**Output Format", re.MULTILINE)
+_CAPTION = re.compile(r"^\W{0,4}(?:Text )?Caption\W{0,4}: ?\[", re.MULTILINE)
+_ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL | re.IGNORECASE)
+_FIRST_WORDS = ("first", "1", "a")
+_SECOND_WORDS = ("second", "2", "b")
+# A verdict for its own sake: these count, whatever is said before and after.
+_DECLARED = (
+    re.compile(r"the better (?:response|answer|image)\W{0,3}: ?\[?\W{0,2}(first|second|1|2|a|b)\b", re.IGNORECASE),
+    re.compile(r"^\W*(?:response|answer|image) (1|2|a|b) is better\W*$", re.IGNORECASE | re.MULTILINE),
+)
+# One within a sentence, which may be about an aspect only: these count where they all say the same.
+_DEGREE = r"(?:(?!not\b|no\b|never\b)\w+ ){0,2}"
+_SAID = (
+    re.compile(rf"\b(?:response|answer|image) (1|2|a|b) is {_DEGREE}better\b", re.IGNORECASE),
+    re.compile(rf"\bthe (first|second) (?:response|answer|image) is {_DEGREE}better\b", re.IGNORECASE),
+)
+_EQUAL = re.compile(r"\bequally (?:good|bad)\b|\bare tied\b|\bit is a tie\b", re.IGNORECASE)
+
+
+def parse_comparison(text: str) -> tuple[str, str, str]:
+    """The question and the two responses that a judge's prompt shows.
+
+    Raises:
+        RecordError: "unparsed prompt" where it has another form.
+    """
+    for headings, bracketed in ((_BRACKETS, True), (_HEADINGS, False)):
+        found = [list(heading.finditer(text)) for heading in headings]
+        if any(len(matches) != 1 for matches in found):
+            continue
+        starts = [matches[0].start() for matches in found]
+        ends = [matches[0].end() for matches in found]
+        if starts != sorted(starts):
+            continue
+        stop = len(text)
+        if not bracketed and (formats := [m.start() for m in _OUTPUT_FORMAT.finditer(text) if m.start() > ends[2]]):
+            stop = formats[-1]
+        parts = [text[begin:end].strip() for begin, end in zip(ends, [*starts[1:], stop], strict=True)]
+        if bracketed:
+            if not all("]" in part for part in parts):
+                continue
+            parts = [part[: part.rindex("]")].strip() for part in parts]
+        question, first, second = parts
+        return question.replace(IMAGE_MARKER, "").strip(), first, second
+    raise RecordError(
+        UNPARSED, f"the prompt does not show one question and two responses in a known form: {_shown(text)}."
+    )
+
+
+def parse_caption(text: str) -> str:
+    """The caption that a judge of two images is shown.
+
+    Raises:
+        RecordError: "unparsed prompt" where there is none.
+    """
+    found = list(_CAPTION.finditer(text))
+    rest = text[found[0].end() :].rstrip() if len(found) == 1 else ""
+    if not rest.endswith("]"):
+        raise RecordError(UNPARSED, f"the prompt does not end in one `Text Caption: [...]`: {_shown(text, end=True)}.")
+    return rest[:-1].strip()
+
+
+def parse_verdict(text: str) -> int | None:
+    """Which candidate a verdict prefers.
+
+    Args:
+        text: the judge's answer. What stands in `<answer>` counts, else the last verdict declared for its own sake, else what
+            all sentences with a verdict agree on.
+
+    Returns:
+        0 or 1, or None for a tie.
+
+    Raises:
+        RecordError: "no verdict" where nothing is known to be one, or sentences differ.
+    """
+    answers = _ANSWER.findall(text)
+    said = answers[-1].strip() if answers else text
+    word = said.lower().strip(".[] ")
+    if word in (*_FIRST_WORDS, *_SECOND_WORDS):
+        return int(word in _SECOND_WORDS)
+    if declared := _verdicts(said, _DECLARED):
+        return max(declared)[1]
+    found: set[int | None] = {verdict for _, verdict in _verdicts(said, _SAID)}
+    if _EQUAL.search(said):
+        found.add(None)
+    if len(found) != 1:
+        problem = "no verdict of a known form" if not found else "verdicts that differ"
+        raise RecordError(NO_VERDICT, f"{problem} in {_shown(said, end=True)}.")
+    return found.pop()
+
+
+def _verdicts(text: str, patterns: tuple[re.Pattern[str], ...]) -> list[tuple[int, int]]:
+    """Place and verdict of each match."""
+    matches = (match for pattern in patterns for match in pattern.finditer(text))
+    return [(match.start(), int(match[1].lower() in _SECOND_WORDS)) for match in matches]
+
+
+def _shown(text: str, end: bool = False) -> str:
+    return repr(text if len(text) <= 120 else f"...{text[-117:]}" if end else f"{text[:117]}...")
