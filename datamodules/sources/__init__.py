@@ -8,6 +8,11 @@ from __future__ import annotations
 import difflib
 
 from datamodules.sources import (
+    evalmuse,
+    genai_bench,
+    hpdv2,
+    hpdv3,
+    image_reward_db,
     jsonl,
     llama_factory,
     llava_critic,
@@ -16,6 +21,7 @@ from datamodules.sources import (
     mj_bench,
     mm_rlhf,
     mmpr,
+    pickapic_v2,
     povid,
     r1_reward_rl,
     rlaif_v,
@@ -45,7 +51,13 @@ _MODULES = (
     wildvision_battle,
     unified_reward,
     math_v,
+    pickapic_v2,
+    hpdv2,
+    hpdv3,
+    image_reward_db,
+    evalmuse,
     mj_bench,
+    genai_bench,
     shapeworld,
 )
 SOURCES: dict[str, Source] = {module.__name__.rpartition(".")[2]: module.read for module in _MODULES}

@@ -9,10 +9,12 @@ from __future__ import annotations
 import os
 import posixpath
 import re
+import zipfile
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 import fsspec
+from fsspec.implementations.zip import ZipFileSystem
 
 from mrm.errors import ConfigError
 
@@ -129,6 +131,18 @@ def existing(given: str | os.PathLike[str] | Location) -> Location:
     if not found:
         raise ConfigError(f"input: there is no file or folder {location}.")
     return location
+
+
+def inside_zip(file: Location) -> Location:
+    """A zip file as a folder, for data that was published with its lists inside.
+
+    Raises:
+        ConfigError: where it is cut off or no zip file.
+    """
+    try:
+        return Location(ZipFileSystem(file.open()), "")
+    except (OSError, zipfile.BadZipFile, NotImplementedError) as error:
+        raise ConfigError(f"input: {file} is no whole zip file: {error}; fetch it again.") from error
 
 
 def folder_of(given: str | os.PathLike[str] | Location) -> Location:

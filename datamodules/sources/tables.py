@@ -21,7 +21,8 @@ from mrm.errors import ConfigError
 
 ROWS = 16  # in a batch: with images of megabytes a batch must stay small
 BUFFER = 1 << 18  # bytes of a column read at a time, instead of the whole column chunk of a row group
-SPLITS = ("train", "validation", "val", "test", "dev")
+# "train-00000-of-00002", "train_1", "val.parquet"; but "validation_unique-00000" is a split of its own.
+SPLIT = re.compile(r"(train|validation|val|test|dev)(_[A-Za-z]\w*)?([-_.]|$)")
 
 
 def find_tables(
@@ -120,9 +121,8 @@ def _in_folder(name: str, config: str) -> bool:
 
 
 def _split_of(name: str) -> str | None:
-    """The split that a file is named after, if it is one of the usual ones; the innermost name counts."""
+    """The split that a file is named after, if it is one of the usual ones or begins like one; the innermost name counts."""
     for part in reversed(name.split("/")):
-        for split in SPLITS:
-            if re.match(rf"{split}([-_.]|$)", part):
-                return "validation" if split == "val" else split
+        if match := SPLIT.match(part):
+            return f"{'validation' if match[1] == 'val' else match[1]}{match[2] or ''}"
     return None

@@ -1,6 +1,7 @@
 """Whatever JSON a record holds, a reader makes items of it or refuses it by RecordError; nothing else comes out."""
 
 import json
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from datamodules.sources import (
+    evalmuse,
+    genai_bench,
+    hpdv2,
+    hpdv3,
+    image_reward_db,
     jsonl,
     llama_factory,
     llava_critic,
@@ -18,6 +24,7 @@ from datamodules.sources import (
     mj_bench,
     mm_rlhf,
     mmpr,
+    pickapic_v2,
     povid,
     r1_reward_rl,
     rlaif_v,
@@ -139,6 +146,27 @@ CASES: list[tuple[Any, dict[str, Any], dict[str, Any]]] = [
     (unified_reward.parse_record, IMAGES, {"conversations": JUDGED, "images": ["a.jpg"]}),
     (unified_reward.parse_record, IMAGES, {"problem": COMPARED, "solution": "Answer 1 is better", "images": ["a.jpg"]}),
     (unified_reward.parse_record, IMAGES, {"caption": "c", "jpg_0": "a.jpg", "jpg_1": "b.jpg", "label_0": 1}),
+    (
+        pickapic_v2.parse_record,
+        IMAGES,
+        {"caption": "c", "jpg_0": b"a", "jpg_1": b"b", "label_0": 1.0, "label_1": 0.0, "has_label": True},
+    ),
+    (
+        hpdv2.parse_choice,
+        {**IMAGES, "folder": "train"},
+        {"human_preference": [1, 0], "prompt": "c", "file_path": ["a.jpg", "b.jpg"]},
+    ),
+    (
+        hpdv2.parse_ranking,
+        {**IMAGES, "folder": "test"},
+        {"prompt": "c", "image_path": ["a.jpg", "b.jpg"], "rank": [1, 2]},
+    ),
+    (hpdv3.parse_record, IMAGES, {"prompt": "c", "path1": "a.jpg", "path2": "b.jpg", "choice_dist": [2, 1]}),
+    (
+        genai_bench.parse_record,
+        IMAGES,
+        {"prompt": "c", "left_image": {"bytes": b"a"}, "right_image": {"bytes": b"b"}, "vote_type": "leftvote"},
+    ),
     (mj_bench.parse_record, IMAGES, {"caption": "c", "label_0": 1, "image_0": "a.png", "image_1": "b.png"}),
     (mj_bench.parse_row, IMAGES, {"caption": "c", "label": 0, "image0": {"bytes": b"a"}, "image1": {"bytes": b"b"}}),
 ]
@@ -162,6 +190,26 @@ def test_parse_any_json_is_items_or_a_record_error(case, data):
         made = parse(record, key="k", **arguments)
         for item in made if isinstance(made, Iterable) else [made]:
             assert item.key
+    except RecordError as error:
+        assert error.reason and str(error)
+
+
+@pytest.mark.parametrize(
+    ("module", "good"),
+    [
+        (image_reward_db, {"image_path": "a.jpg", "prompt_id": "p", "prompt": "c", "rank": 1}),
+        (evalmuse, {"img_path": "a.jpg", "prompt": "c", "total_score": [3], "promt_meaningless": [0]}),
+    ],
+    ids=["image_reward_db", "evalmuse"],
+)
+@ON_SLOW_MACHINES
+@given(data=st.data())
+def test_parse_entry_any_json_is_a_graded_image_or_a_record_error(module, good, data):
+    changed = data.draw(st.fixed_dictionaries({}, optional=dict.fromkeys(good, VALUES)))
+    lacking = data.draw(st.sets(st.sampled_from(sorted(good)), max_size=2))
+    try:
+        *_, graded = module.parse_entry({n: v for n, v in {**good, **changed}.items() if n not in lacking})
+        assert math.isfinite(graded.grade) and isinstance(graded.path, str)
     except RecordError as error:
         assert error.reason and str(error)
 

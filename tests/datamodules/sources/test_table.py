@@ -11,7 +11,7 @@ from mrm.errors import ConfigError, RecordError
 
 
 def test_get_source_unknown_lists_the_known_and_suggests():
-    with pytest.raises(ConfigError, match="math_v, mj_bench.*Did you mean 'math_v'"):
+    with pytest.raises(ConfigError, match="math_v, pickapic_v2.*Did you mean 'math_v'"):
         get_source("math-v")
     assert set(SOURCES) >= {"jsonl", "llama_factory", "math_v", "mj_bench", "shapeworld"}
 

@@ -23,15 +23,25 @@ def names(folder, files):
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        ({}, ["data/test-0.parquet", "data/train-0.parquet", "data/train-1.parquet", "pair/val.parquet"]),
+        (
+            {},
+            [
+                "data/test-0.parquet",
+                "data/test_unique-0.parquet",
+                "data/train-0.parquet",
+                "data/train-1.parquet",
+                "pair/val.parquet",
+            ],
+        ),
         ({"split": "train"}, ["data/train-0.parquet", "data/train-1.parquet"]),
         ({"split": "validation"}, ["pair/val.parquet"]),
+        ({"split": "test_unique"}, ["data/test_unique-0.parquet"]),
         ({"config": "pair"}, ["pair/val.parquet"]),
         ({"config": "unknown", "split": "test"}, ["data/test-0.parquet"]),
     ],
 )
 def test_find_tables_picks_config_and_split(tmp_path, options, expected):
-    for name in ("data/train-0", "data/train-1", "data/test-0", "pair/val"):
+    for name in ("data/train-0", "data/train-1", "data/test-0", "data/test_unique-0", "pair/val"):
         write_parquet(tmp_path / f"{name}.parquet", [{"a": 1}])
     assert names(tmp_path, find_tables(tmp_path, **options)) == expected
 
