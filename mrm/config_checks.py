@@ -13,6 +13,7 @@ from typing import Any
 from datamodules.dataset_spec import ROLES
 from datamodules.prepare_config import needs_input
 from datamodules.sources import SOURCES
+from datamodules.sources.location import join
 from mrm.config import (
     CurationConfig,
     DataConfig,
@@ -103,6 +104,14 @@ def _at_least(problems: Problems, section: str, part: Any, low: int, *names: str
         _within(problems, f"{section}.{name}", getattr(part, name), low, float("inf"))
 
 
+def _check_path(problems: Problems, path: str, full: str | Path, data_root: str, source: str) -> None:
+    if isinstance(full, Path):
+        if not full.exists():
+            problems.append(f"{path}: there is no {full}; set data_root=... (it is {data_root!r}) or {path}=...")
+    elif source == SHARDS:
+        problems.append(f"{path}: shards are read from this machine, not from {full}; copy them and give their folder.")
+
+
 def _check_data(config: RunConfig, problems: Problems) -> None:
     data: DataConfig = config.data
     for name, dataset in data.datasets.items():
@@ -119,10 +128,9 @@ def _check_data(config: RunConfig, problems: Problems) -> None:
                 problems.append(f"{path}.path={dataset.path!r}: {dataset.source} makes its data; leave the path null.")
         elif dataset.path is None:
             problems.append(f"{path}.path: {dataset.source} needs the file or folder to read; set {path}.path=...")
-        elif not (Path(config.data_root).expanduser() / dataset.path).exists():
-            full = Path(config.data_root).expanduser() / dataset.path
-            problems.append(
-                f"{path}.path: there is no {full}; set data_root=... (it is {config.data_root!r}) or {path}.path=..."
+        else:
+            _check_path(
+                problems, f"{path}.path", join(config.data_root, dataset.path), config.data_root, dataset.source
             )
         if dataset.source == SHARDS and dataset.options:
             problems.append(f"{path}.options: a folder of shards takes none, found {', '.join(dataset.options)}.")

@@ -24,6 +24,7 @@ from datamodules import prepare_config
 from datamodules.preference_datamodule import DatasetSpec, PreferenceDataModule
 from datamodules.prepare import PrepareResult, prepare, read_result, recipe_digest
 from datamodules.sources import SOURCES, get_source
+from datamodules.sources.location import join
 from mrm.config import AnnotatorConfig, DatasetConfig, RoundConfig, RunConfig
 from mrm.config_checks import SHARDS, check_config
 from mrm.construction.judges import Annotator, ShapeWorldJudge
@@ -79,9 +80,10 @@ def prepare_datasets(config: RunConfig) -> list[DatasetSpec]:
     for name, dataset in config.data.datasets.items():
         if not dataset.use:
             continue
-        source = None if dataset.path is None else (Path(config.data_root).expanduser() / dataset.path).resolve()
+        source = None if dataset.path is None else join(config.data_root, dataset.path)
+        source = source.resolve() if isinstance(source, Path) else source
         if dataset.source == SHARDS:
-            assert source is not None, "checked before"
+            assert isinstance(source, Path), "checked before"
             target = source
             results[name] = _account(target)
         else:

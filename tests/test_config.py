@@ -179,6 +179,14 @@ def test_check_config_address_of_an_mlflow_store_passes(address: str) -> None:
     check_config(compose_run_config([f"logger.mlflow='{address}'"]))
 
 
+def test_check_config_data_may_lie_at_an_address_but_shards_may_not() -> None:
+    source = "data.datasets.open.source"
+    path = "data.datasets.open.path=s3://bucket/pairs.jsonl"
+    check_config(compose_run_config([f"{source}=jsonl", path, "data.datasets.open.options={}", "curation=no_judges"]))
+    message = problems(f"{source}=shards", path, "data.datasets.open.options={}", "curation=no_judges")
+    assert "data.datasets.open.path: shards are read from this machine, not from s3://bucket/pairs.jsonl" in message
+
+
 def test_check_config_mlflow_address_is_let_be_where_it_is_not_used() -> None:
     check_config(compose_run_config(["logger=none", "logger.mlflow=foo"]))
 

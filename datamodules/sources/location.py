@@ -11,6 +11,7 @@ import posixpath
 import re
 import zipfile
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import fsspec
@@ -27,6 +28,15 @@ REMOTE_BLOCK = (
 def is_url(text: object) -> bool:
     """Whether it is an address rather than a local path. One letter before the colon is a Windows drive."""
     return isinstance(text, str) and URL.match(text) is not None
+
+
+def join(root: str, inside: str) -> str | Path:
+    """A path below a root, either of which may be a URL; `~` of a local root is told."""
+    if is_url(inside):
+        return inside
+    if is_url(root):
+        return f"{root.rstrip('/')}/{inside}"
+    return Path(root).expanduser() / inside
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,11 @@
 """Paths and URLs as one kind of thing, and what a URL must be."""
 
+from pathlib import Path
+
 import fsspec
 import pytest
 
-from datamodules.sources.location import Location, existing, is_url
+from datamodules.sources.location import Location, existing, is_url, join
 from mrm.errors import ConfigError
 
 
@@ -52,3 +54,17 @@ def test_files_are_all_but_the_hidden(tmp_path):
     place = Location.of(tmp_path)
     assert [place.relative(file) for file in place.files()] == ["a.txt", "b/a.txt"]
     assert [child.name for child in place.children()] == ["a.txt", "b"]
+
+
+@pytest.mark.parametrize(
+    ("root", "inside", "whole"),
+    [("s3://b/x/", "a.json", "s3://b/x/a.json"), ("data", "s3://b/a.json", "s3://b/a.json")],
+)
+def test_join_keeps_urls(root, inside, whole):
+    assert join(root, inside) == whole
+
+
+def test_join_local_paths_and_the_home_folder(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    assert join("~/data", "a.json") == Path("/home/me/data/a.json")
+    assert join("data", "/b.json") == Path("/b.json")
