@@ -22,8 +22,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from datamodules.index_table import SCHEMA, digest_of, fingerprint_of, table_row
-from datamodules.tarscan import MANIFEST_NAME, local_directory, scan_shard, shard_paths, verify_shards
+from datamodules.index_table import SCHEMA, digest_of, duplicate_error, fingerprint_of, scan_table
+from datamodules.ordered_pool import OrderedPool
+from datamodules.tarscan import (
+    MANIFEST_NAME,
+    local_directory,
+    manifest_digests,
+    shard_paths,
+    verify_shards,
+)
 from mrm.errors import ShardError
 
 INDEX_NAME = "index.parquet"
@@ -112,30 +119,43 @@ class Index:
         return _from_table(table, files, root.name, fingerprint)
 
     @classmethod
-    def build(cls, directory: str | os.PathLike[str]) -> Index:
+    def build(cls, directory: str | os.PathLike[str], *, workers: int = 1) -> Index:
         """Scans every tar of a directory and writes its `index.parquet`.
+
+        Args:
+            directory: a folder of tars.
+            workers: processes that scan, each a tar at a time.
 
         Raises:
             ShardError: naming the shard that is cut, altered against the manifest, or breaks a rule of `scan_shard`.
         """
         root = local_directory(directory)
         files = shard_paths(root)
+        expected: dict[str, str] = {}
         if (root / MANIFEST_NAME).exists():
-            verify_shards(root, digests=True)
-        rows: list[dict[str, Any]] = []
-        where: dict[str, str] = {}
-        for file in files:
-            for scanned in scan_shard(file):
-                key = scanned.sample.key
-                if key in where:
-                    raise ShardError(
-                        f"{file}: duplicate key {key!r}, also in {where[key]}; keys must be unique over all shards."
-                    )
-                where[key] = file.name
-                rows.append(table_row(file.name, scanned))
-        if not rows:
+            verify_shards(root)
+            expected = manifest_digests(root)
+        tasks = [(file, expected.get(file.name)) for file in files]
+        with OrderedPool(scan_table, workers) as pool:
+            tables = []
+            for _, made in pool.map(tasks, lambda task: task, chunk_items=1):
+                if isinstance(made, ShardError):
+                    raise made
+                tables.append(made)
+        return cls.write(root, files, tables)
+
+    @classmethod
+    def write(cls, root: Path, files: list[Path], tables: list[pa.Table]) -> Index:
+        """Writes the `index.parquet` of a directory from its shards' tables.
+
+        Raises:
+            ShardError: if there is no sample, or a key stands twice.
+        """
+        table = pa.concat_tables(tables)
+        if not len(table):
             raise ShardError(f"{root}: no sample in its {len(files)} shard(s); prepare the data set again.")
-        table = pa.Table.from_pylist(rows, schema=SCHEMA)
+        if len(table["key"].unique()) < len(table):
+            raise duplicate_error(root, table)
         fingerprint = fingerprint_of(table)
         sizes = {file.name: file.stat().st_size for file in files}
         table = table.replace_schema_metadata(

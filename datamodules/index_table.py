@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from datamodules.tarscan import ScannedSample
+from datamodules.tarscan import ScannedSample, check_digest, scan_shard
+from mrm.errors import ShardError
 
 SCHEMA = pa.schema(
     [
@@ -69,3 +71,26 @@ def fingerprint_of(table: pa.Table) -> str:
     images = pc.binary_join(table["image_hashes"], ",")
     rows = pc.binary_join_element_wise(table["key"], table["json_hash"], images, " ")
     return digest_of(*rows.to_pylist())
+
+
+def scan_table(task: tuple[Path, str | None]) -> pa.Table | ShardError:
+    """The rows of one tar, whose sha256 is looked at where one is expected; or what is wrong with it."""
+    file, expected = task
+    try:
+        if expected is not None:
+            check_digest(file, expected)
+        return pa.Table.from_pylist([table_row(file.name, scanned) for scanned in scan_shard(file)], schema=SCHEMA)
+    except ShardError as error:
+        return error
+
+
+def duplicate_error(root: Path, table: pa.Table) -> ShardError:
+    """The error that names the first key that stands twice, and both shards."""
+    where: dict[str, str] = {}
+    for key, shard in zip(table["key"].to_pylist(), table["shard"].to_pylist(), strict=True):
+        if key in where:
+            return ShardError(
+                f"{root / shard}: duplicate key {key!r}, also in {where[key]}; keys must be unique over all shards."
+            )
+        where[key] = shard
+    raise AssertionError("no duplicate")

@@ -34,8 +34,19 @@ class PrepareConfig:
         max_unreadable: share of records, in [0, 1], that may be unreadable (damaged, or an image missing or not decoding)
             before the run stops.
         max_image_pixels: width x height at most; larger images are skipped.
+        max_pixels: width x height above which an image is written at the size that the backbone's image processor would
+            bring it to at that budget; None writes all images as published. Training and scoring never see more of them.
+        backbone: whose image processor; "tiny", a folder or a hub id.
+        deduplicate: whether to leave out preference pairs that an earlier sample has: the same images, prompt and responses.
+        decontaminate: benchmark files and folders with commas between; samples with their images or questions are left out.
+        contaminated_distance: bits, of 64, in which perceptual hashes of two images may differ; -1 looks at exact copies only.
+        contaminated_question_chars: characters that a normalised question must have to be compared.
+        shard_mb: MiB a shard at most; a larger sample gets a shard of its own.
+        part: "3/16" prepares the third of sixteen parts, for jobs side by side, which `datamodules.merge` joins.
+        workers: processes that decode; None for as many as this one has processors.
+        resume: whether to go on behind the last shard of a run that was killed.
         seed: of the sides of text-to-image pairs and of what the source draws.
-        show_progress: whether to show a progress bar.
+        show_progress: whether to show progress.
     """
 
     source: str = MISSING
@@ -44,11 +55,37 @@ class PrepareConfig:
     overwrite: bool = False
     max_unreadable: float = 0.01
     max_image_pixels: int = MAX_IMAGE_PIXELS
+    max_pixels: int | None = None
+    backbone: str = "tiny"
+    deduplicate: bool = True
+    decontaminate: str | None = None
+    contaminated_distance: int = 4
+    contaminated_question_chars: int = 40
+    shard_mb: float = 256.0
+    part: str | None = None
+    workers: int | None = None
+    resume: bool = True
     seed: int = 0
     show_progress: bool = True
 
 
 COMMON = tuple(f.name for f in dataclasses.fields(PrepareConfig))
+RULES = (  # what decides, beside the source and its options, which samples are written and how
+    "max_image_pixels",
+    "max_pixels",
+    "backbone",
+    "deduplicate",
+    "decontaminate",
+    "contaminated_distance",
+    "contaminated_question_chars",
+    "shard_mb",
+    "seed",
+)
+NEEDS = {  # settings that do nothing without another
+    "backbone": "max_pixels",
+    "contaminated_distance": "decontaminate",
+    "contaminated_question_chars": "decontaminate",
+}
 
 
 def option_parameters(source: str) -> dict[str, inspect.Parameter]:
@@ -123,13 +160,58 @@ def resolve(settings: Mapping[str, Any]) -> dict[str, Any]:
             if needs_input(source)
             else f"input: source {source} makes its own data and reads nothing"
         )
-    if not 0 <= config.max_unreadable <= 1:
-        problems.append(f"max_unreadable: {config.max_unreadable} is not a share in [0, 1]")
-    if not 1 <= config.max_image_pixels <= MAX_IMAGE_PIXELS:
-        problems.append(f"max_image_pixels: {config.max_image_pixels} is not from 1 to {MAX_IMAGE_PIXELS}")
+    problems += _value_problems(config, settings)
     if problems:
         raise ConfigError("\n".join(f"{problem}." for problem in problems))
     return {name: config[name] for name in known}
+
+
+def _value_problems(config: Any, given: Mapping[str, Any]) -> list[str]:
+    """What is wrong with the common settings' values."""
+    ranges = (
+        ("max_unreadable", 0, 1, "a share in [0, 1]"),
+        ("max_image_pixels", 1, MAX_IMAGE_PIXELS, f"from 1 to {MAX_IMAGE_PIXELS}"),
+        ("max_pixels", 1, MAX_IMAGE_PIXELS, f"from 1 to {MAX_IMAGE_PIXELS}"),
+        ("contaminated_distance", -1, 32, "from -1 (exact copies only) to 32 bits"),
+        ("contaminated_question_chars", 1, 10**9, "at least 1"),
+        ("shard_mb", 1e-6, 1e6, "above 0 and at most 1,000,000 MiB"),
+        ("workers", 1, 4096, "from 1 to 4096"),
+    )
+    problems = [
+        f"{name}: {config[name]} is not {allowed}"
+        for name, low, high, allowed in ranges
+        if config[name] is not None and not low <= config[name] <= high
+    ]
+    try:
+        parse_part(config.part)
+    except ConfigError as error:
+        problems.append(str(error).removesuffix("."))
+    defaults = PrepareConfig()
+    problems += [
+        f"{name}: has no effect without {other}"
+        for name, other in NEEDS.items()
+        if name in given and config[name] != getattr(defaults, name) and config[other] is None
+    ]
+    return problems
+
+
+def parse_part(part: str | None) -> tuple[int, int]:
+    """(number from 1, of how many) of "3/16"; (1, 1) for the whole.
+
+    Raises:
+        ConfigError: for anything else.
+    """
+    if part is None:
+        return 1, 1
+    number, slash, parts = part.partition("/")
+    if not (slash and number.isdecimal() and parts.isdecimal() and 1 <= int(number) <= int(parts) <= 100_000):
+        raise ConfigError(f"part: {part!r} is not of the form 3/16, the third of sixteen.")
+    return int(number), int(parts)
+
+
+def part_suffix(number: int, parts: int) -> str:
+    """What follows an output's name in the name of a part's folder."""
+    return f".part-{number:0{len(str(parts))}d}-of-{parts}"
 
 
 def source_options(settings: Mapping[str, Any]) -> dict[str, Any]:

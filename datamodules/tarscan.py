@@ -131,8 +131,23 @@ def verify_shards(directory: str | os.PathLike[str], *, digests: bool = False) -
             raise ShardError(
                 f"{path}: {size} bytes, the manifest says {expected}; the shard is cut off or altered: copy it again."
             )
-        if digests and file_digest(path) != digest:
-            raise ShardError(f"{path}: its sha256 differs from the manifest's; the shard was altered: copy it again.")
+        if digests:
+            check_digest(path, digest)
+
+
+def manifest_digests(root: Path) -> dict[str, str]:
+    """The sha256 of every shard that a directory's manifest lists, by name; `verify_shards` has looked at it before."""
+    return {entry["name"]: entry["sha256"] for entry in json.loads((root / MANIFEST_NAME).read_text())["shards"]}
+
+
+def check_digest(path: Path, expected: str) -> None:
+    """Compares a shard's sha256.
+
+    Raises:
+        ShardError: where it differs.
+    """
+    if file_digest(path) != expected:
+        raise ShardError(f"{path}: its sha256 differs from the manifest's; the shard was altered: copy it again.")
 
 
 def scan_shard(path: Path) -> Iterator[ScannedSample]:

@@ -52,3 +52,7 @@ class CurationError(MrmError):
 
 class UnreadableSamplesError(MrmError):
     """More samples than allowed could not be read."""
+
+
+class ResumableError(MrmError):
+    """The work stopped half-way; what was finished is kept, and the same call goes on behind it."""

@@ -282,7 +282,7 @@ class TagData(Callback):
 
 
 def _check_options(dataset: DatasetConfig) -> None:
-    known = [*dict.fromkeys((*prepare_config.option_parameters(dataset.source), "seed", "max_image_pixels"))]
+    known = [*dict.fromkeys((*prepare_config.option_parameters(dataset.source), *prepare_config.RULES))]
     if unknown := [str(name) for name in dataset.options if name not in known]:
         raise ConfigError(
             f"source {dataset.source} has no option {', '.join(unknown)}; known: {', '.join(known)}.{suggest(unknown[0], known)}"

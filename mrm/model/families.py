@@ -10,6 +10,7 @@ Dimensions: P prefix tokens, I images, N patches or tiles of an image.
 from __future__ import annotations
 
 import copy
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -73,6 +74,14 @@ class Family(ABC):
         """A copy of the image processor that reduces an image to at most so many pixels (a thumbnail beside tiles aside)."""
 
     @abstractmethod
+    def target_size(self, processor: Any, width: int, height: int) -> tuple[int, int]:
+        """The (width, height) in pixels that the image processor brings an image of this size to (a thumbnail aside).
+
+        Raises:
+            ValueError: for a size that the processor refuses.
+        """
+
+    @abstractmethod
     def look(self, processor: Any, image: Any, tile_tokens: int | None) -> ImageFeatures:
         """What the backbone takes of a PIL image; `tile_tokens` as in `Encoder`.
 
@@ -117,6 +126,13 @@ class QwenVL(Family):
         processor.size = size
         return processor
 
+    def target_size(self, processor: Any, width: int, height: int) -> tuple[int, int]:
+        size = processor.size
+        factor = processor.patch_size * processor.merge_size
+        limits = {"min_pixels": size["shortest_edge"], "max_pixels": size["longest_edge"]}
+        rows, columns = sys.modules[qwen_image_processor().__module__].smart_resize(height, width, factor, **limits)
+        return columns, rows
+
     def look(self, processor: Any, image: Any, tile_tokens: int | None) -> ImageFeatures:
         features = processor(images=[image], return_tensors="np")
         grid = np.asarray(features["image_grid_thw"], dtype=np.int64)[0]
@@ -160,6 +176,14 @@ class InternVL(Family):
         processor.max_patches = max(1, max_pixels // (processor.size["height"] * processor.size["width"]))
         processor.min_patches = min(processor.min_patches, processor.max_patches)
         return processor
+
+    def target_size(self, processor: Any, width: int, height: int) -> tuple[int, int]:
+        from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import get_optimal_tiled_canvas
+
+        tile = processor.size["height"], processor.size["width"]
+        limits = processor.min_patches, processor.max_patches
+        columns, rows = get_optimal_tiled_canvas((height, width), tile, *limits)
+        return columns * tile[1], rows * tile[0]
 
     def look(self, processor: Any, image: Any, tile_tokens: int | None) -> ImageFeatures:
         assert tile_tokens is not None, "read from the backbone's config.json"

@@ -18,7 +18,7 @@ from tests.datamodules.sources.helpers import make_mj_bench, png, write_jsonl
 
 
 def record(key, image="ok.png", **changes):
-    return {"key": key, "prompt": "<image>Q", "images": [image], "chosen": "yes", "rejected": "no", **changes}
+    return {"key": key, "prompt": f"<image>Q {key}", "images": [image], "chosen": "yes", "rejected": "no", **changes}
 
 
 @pytest.fixture
