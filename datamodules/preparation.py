@@ -94,6 +94,10 @@ class Preparation:
         assert self.result.read == self.result.written + self.result.skipped.total()
         self._commit(complete=True)
 
+    def close(self) -> None:
+        """Lets go of what is not finished."""
+        self._tars.discard()
+
     def _checks(self) -> ImageChecks:
         settings = self._settings
         if settings["decontaminate"] is not None:

@@ -155,10 +155,11 @@ def _build(settings: dict[str, Any], target: Path, recipe: dict[str, Any]) -> Pr
         staging = Staging(staging_of(target), kept, resume=settings["resume"])
         if staging.last is not None:
             log.info("%s: going on behind %d records.", target, staging.last.position)
+        run = Preparation(settings, staging, target)
         try:
-            run = Preparation(settings, staging, target)
             run.run()
         finally:
+            run.close()
             staging.close()
         check_usable(run.result, run.unreadable, settings["max_unreadable"], is_part=settings["part"] is not None)
         _finish(staging, run.result, settings)

@@ -6,6 +6,7 @@ and `prepare.py`.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -88,6 +89,17 @@ class ShardTars:
         self._samples = 0
         self._number += 1
         return info
+
+    def discard(self) -> None:
+        """Removes the open shard, where there is one: it will be written again."""
+        if self._tar is None:
+            return
+        assert self._file is not None
+        with contextlib.suppress(OSError):  # of a full disk, which was told before
+            self._tar.close()
+            self._file.close()
+        self._file.path.unlink(missing_ok=True)
+        self._file = self._tar = None
 
 
 class _Hashing:

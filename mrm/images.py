@@ -10,7 +10,7 @@ import io
 import warnings
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from mrm.errors import RecordError
 
@@ -46,6 +46,11 @@ def decode_image(data: bytes, *, name: str, max_pixels: int = MAX_IMAGE_PIXELS) 
         raise
     except Image.DecompressionBombError as error:
         raise RecordError("image too large", f"{name}: {error}") from error
+    except UnidentifiedImageError as error:  # whose message holds an address in memory, other in every run
+        formats = ", ".join(FORMATS)
+        raise RecordError(
+            UNDECODABLE, f"{name} does not decode ({len(data)} bytes): it is none of {formats}; fetch it again."
+        ) from error
     except Exception as error:  # Pillow's decoders raise whatever they like: OSError, SyntaxError, struct.error, ...
         raise RecordError(
             UNDECODABLE, f"{name} does not decode ({len(data)} bytes): {error}; fetch it again."

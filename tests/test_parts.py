@@ -17,7 +17,7 @@ from tests.datamodules.sources.helpers import png, write_jsonl
 
 
 def record(key: str, chosen: str = "yes") -> dict[str, object]:
-    return {"key": key, "prompt": "<image>Q", "images": [f"{key}.png"], "chosen": chosen, "rejected": "no"}
+    return {"key": key, "prompt": f"<image>Q {key}", "images": [f"{key}.png"], "chosen": chosen, "rejected": "no"}
 
 
 def own_data(tmp_path: Path, **options: object) -> RunConfig:

@@ -1,0 +1,245 @@
+"""Parts to one data set: `python -m datamodules.merge output=DIR [parts=16] [remove_parts=true] [overwrite=true]`.
+
+Joins what `datamodules.prepare ... output=DIR part=1/16` to `16/16` wrote beside DIR. Shards are linked, not copied, where the
+file system can; the indexes are joined without reading the shards again; accounts are added up. Records of the same prompt and
+images always come into the same part, so that duplicates were found there. A key that stands in two parts is kept in the first and
+counted as skipped in the other, whose shard is written anew without it. The result is used again by `prepare` without `part`.
+`merge` is the same as a function.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from rich.console import Console
+
+from datamodules.index import INDEX_NAME, Index
+from datamodules.index_table import SCHEMA, scan_table
+from datamodules.prepare import check_replaceable, locked, staging_of, take_name, write_marker
+from datamodules.prepare_config import part_suffix
+from datamodules.prepare_result import SKIPPED, PrepareResult, read_result, result_table
+from datamodules.recipe import MARKER, changed_names
+from datamodules.shard_tars import ShardInfo, ShardTars, duplicate_key, members_of, write_manifest
+from datamodules.tarscan import MANIFEST_NAME, scan_shard, verify_shards
+from mrm.errors import ConfigError, MrmError
+
+OPTIONS = ("output", "parts", "remove_parts", "overwrite")
+_SUFFIX = re.compile(r"\.part-\d+-of-(\d+)")
+
+
+def merge(
+    output: str | os.PathLike[str], *, parts: int | None = None, remove_parts: bool = False, overwrite: bool = False
+) -> PrepareResult:
+    """Joins the parts of an output.
+
+    Args:
+        output: the directory to write, as it was given to `prepare`.
+        parts: how many there are; None finds it from the folders beside the output.
+        remove_parts: whether to delete them once they are joined.
+        overwrite: whether to replace an earlier output.
+
+    Raises:
+        ConfigError: where parts are missing or were prepared otherwise than the first, all of them named, or where there
+            is an output already.
+        ShardError: where a part's shards or index are damaged.
+    """
+    target = Path(output).absolute()
+    with locked(target):
+        folders = _folders(target, parts)
+        recipe = _common_recipe(folders)
+        check_replaceable(target)
+        if target.exists() and any(target.iterdir()) and not overwrite:
+            raise ConfigError(f"output: {target} exists; remove that folder or give overwrite=true.")
+        result = _join(folders, target, recipe)
+    if remove_parts:
+        for folder in folders:
+            shutil.rmtree(folder)
+    return result
+
+
+def _folders(target: Path, parts: int | None) -> list[Path]:
+    """The folders of all parts, in order.
+
+    Raises:
+        ConfigError: where there are none, some are missing, or parts of several numbers stand side by side.
+    """
+    beside = target.parent.iterdir() if target.parent.is_dir() else iter(())
+    suffixes = [p.name.removeprefix(target.name) for p in beside if p.name.startswith(target.name)]
+    numbers = {int(match[1]) for suffix in suffixes if (match := _SUFFIX.fullmatch(suffix))}
+    if parts is None and len(numbers) != 1:
+        found = f"parts of {', '.join(map(str, sorted(numbers)))}: give parts=" if numbers else "no parts: prepare them"
+        raise ConfigError(f"output: beside {target} there are {found}.")
+    count = parts or numbers.pop()
+    folders = [target.with_name(target.name + part_suffix(number, count)) for number in range(1, count + 1)]
+    if missing := [folder.name for folder in folders if not (folder / MARKER).is_file()]:
+        more = f" and {len(missing) - 10} more" if len(missing) > 10 else ""
+        raise ConfigError(
+            f"output: {len(missing)} of {count} parts are missing or not complete: {', '.join(missing[:10])}{more}; prepare "
+            "them with the same settings."
+        )
+    return folders
+
+
+def _common_recipe(folders: list[Path]) -> dict[str, Any]:
+    """The recipe that all parts have.
+
+    Raises:
+        ConfigError: naming the first part that was prepared otherwise, and how.
+    """
+    recipes = []
+    for folder in folders:
+        try:
+            recipes.append(json.loads((folder / MARKER).read_text())["recipe"])
+            read_result(folder)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ConfigError(f"{folder / MARKER} is damaged ({error!r}); prepare that part again.") from error
+        if changed := changed_names(recipes[0], recipes[-1]):
+            raise ConfigError(
+                f"{folder.name} was prepared otherwise than {folders[0].name} ({'; '.join(changed)}); prepare it again."
+            )
+    return recipes[0]
+
+
+@dataclass
+class _Joined:
+    """What is joined so far."""
+
+    shards: list[ShardInfo] = field(default_factory=list)
+    tables: list[pa.Table] = field(default_factory=list)
+    keys: dict[str, str] = field(default_factory=dict)  # key -> the part that has it
+    results: list[PrepareResult] = field(default_factory=list)
+
+
+def _join(folders: list[Path], target: Path, recipe: dict[str, Any]) -> PrepareResult:
+    staging = staging_of(target)
+    shutil.rmtree(staging, ignore_errors=True)  # of a killed merge, or of a run that the parts took the place of
+    made = staging / "shards"
+    made.mkdir(parents=True)
+    try:
+        joined = _Joined()
+        with (made / SKIPPED).open("w", encoding="utf-8") as skipped:
+            for folder in folders:
+                skipped.write((folder / SKIPPED).read_text(encoding="utf-8"))
+                for line in _add(joined, folder, made):
+                    skipped.write(json.dumps(line) + "\n")
+        result = PrepareResult.total(target, joined.results)
+        if not result.written:
+            raise ConfigError(f"output: none of the {result.read} records of {len(folders)} parts could be used.")
+        write_manifest(made, joined.shards)
+        Index.write(made, [made / shard.name for shard in joined.shards], joined.tables)
+        write_marker(made, recipe, result, parts=len(folders))
+        take_name(staging, made, target)
+    except BaseException:
+        shutil.rmtree(staging, ignore_errors=True)
+        raise
+    return result
+
+
+def _add(joined: _Joined, folder: Path, made: Path) -> list[dict[str, str]]:
+    """Adds a part's shards, rows and counts; gives the lines of `SKIPPED` for what is there already."""
+    result = read_result(folder)
+    joined.results.append(result)
+    if not result.written:
+        return []
+    verify_shards(folder)
+    Index.load(folder)  # refuses an index that does not fit its shards
+    table = pq.read_table(folder / INDEX_NAME).replace_schema_metadata(None).cast(SCHEMA)
+    lines = []
+    for entry in json.loads((folder / MANIFEST_NAME).read_text())["shards"]:
+        info = ShardInfo(**entry)
+        rows = table.filter(pc.equal(table["shard"], info.name))
+        keys = rows["key"].to_pylist()
+        twice = {key for key in keys if key in joined.keys}
+        lines += [_skip(result, key, joined.keys[key]) for key in keys if key in twice]
+        joined.keys.update((key, folder.name) for key in keys if key not in twice)
+        if len(twice) < len(keys):
+            _add_shard(joined, folder / info.name, info, rows, made, twice, result)
+        else:
+            _count_out(result, rows)
+    return lines
+
+
+def _add_shard(
+    joined: _Joined, file: Path, info: ShardInfo, rows: pa.Table, made: Path, twice: set[str], result: PrepareResult
+) -> None:
+    name = f"shard-{len(joined.shards):06d}.tar"
+    if not twice:
+        _link(file, made / name)
+        joined.shards.append(ShardInfo(name, info.samples, info.bytes, info.sha256))
+        place = SCHEMA.get_field_index("shard")
+        joined.tables.append(rows.set_column(place, SCHEMA.field(place), pa.array([name] * len(rows), pa.string())))
+        return
+    tars = ShardTars(made, max_bytes=2**63, first=len(joined.shards))
+    for scanned in scan_shard(file):
+        sample = scanned.sample
+        if sample.key not in twice:
+            tars.write(sample.key, members_of(sample))
+    again = tars.close()
+    assert again is not None, "not all of its keys are taken"
+    joined.shards.append(again)
+    joined.tables.append(scan_table((made / name, None)))
+    _count_out(result, rows.filter(pc.is_in(rows["key"], pa.array(sorted(twice)))))
+
+
+def _skip(result: PrepareResult, key: str, first: str) -> dict[str, str]:
+    error = duplicate_key(key)
+    result.skip(error.reason, [key])
+    return {"key": key, "reason": error.reason, "detail": f"{error} It stands in {first}, too."}
+
+
+def _count_out(result: PrepareResult, rows: pa.Table) -> None:
+    """Takes samples that are not joined from a part's count of the written."""
+    result.written -= len(rows)
+    result.pairs -= len(pc.list_flatten(rows["pair_chosen"]))
+
+
+def _link(file: Path, name: Path) -> None:
+    """The same file under another name; a copy where the file system knows no links."""
+    try:
+        os.link(file, name)
+    except OSError:
+        shutil.copyfile(file, name)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command. Returns its exit status."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or words[0] in ("-h", "--help", "help"):
+        print("python -m datamodules.merge output=DIR [parts=16] [remove_parts=true] [overwrite=true]")
+        return 0 if words else 2
+    try:
+        result = merge(**_settings(words))
+    except MrmError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    Console().print(result_table(result))
+    return 0
+
+
+def _settings(words: Sequence[str]) -> dict[str, Any]:
+    settings: dict[str, Any] = {}
+    for word in words:
+        name, _, value = word.partition("=")
+        if name not in OPTIONS or not value or (name not in ("output", "parts") and value not in ("true", "false")):
+            raise ConfigError(f"{word!r}: known are output=DIR, parts=NUMBER, remove_parts=true and overwrite=true.")
+        if name == "parts" and not (value.isdecimal() and int(value) > 0):
+            raise ConfigError(f"parts: {value!r} is not a number of parts.")
+        settings[name] = value if name == "output" else int(value) if name == "parts" else value == "true"
+    if "output" not in settings:
+        raise ConfigError("output: is missing; give the directory that the parts were prepared for.")
+    return settings
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
