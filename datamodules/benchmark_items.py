@@ -40,13 +40,15 @@ class BenchmarkItem:
 
     Args:
         name: file, place and id.
+        file: what it stands in.
         questions: its texts as published.
         images: encoded bytes.
-        image_names: what tells its images apart from other items': paths, or digests where there are none.
+        image_names: what tells its images apart from other items': digests, or paths where the images are missing.
         missing: images that it names and that are not there.
     """
 
     name: str
+    file: str
     questions: tuple[str, ...] = ()
     images: tuple[bytes, ...] = ()
     image_names: tuple[str, ...] = ()
@@ -88,7 +90,7 @@ def _read_folder(folder: Path) -> Iterator[BenchmarkItem]:
         yield from _read_file(file, seen)
     for file in images:
         if file.resolve() not in seen:
-            yield BenchmarkItem(str(file.relative_to(folder.parent)), images=(file.read_bytes(),))
+            yield BenchmarkItem(str(file.relative_to(folder.parent)), str(file), images=(file.read_bytes(),))
 
 
 def _read_shards(folder: Path) -> Iterator[BenchmarkItem]:
@@ -97,7 +99,7 @@ def _read_shards(folder: Path) -> Iterator[BenchmarkItem]:
         sample = read_sample(index, row)
         which = slice(index.image_start[row], index.image_start[row + 1])
         names = tuple(f"{value:016x}" for value in index.image_digest[which].tolist())
-        yield BenchmarkItem(f"{folder.name}/{sample.key}", questions_of(sample), sample.images, names)
+        yield BenchmarkItem(f"{folder.name}/{sample.key}", str(folder), questions_of(sample), sample.images, names)
 
 
 def _read_file(path: Path, seen: set[Path]) -> Iterator[BenchmarkItem]:
@@ -105,7 +107,7 @@ def _read_file(path: Path, seen: set[Path]) -> Iterator[BenchmarkItem]:
     found = False
     fields: set[str] = set()
     for place, record in records:
-        item = _item(place, record, path.parent, seen)
+        item = _item(path, place, record, seen)
         found = found or bool(item.questions or item.image_names or item.missing)
         fields |= set(map(str, record))
         yield item
@@ -135,13 +137,13 @@ def _parquet_records(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
         raise ConfigError(f"decontaminate: {path} cannot be read: {error}.") from error
 
 
-def _item(place: str, record: Mapping[str, Any], folder: Path, seen: set[Path]) -> BenchmarkItem:
+def _item(path: Path, place: str, record: Mapping[str, Any], seen: set[Path]) -> BenchmarkItem:
     names = [f"{field} {record[field]}" for field in ID_FIELDS if isinstance(record.get(field), (str, int))][:1]
     images: list[bytes] = []
     image_names: list[str] = []
     missing = 0
     for value in _leaves(record):
-        name, data = _image(value, folder, seen)
+        name, data = _image(value, path.parent, seen)
         if name is None:
             continue
         image_names.append(name)
@@ -150,7 +152,7 @@ def _item(place: str, record: Mapping[str, Any], folder: Path, seen: set[Path]) 
         else:
             images.append(data)
     name = f"{place} ({names[0]})" if names else place
-    return BenchmarkItem(name, tuple(_questions(record)), tuple(images), tuple(image_names), missing)
+    return BenchmarkItem(name, str(path), tuple(_questions(record)), tuple(images), tuple(image_names), missing)
 
 
 def _questions(record: Mapping[str, Any]) -> Iterator[str]:
@@ -199,4 +201,4 @@ def _image(value: Any, folder: Path, seen: set[Path]) -> tuple[str | None, bytes
     except (OSError, ValueError):
         return value, None
     seen.add((folder / value).resolve())
-    return value, data
+    return image_digest(data).hex(), data

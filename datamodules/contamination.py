@@ -4,7 +4,7 @@ An image occurs in a benchmark where its bytes or its decoded pixels are the sam
 most so many bits. A question occurs there where one of the sample's user turns, or its caption, is one of the benchmark's
 questions once both are normalised: compatibility forms and case folded, image markers, punctuation and runs of white
 space out. Two kinds of questions say nothing and are left alone: those shorter than a set number of normalised characters
-("Describe this image."), and those that the benchmark itself asks of three or more different images.
+("Describe this image."), and templates, which one benchmark file asks of five or more different images.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ from mrm.construction.reformulation import T2IPreference
 
 IMAGE = "contaminated: image"
 QUESTION = "contaminated: question"
-TEMPLATE_IMAGES = 3  # a question asked of so many different images is a template, not an item
+# A question that one file asks of so many different images is a template, not an item. Not fewer: copies without images name
+# them by row, and one item may stand in several rows.
+TEMPLATE_IMAGES = 5
 _MARKER = re.compile(r"<image[\s_]*\d*>|<ImageHere>", re.IGNORECASE)
 _WORDS = re.compile(r"\w+")
 
@@ -91,7 +93,8 @@ class _Gathered:
     def __init__(self, question_chars: int) -> None:
         self._least = question_chars
         self._first: dict[str, str] = {}
-        self._asked_of: dict[str, set[str]] = {}
+        self._asked_of: dict[tuple[str, str], set[str]] = {}  # (question, file) -> images
+        self._templates: set[str] = set()
         self._short: set[str] = set()
         self.items = 0
         self.missing = 0
@@ -107,14 +110,14 @@ class _Gathered:
 
     def usable(self) -> dict[str, str]:
         """Questions that are no template, each with the first item that asks it."""
-        return {text: name for text, name in self._first.items() if not self._is_template(text)}
+        return {text: name for text, name in self._first.items() if text not in self._templates}
 
     def summary(self, images: int, undecodable: int) -> str:
         """What is looked for and what cannot be."""
-        templates = sum(map(self._is_template, self._first))
+        templates = len(self._templates)
         return (
             f"{self.items} benchmark items: {len(self._first) - templates} questions are compared, {len(self._short)} are "
-            f"shorter than {self._least} characters and {templates} are asked of {TEMPLATE_IMAGES} or more images; "
+            f"shorter than {self._least} characters and {templates} are templates of {TEMPLATE_IMAGES} or more images; "
             f"{images} images are compared ({undecodable} do not decode: by their bytes alone), {self.missing} are named "
             "but not there."
         )
@@ -124,9 +127,7 @@ class _Gathered:
             self._short.add(question)
             return
         self._first.setdefault(question, item.name)
-        asked_of = self._asked_of.setdefault(question, set())
-        if len(asked_of) < TEMPLATE_IMAGES:
-            asked_of.update(item.image_names[:1])
-
-    def _is_template(self, question: str) -> bool:
-        return len(self._asked_of[question]) >= TEMPLATE_IMAGES
+        asked_of = self._asked_of.setdefault((question, item.file), set())
+        asked_of.update(item.image_names[:1])
+        if len(asked_of) >= TEMPLATE_IMAGES:
+            self._templates.add(question)

@@ -175,16 +175,16 @@ def test_read_benchmark_nothing_there_is_refused(tmp_path):
 
 def test_load_benchmarks_short_questions_and_templates_are_left_alone(tmp_path):
     template = "Describe every object in this picture in as much detail as you can."
-    records = [{"question": template, "image": f"{n}.png"} for n in range(3)]
+    records = [{"question": template, "image": f"{n}.png"} for n in range(5)]
     records += [{"question": "Describe this image."}, {"question": QUESTION, "image": "1.png"}]
     records += [{"question": QUESTION, "image": "2.png"}]
     made = load_benchmarks([write_jsonl(tmp_path / "b.jsonl", records)], distance=4, question_chars=40)
     assert list(made.questions) == [normalise(QUESTION)]
     assert (
-        "6 benchmark items: 1 questions are compared, 1 are shorter than 40 characters and 1 are asked of 3"
+        "8 benchmark items: 1 questions are compared, 1 are shorter than 40 characters and 1 are templates"
         in made.summary
     )
-    assert "5 are named but not there" in made.summary
+    assert "7 are named but not there" in made.summary
     shorter = load_benchmarks([tmp_path / "b.jsonl"], distance=4, question_chars=10)
     assert set(shorter.questions) == {normalise(QUESTION), "describe this image"}
 
@@ -271,3 +271,12 @@ def test_image_matcher_many_images_are_searched_exactly():
     for n in rng.integers(0, 30, 5).tolist():
         copy = encode(scene(n, 64).resize((80, 80)))
         assert f"looks like b{n} " in find(copy, known)
+
+
+def test_load_benchmarks_question_of_one_image_in_several_rows_and_files_is_no_template(tmp_path):
+    for name in ("a", "b", "c"):
+        (tmp_path / f"{name}.png").write_bytes(png())
+    rows = [{"question": QUESTION, "image": f"{name}.png"} for name in "abcabc"]
+    files = [write_jsonl(tmp_path / "one.jsonl", rows)]
+    files += [write_jsonl(tmp_path / f"{n}.jsonl", [{"question": QUESTION, "image": f"gone{n}.png"}]) for n in range(5)]
+    assert list(load_benchmarks(files, distance=4, question_chars=40).questions) == [normalise(QUESTION)]
