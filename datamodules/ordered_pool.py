@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
@@ -25,17 +26,20 @@ ALONE_S = 1.0  # work done in this process before others are started: few items 
 _CHUNK_ITEMS = 16  # items sent at a time, or fewer of
 _CHUNK_BYTES = 4 * 2**20
 _WATCH_S = 0.5
+_CPU_SHARE = Path("/sys/fs/cgroup/cpu.max")  # "QUOTA PERIOD" in microseconds
 # Python's own workers do next to nothing before they run the function, and Pillow, NumPy and hashlib bear a fork.
 # Elsewhere than on Linux system libraries do not.
 _CONTEXT = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
 
 
 def available_cpus() -> int:
-    """Processors that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-_function: Callable[[Any], Any]  # a worker's own
+    """Processors that this process may use: those it may run on, or fewer where a container's share is smaller."""
+    mine = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = _CPU_SHARE.read_text().split()
+        return max(1, min(mine, -(-int(quota) // int(period))))
+    except (OSError, ValueError):  # no such file, or "max"
+        return mine
 
 
 class OrderedPool(Generic[Task, Result]):

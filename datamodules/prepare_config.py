@@ -223,7 +223,9 @@ def usage() -> str:
     """What to type, with the options and defaults of every source."""
     lines = ["python -m datamodules.prepare source=NAME input=PATH output=DIR [option=value ...]", "", "Every source:"]
     defaults = PrepareConfig()
-    lines += [f"  {name}={getattr(defaults, name)}" for name in COMMON if name not in ("source", "input", "output")]
+    lines += [
+        f"  {name}={_shown(getattr(defaults, name))}" for name in COMMON if name not in ("source", "input", "output")
+    ]
     lines += ["", "Sources and their own options:"]
     for source in SOURCES:
         own = [
@@ -237,3 +239,8 @@ def usage() -> str:
             f"      {card.kind}: {card.home}; {card.size}; licence: {card.licence}; strength: {card.strength}",
         ]
     return "\n".join(lines)
+
+
+def _shown(value: Any) -> str:
+    """A default as it would be typed."""
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

@@ -84,5 +84,11 @@ def test_map_killed_worker_names_what_was_under_way():
         list(pool.map(range(100), int, name_of=lambda item: f"key-{item}"))
 
 
-def test_available_cpus_are_those_of_the_process():
-    assert available_cpus() == len(os.sched_getaffinity(0))
+@pytest.mark.parametrize(
+    ("share", "expected"), [("max 100000", 64), ("250000 100000", 3), ("1000 100000", 1), ("", 64)]
+)
+def test_available_cpus_are_those_of_the_process_and_its_container(tmp_path, monkeypatch, share, expected):
+    (tmp_path / "cpu.max").write_text(share)
+    monkeypatch.setattr(ordered_pool, "_CPU_SHARE", tmp_path / "cpu.max")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(64)))
+    assert available_cpus() == expected
