@@ -1,17 +1,19 @@
 """The index: one row a sample, where its bytes lie and what a plan needs to know, for all shards of a directory.
 
-`index.parquet` stands beside the shards and can be rebuilt from any WebDataset tars of `KEY.json` and images. In memory
-it is a handful of numpy arrays, immutable and shared by all workers. Reading samples is left to `shards.py`.
+`index.parquet` stands beside the shards and can be rebuilt from any WebDataset tars of `KEY.json` and images
+(`python -m datamodules.reindex`). In memory it is a handful of numpy arrays, immutable and shared by all workers: 140 MB
+for a million samples. The file is `index_table.py`'s, reading samples is left to `shards.py`.
 
 Dimension letters: N samples, P pairs, R responses, M images, S shards.
 """
 
 from __future__ import annotations
 
-import json
+import dataclasses
 import os
+import shlex
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,21 +22,23 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from datamodules.index_table import SCHEMA, digest_of, duplicate_error, fingerprint_of, scan_table
-from datamodules.ordered_pool import OrderedPool
-from datamodules.tarscan import (
-    MANIFEST_NAME,
-    local_directory,
-    manifest_digests,
-    shard_paths,
-    verify_shards,
+from datamodules.index_table import (
+    FORMAT,
+    FormatError,
+    IndexMetadata,
+    IndexWriter,
+    digest_of,
+    doubles,
+    read_index,
+    shard_rows,
 )
+from datamodules.ordered_pool import OrderedPool
+from datamodules.tarscan import MANIFEST_NAME, local_directory, manifest_digests, shard_paths, verify_shards
+from datamodules.texts import Texts, coded
 from mrm.errors import ShardError
 
 INDEX_NAME = "index.parquet"
-FORMAT = "1"
 Array = npt.NDArray[Any]
 
 
@@ -44,7 +48,8 @@ class Index:
 
     Args:
         shard_files: [S] the tars.
-        keys: object [N]. sources: object [N].
+        keys: Texts [N]. key_hash: uint64 [N], `number_of` the keys.
+        source: int32 [N], into `source_names`.
         shard: int32 [N], into `shard_files`. json_offset, json_length: int64 [N], bytes. json_digest: uint64 [N].
         image_start: int64 [N + 1]: images of row i are `image_start[i]:image_start[i + 1]`.
         image_offset, image_length: int64 [M], bytes. image_digest: uint64 [M]. Digests are `short_digest` as a number.
@@ -57,8 +62,10 @@ class Index:
     """
 
     shard_files: tuple[Path, ...]
-    keys: Array
-    sources: Array
+    keys: Texts
+    key_hash: Array
+    source: Array
+    source_names: tuple[str, ...]
     shard: Array
     json_offset: Array
     json_length: Array
@@ -87,6 +94,17 @@ class Index:
     def n_pairs(self) -> int:
         return len(self.pair_sample)
 
+    @property
+    def sources(self) -> Array:
+        """object [N]: each sample's source by name."""
+        return np.array(self.source_names, dtype=object)[self.source]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all columns in memory."""
+        columns = (getattr(self, field.name) for field in dataclasses.fields(self))
+        return sum(column.nbytes for column in columns if isinstance(column, (np.ndarray, Texts)))
+
     @classmethod
     def load(cls, directory: str | os.PathLike[str]) -> Index:
         """The index of one directory of shards.
@@ -96,27 +114,24 @@ class Index:
         """
         root = local_directory(directory)
         files = shard_paths(root)
-        mend = f"rebuild it: python -c \"from datamodules.index import Index; Index.build('{root}')\""
+        mend = rebuild_hint(root)
         path = root / INDEX_NAME
         if not path.is_file():
             raise ShardError(f"{path}: no index beside the shards; {mend}")
         try:
-            table = pq.read_table(path)
-            metadata = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
-            sizes = json.loads(metadata["shards"])
-            fingerprint, version = metadata["fingerprint"], metadata["format"]
+            table, metadata = read_index(path)
+        except FormatError as error:
+            raise ShardError(f"{path}: written in format {error}, this version reads {FORMAT}; {mend}") from error
         except (pa.ArrowException, KeyError, ValueError, OSError) as error:
             raise ShardError(f"{path}: not a readable index ({error}); {mend}") from error
-        if version != FORMAT or not table.schema.equals(SCHEMA):
-            raise ShardError(f"{path}: written in format {version}, this version reads {FORMAT}; {mend}")
-        found = {file.name: file.stat().st_size for file in files}
+        found, sizes = {file.name: file.stat().st_size for file in files}, metadata.shards
         if found != sizes:
             name = min(name for name in found.keys() | sizes.keys() if found.get(name) != sizes.get(name))
             raise ShardError(
                 f"{path}: does not fit its shards: {name} has {found.get(name, 'no')} bytes, the index was built from"
                 f" {sizes.get(name, 'no')}; copy the shard again, or {mend}"
             )
-        return _from_table(table, files, root.name, fingerprint)
+        return _from_table(table, files, root.name, metadata)
 
     @classmethod
     def build(cls, directory: str | os.PathLike[str], *, workers: int = 1) -> Index:
@@ -136,35 +151,38 @@ class Index:
             verify_shards(root)
             expected = manifest_digests(root)
         tasks = [(file, expected.get(file.name)) for file in files]
-        with OrderedPool(scan_table, workers) as pool:
-            tables = []
-            for _, made in pool.map(tasks, lambda task: task, chunk_items=1):
-                if isinstance(made, ShardError):
-                    raise made
-                tables.append(made)
-        return cls.write(root, files, tables)
+        with OrderedPool(shard_rows, workers) as pool:
+            return cls.write(root, ((file, rows) for (file, _), rows in pool.map(tasks, lambda task: task, chunk_items=1)))
 
     @classmethod
-    def write(cls, root: Path, files: list[Path], tables: list[pa.Table]) -> Index:
-        """Writes the `index.parquet` of a directory from its shards' tables.
+    def write(cls, root: Path, shards: Iterable[tuple[Path, pa.Table | ShardError]]) -> Index:
+        """Writes the `index.parquet` of a directory from each shard's rows, see `index_table.shard_rows`.
 
         Raises:
-            ShardError: if there is no sample, or a key stands twice.
+            ShardError: one that stands in place of rows; or if there is no sample, or a key stands twice.
         """
-        table = pa.concat_tables(tables)
-        if not len(table):
-            raise ShardError(f"{root}: no sample in its {len(files)} shard(s); prepare the data set again.")
-        if len(table["key"].unique()) < len(table):
-            raise duplicate_error(root, table)
-        fingerprint = fingerprint_of(table)
-        sizes = {file.name: file.stat().st_size for file in files}
-        table = table.replace_schema_metadata(
-            {"format": FORMAT, "fingerprint": fingerprint, "shards": json.dumps(sizes)}
-        )
+        files = shard_paths(root)
         partial = root / f".{INDEX_NAME}.{uuid.uuid4().hex}"
-        pq.write_table(table, partial)
-        os.replace(partial, root / INDEX_NAME)
-        return _from_table(table, files, root.name, fingerprint)
+        try:
+            with IndexWriter(partial, {file.name: file.stat().st_size for file in files}) as writer:
+                for file, rows in shards:
+                    if isinstance(rows, ShardError):
+                        raise rows
+                    writer.write(file.name, rows)
+            if not writer.rows:
+                raise ShardError(f"{root}: no sample in its {len(files)} shard(s); prepare the data set again.")
+            table, metadata = read_index(partial)
+            index = _from_table(table, files, root.name, metadata)
+            if (double := _first_double(index.key_hash, index.keys)) is not None:
+                first, second = (files[index.shard[row]] for row in double)
+                raise ShardError(
+                    f"{second}: duplicate key {index.keys[double[0]]!r}, also in {first.name}; keys must be unique over"
+                    " all shards."
+                )
+            os.replace(partial, root / INDEX_NAME)
+            return index
+        finally:
+            partial.unlink(missing_ok=True)
 
     @classmethod
     def concat(cls, indexes: Mapping[str, Index]) -> Index:
@@ -174,117 +192,128 @@ class Index:
             ShardError: if a key is in two of them, naming the key and both.
         """
         assert indexes, "nothing to concatenate"
-        parts = list(indexes.values())
-        names = tuple(indexes)
+        parts, names = list(indexes.values()), tuple(indexes)
+        fingerprint = digest_of(*(part for name, index in indexes.items() for part in (name, index.fingerprint)))
+        if len(parts) == 1:
+            _check_unique(parts[0].key_hash, parts[0].keys, parts[0].dataset, names)
+            return dataclasses.replace(parts[0], dataset_names=names, fingerprint=fingerprint)
 
         def join(name: str) -> Array:
             return np.concatenate([getattr(part, name) for part in parts])
+
+        def shifted(name: str, sizes: Sequence[int]) -> Array:
+            shifts = np.cumsum([0, *sizes])[:-1]
+            return np.concatenate(
+                [getattr(part, name) + np.int32(by) for part, by in zip(parts, shifts, strict=True)], dtype=np.int32
+            )
 
         def starts(name: str) -> Array:
             return _starts(np.concatenate([np.diff(getattr(part, name)) for part in parts]))
 
         dataset = np.repeat(np.arange(len(parts), dtype=np.int16), [len(part) for part in parts])
-        keys = join("keys")
-        _check_unique(keys, dataset, names)
-        shard_shift = np.cumsum([0, *(len(part.shard_files) for part in parts)])[:-1]
-        row_shift = np.cumsum([0, *(len(part) for part in parts)])[:-1]
-        same = (
-            "sources",
-            "json_offset",
-            "json_length",
-            "json_digest",
-            "image_offset",
-            "image_length",
-            "image_digest",
-            "n_responses",
-            "text_chars",
-            "image_pixels",
-        )
-        pairs = ("pair_number", "pair_chosen", "pair_rejected", "pair_strength")
+        keys, key_hash = Texts.concat([part.keys for part in parts]), join("key_hash")
+        _check_unique(key_hash, keys, dataset, names)
+        source_names = tuple(dict.fromkeys(name for part in parts for name in part.source_names))
+        places = [np.array([source_names.index(n) for n in part.source_names], np.int32) for part in parts]
         return cls(
             shard_files=tuple(file for part in parts for file in part.shard_files),
             keys=keys,
-            shard=np.concatenate([part.shard + shift for part, shift in zip(parts, shard_shift, strict=True)]).astype(
-                np.int32
-            ),
+            key_hash=key_hash,
+            source=np.concatenate([place[part.source] for part, place in zip(parts, places, strict=True)]),
+            source_names=source_names,
+            shard=shifted("shard", [len(part.shard_files) for part in parts]),
             image_start=starts("image_start"),
             pair_start=starts("pair_start"),
-            pair_sample=np.concatenate(
-                [p.pair_sample + shift for p, shift in zip(parts, row_shift, strict=True)]
-            ).astype(np.int32),
+            pair_sample=shifted("pair_sample", [len(part) for part in parts]),
             dataset=dataset,
             dataset_names=names,
-            fingerprint=digest_of(*(part for name, index in indexes.items() for part in (name, index.fingerprint))),
-            **{name: join(name) for name in (*same, *pairs)},
+            fingerprint=fingerprint,
+            **{name: join(name) for name in _PLAIN},
         )
 
 
-def _from_table(table: pa.Table, files: list[Path], name: str, fingerprint: str) -> Index:
+_PLAIN = (  # columns that hold no reference to others
+    *("json_offset", "json_length", "json_digest", "image_offset", "image_length", "image_digest"),
+    *("n_responses", "text_chars", "image_pixels"),
+    *("pair_number", "pair_chosen", "pair_rejected", "pair_strength"),
+)
+
+
+def rebuild_hint(directory: Path) -> str:
+    """What to do about an index that cannot be used."""
+    return f"rebuild it: python -m datamodules.reindex shards={shlex.quote(str(directory))}"
+
+
+def _from_table(table: pa.Table, files: Sequence[Path], name: str, metadata: IndexMetadata) -> Index:
     def flat(column: str) -> Array:
-        return table[column].combine_chunks().to_numpy(zero_copy_only=False)
+        return _numbers(table[column])
 
     def values(column: str) -> Array:
-        return pc.list_flatten(table[column]).combine_chunks().to_numpy(zero_copy_only=False)
+        return _numbers(pc.list_flatten(table[column]))
 
-    def counts(column: str) -> Array:
-        return pc.list_value_length(table[column]).combine_chunks().to_numpy(zero_copy_only=False)
+    def starts(column: str) -> Array:
+        return _starts(_numbers(pc.list_value_length(table[column])))
 
     rows = len(table)
-    image_start, pair_start = _starts(counts("image_offsets")), _starts(counts("pair_chosen"))
+    pair_start = starts("pair_chosen")
     pair_sample = np.repeat(np.arange(rows, dtype=np.int32), np.diff(pair_start))
-    pixels = values("image_widths").astype(np.int64) * values("image_heights")
-    chars = flat("prompt_chars") + _sums(values("response_chars"), _starts(counts("response_chars")))
-    shard = pc.index_in(table["shard"], pa.array([file.name for file in files])).combine_chunks()
+    source, source_names = coded(table["source"])
     return Index(
         shard_files=tuple(files),
-        keys=flat("key"),
-        sources=flat("source"),
-        shard=shard.to_numpy(zero_copy_only=False).astype(np.int32),
+        keys=Texts.from_arrow(table["key"]),
+        key_hash=flat("key_hash"),
+        source=source,
+        source_names=source_names,
+        shard=flat("shard"),
         json_offset=flat("json_offset"),
         json_length=flat("json_length"),
-        json_digest=_numbers(flat("json_hash")),
-        image_start=image_start,
+        json_digest=flat("json_hash"),
+        image_start=starts("image_offsets"),
         image_offset=values("image_offsets"),
         image_length=values("image_lengths"),
-        image_digest=_numbers(values("image_hashes")),
+        image_digest=values("image_hashes"),
         n_responses=flat("n_responses"),
-        text_chars=chars.astype(np.int32),
-        image_pixels=_sums(pixels, image_start),
+        text_chars=flat("text_chars"),
+        image_pixels=flat("image_pixels"),
         pair_start=pair_start,
         pair_sample=pair_sample,
         pair_number=(np.arange(len(pair_sample)) - pair_start[pair_sample]).astype(np.int16),
         pair_chosen=values("pair_chosen"),
         pair_rejected=values("pair_rejected"),
-        pair_strength=values("pair_strength").astype(np.float32),
+        pair_strength=values("pair_strength"),
         dataset=np.zeros(rows, np.int16),
         dataset_names=(name,),
-        fingerprint=fingerprint,
+        fingerprint=metadata.fingerprint,
     )
 
 
-def _numbers(digests: Array) -> Array:
-    """uint64: digests of 16 hexadecimal digits as numbers: strings would take nine times the memory."""
-    return np.frombuffer(bytes.fromhex("".join(digests)), ">u8").astype(np.uint64)
+def _numbers(column: pa.ChunkedArray) -> Array:
+    """A column of numbers; NaN where there is none."""
+    return column.to_numpy()
 
 
 def _starts(counts: Array) -> Array:
     """int64 [N + 1]: where each row's values start, from how many it has."""
-    return np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
+    start = np.zeros(len(counts) + 1, np.int64)
+    np.cumsum(counts, out=start[1:])
+    return start
 
 
-def _sums(values: Array, start: Array) -> Array:
-    """int64 [N]: the sum of each row's values."""
-    total = _starts(values)
-    return total[start[1:]] - total[start[:-1]]
+def _first_double(key_hash: Array, keys: Texts) -> tuple[int, int] | None:
+    """The first two rows of the same key, or None; rows of equal hash are compared by their keys."""
+    seen: dict[str, int] = {}
+    for row in doubles(key_hash).tolist():
+        first = seen.setdefault(keys[row], row)
+        if first != row:
+            return first, row
+    return None
 
 
-def _check_unique(keys: Array, dataset: Array, names: tuple[str, ...]) -> None:
-    encoded = pa.array(keys, pa.string()).dictionary_encode()
-    if len(encoded.dictionary) == len(keys):
+def _check_unique(key_hash: Array, keys: Texts, dataset: Array, names: tuple[str, ...]) -> None:
+    double = _first_double(key_hash, keys)
+    if double is None:
         return
-    codes = encoded.indices.to_numpy()
-    code = int(np.flatnonzero(np.bincount(codes) > 1)[0])
-    first, second = np.flatnonzero(codes == code)[:2]
+    first, second = double
     raise ShardError(
         f"duplicate key {keys[first]!r} in data sets {names[dataset[first]]!r} and {names[dataset[second]]!r};"
         " keys must be unique over all training data. Keys made from the file's name differ where one data set has another"

@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from datamodules.index import Index
+from datamodules.texts import Texts, object_column
 from mrm.errors import CurationError, LedgerError
 
 Array = npt.NDArray[Any]
@@ -63,6 +64,7 @@ _TYPES: Final = {
     "round": pa.int32(),
     "reason": pa.string(),
 }
+_FEW: Final = ["source", "decision", "reason"]  # columns of few distinct strings
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +72,7 @@ class Ledger:
     """A snapshot; change it with `dataclasses.replace`.
 
     Args:
-        key, source, decision, reason: object [P], strings.
+        key: Texts or object [P]. source, decision, reason: object [P], strings.
         pair: int16 [P], number within the sample.
         strength: float32 [P], as published; NaN where unknown.
         chosen_score, rejected_score: float32 [P], of those published as chosen and rejected; NaN where unscored.
@@ -81,7 +83,7 @@ class Ledger:
         index_fingerprint, policy_fingerprint: what it was made from.
     """
 
-    key: Array
+    key: Texts | Array
     pair: Array
     source: Array
     strength: Array
@@ -192,7 +194,7 @@ class Ledger:
         root = Path(directory)
         root.mkdir(parents=True, exist_ok=True)
         path = round_path(root, self.round)
-        columns = [pa.array(self._column(name), type_) for name, type_ in _TYPES.items()]
+        columns = [self._column(name, type_) for name, type_ in _TYPES.items()]
         metadata = {
             "format": FORMAT,
             "ledger_round": str(self.round),
@@ -203,7 +205,7 @@ class Ledger:
         partial = root / f".{path.name}.{uuid.uuid4().hex}"
         try:
             with partial.open("wb") as file:
-                pq.write_table(table, file, use_dictionary=["source", "decision", "reason"])
+                pq.write_table(table, file, use_dictionary=_FEW)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(partial, path)
@@ -216,8 +218,9 @@ class Ledger:
             os.close(descriptor)
         return path
 
-    def _column(self, name: str) -> Array:
-        return getattr(self, "decided" if name == "round" else name)
+    def _column(self, name: str, type_: pa.DataType) -> pa.Array:
+        column = getattr(self, "decided" if name == "round" else name)
+        return column.arrow().cast(type_) if isinstance(column, Texts) else pa.array(column, type_)
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> Ledger:
@@ -228,13 +231,13 @@ class Ledger:
         """
         mend = "delete it to do the round again, or start in a new run directory."
         try:
-            table = pq.read_table(path)
+            table = pq.read_table(path, read_dictionary=_FEW)
             metadata = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
             if metadata["format"] != FORMAT:
                 raise LedgerError(f"{path}: ledger format {metadata['format']}, this version reads {FORMAT}; {mend}")
             if table.schema.names != list(_TYPES):
                 raise LedgerError(f"{path}: columns {table.schema.names}, expected {list(_TYPES)}; {mend}")
-            columns = {name: table[name].combine_chunks().to_numpy(zero_copy_only=False) for name in _TYPES}
+            columns = {name: _read_column(name, table[name]) for name in _TYPES}
             columns["decided"] = columns.pop("round")
             return cls(
                 **columns,
@@ -278,6 +281,12 @@ def set_aside_after(directory: str | os.PathLike[str], number: int) -> list[Path
                 continue  # another rank was faster
             moved.append(target)
     return moved
+
+
+def _read_column(name: str, column: pa.ChunkedArray) -> Any:
+    if name == "key":
+        return Texts.from_arrow(column)
+    return object_column(column) if name in _FEW else column.to_numpy()
 
 
 def _counts(decision: Array) -> dict[str, int]:

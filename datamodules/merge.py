@@ -25,14 +25,14 @@ import pyarrow.parquet as pq
 from rich.console import Console
 
 from datamodules.index import INDEX_NAME, Index
-from datamodules.index_table import SCHEMA, scan_table
+from datamodules.index_table import SCHEMA, shard_rows
 from datamodules.prepare import check_replaceable, locked, staging_of, take_name, write_marker
 from datamodules.prepare_config import part_suffix
 from datamodules.prepare_result import SKIPPED, PrepareResult, read_result, result_table
 from datamodules.recipe import MARKER, changed_names
 from datamodules.shard_tars import ShardInfo, ShardTars, duplicate_key, members_of, write_manifest
 from datamodules.tarscan import MANIFEST_NAME, scan_shard, verify_shards
-from mrm.errors import ConfigError, MrmError
+from mrm.errors import ConfigError, MrmError, ShardError
 
 OPTIONS = ("output", "parts", "remove_parts", "overwrite")
 _SUFFIX = re.compile(r"\.part-\d+-of-(\d+)")
@@ -116,7 +116,7 @@ class _Joined:
     """What is joined so far."""
 
     shards: list[ShardInfo] = field(default_factory=list)
-    tables: list[pa.Table] = field(default_factory=list)
+    rows: list[tuple[Path, pa.Table | ShardError]] = field(default_factory=list)
     keys: dict[str, str] = field(default_factory=dict)  # key -> the part that has it
     results: list[PrepareResult] = field(default_factory=list)
 
@@ -137,7 +137,7 @@ def _join(folders: list[Path], target: Path, recipe: dict[str, Any]) -> PrepareR
         if not result.written:
             raise ConfigError(f"output: none of the {result.read} records of {len(folders)} parts could be used.")
         write_manifest(made, joined.shards)
-        Index.write(made, [made / shard.name for shard in joined.shards], joined.tables)
+        Index.write(made, joined.rows)
         write_marker(made, recipe, result, parts=len(folders))
         take_name(staging, made, target)
     except BaseException:
@@ -155,10 +155,11 @@ def _add(joined: _Joined, folder: Path, made: Path) -> list[dict[str, str]]:
     verify_shards(folder)
     Index.load(folder)  # refuses an index that does not fit its shards
     table = pq.read_table(folder / INDEX_NAME).replace_schema_metadata(None).cast(SCHEMA)
+    infos = [ShardInfo(**entry) for entry in json.loads((folder / MANIFEST_NAME).read_text())["shards"]]
+    number = {name: place for place, name in enumerate(sorted(info.name for info in infos))}
     lines = []
-    for entry in json.loads((folder / MANIFEST_NAME).read_text())["shards"]:
-        info = ShardInfo(**entry)
-        rows = table.filter(pc.equal(table["shard"], info.name))
+    for info in infos:
+        rows = table.filter(pc.equal(table["shard"], number[info.name]))
         keys = rows["key"].to_pylist()
         twice = {key for key in keys if key in joined.keys}
         lines += [_skip(result, key, joined.keys[key]) for key in keys if key in twice]
@@ -177,8 +178,7 @@ def _add_shard(
     if not twice:
         _link(file, made / name)
         joined.shards.append(ShardInfo(name, info.samples, info.bytes, info.sha256))
-        place = SCHEMA.get_field_index("shard")
-        joined.tables.append(rows.set_column(place, SCHEMA.field(place), pa.array([name] * len(rows), pa.string())))
+        joined.rows.append((made / name, rows))
         return
     tars = ShardTars(made, max_bytes=2**63, first=len(joined.shards))
     for scanned in scan_shard(file):
@@ -188,7 +188,7 @@ def _add_shard(
     again = tars.close()
     assert again is not None, "not all of its keys are taken"
     joined.shards.append(again)
-    joined.tables.append(scan_table((made / name, None)))
+    joined.rows.append((made / name, shard_rows((made / name, None))))
     _count_out(result, rows.filter(pc.is_in(rows["key"], pa.array(sorted(twice)))))
 
 

@@ -29,7 +29,7 @@ IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tiff")
 MANIFEST_NAME = "manifest.json"
 SHARD_PATTERN = "*.tar"
 _BLOCK = 512  # tar's unit: headers, and the zero block that ends an archive
-_MEMBER = re.compile(r"(?P<key>[^.]+)\.(?:(?P<number>\d+)\.)?(?P<extension>[A-Za-z0-9]+)")
+_MEMBER = re.compile(r"(?P<key>[^./]+)\.(?:(?P<number>\d+)\.)?(?P<extension>[A-Za-z0-9]+)")
 
 
 @dataclass(frozen=True)
@@ -151,29 +151,20 @@ def check_digest(path: Path, expected: str) -> None:
 
 
 def scan_shard(path: Path) -> Iterator[ScannedSample]:
-    """Every sample of one tar, in its order.
+    """Every sample of one tar, in the order of their first members; those of one sample may lie apart.
+
+    Only names and places of the tar's members are held, and the bytes of one sample at a time.
 
     Raises:
-        ShardError: naming the tar, for a cut or broken archive, a member that is neither JSON nor an image, members of
-            one key that are not adjacent, a duplicate key, or a record that breaks a rule.
+        ShardError: naming the tar, for a cut or broken archive, a member that is neither JSON nor an image, a duplicate
+            key, or a record that breaks a rule.
     """
-    seen: set[str] = set()
-    current: _Open | None = None
+    found: dict[str, _Open] = {}
     with path.open("rb") as file:
         for member in _members(path, file):
             key, number, extension = _split_name(path, member)
-            if current is None or key != current.key:
-                if current is not None:
-                    yield _finish(path, file, current)
-                if key in seen:
-                    raise ShardError(
-                        f"{path}: key {key!r} is a duplicate, or its members are not adjacent;"
-                        " write each sample once and in one piece."
-                    )
-                seen.add(key)
-                current = _Open(key)
-            _add(path, current, member, number, extension)
-        if current is not None:
+            _add(path, found.setdefault(key, _Open(key)), member, number, extension)
+        for current in found.values():
             yield _finish(path, file, current)
 
 
@@ -216,8 +207,11 @@ def _check_padding(path: Path, file: BinaryIO) -> None:
 
 
 def _split_name(path: Path, member: tarfile.TarInfo) -> tuple[str, int | None, str]:
-    """(key, image number or None, lower-case extension) of a member's name."""
-    match = _MEMBER.fullmatch(member.name.removeprefix("./"))
+    """(key, image number or None, lower-case extension) of a member's name; folders within the tar mean nothing."""
+    folder, _, name = member.name.removeprefix("./").rpartition("/")
+    if member.name.startswith("/") or ".." in folder.split("/"):
+        raise ShardError(f"{path}: member {member.name!r} is refused: its name leads out of the tar; write it anew.")
+    match = _MEMBER.fullmatch(name)
     extension = match["extension"].lower() if match else ""
     if match is None or extension not in ("json", *IMAGE_EXTENSIONS) or (extension == "json" and match["number"]):
         raise ShardError(
@@ -231,7 +225,7 @@ def _add(path: Path, current: _Open, member: tarfile.TarInfo, number: int | None
     if extension == "json":
         if current.record is not None:
             raise ShardError(
-                f"{path}: key {current.key!r} is a duplicate: two {member.name!r} side by side; write each sample once."
+                f"{path}: key {current.key!r} is a duplicate: {member.name!r} stands there twice; write each sample once."
             )
         current.record = member
         return

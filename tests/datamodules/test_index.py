@@ -1,12 +1,17 @@
+import dataclasses
 import io
 import json
 import os
 import tarfile
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
+from datamodules import index_table
 from datamodules.index import Index
 from datamodules.shards import read_sample
 from mrm.errors import ShardError
@@ -83,6 +88,65 @@ def test_index_build_foreign_tar_is_read(tmp_path: Path) -> None:
     assert read_sample(index, 1).images == (make_image(2, "JPEG"), make_image(1, "WEBP"))
 
 
+def test_index_build_members_of_a_sample_may_lie_apart(tmp_path: Path) -> None:
+    """As `tar cf x.tar *.json *.png` writes them."""
+    members = [(f"{key}.json", record(key, 2)) for key in "ab"]
+    members += [(f"{key}.{n}.png", make_image(10 * n + ord(key))) for n in (1, 0) for key in "ba"]
+    write_tar(tmp_path / "set/x.tar", members)
+    index = Index.build(tmp_path / "set")
+    assert list(index.keys) == ["a", "b"]
+    assert read_sample(index, 0).images == (make_image(ord("a")), make_image(10 + ord("a")))
+    assert read_sample(index, 1).images == (make_image(ord("b")), make_image(10 + ord("b")))
+
+
+@pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_index_build_any_tar_format_with_folders_and_long_names(tmp_path: Path, form: int) -> None:
+    folder, key = "f" * 90, "k" * (60 if form == tarfile.USTAR_FORMAT else 160)
+    (tmp_path / "set").mkdir()
+    with tarfile.open(tmp_path / "set/x.tar", "w", format=form) as tar:
+        info = tarfile.TarInfo(folder)
+        info.type = tarfile.DIRTYPE
+        tar.addfile(info)
+        for name, data in ((f"{key}.png", make_image()), (f"{key}.json", record(key, 1))):
+            info = tarfile.TarInfo(f"{folder}/{name}")
+            info.size, info.mtime, info.uname = len(data), 1.5 if form == tarfile.PAX_FORMAT else 1, "Zoë"
+            tar.addfile(info, io.BytesIO(data))
+    index = Index.build(tmp_path / "set")
+    assert read_sample(index, 0).key == key and read_sample(index, 0).images == (make_image(),)
+
+
+def test_index_build_in_pieces_equals_one_piece(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    samples = [make_sample(f"k{n}", images=[make_image(n)] * (n % 3), source=f"s{n % 4}") for n in range(11)]
+    whole = make_dataset(tmp_path / "set", samples, max_samples=4)
+    monkeypatch.setattr(index_table, "BATCH_ROWS", 2)
+    monkeypatch.setattr(index_table, "GROUP_ROWS", 4)
+    Index.build(tmp_path / "set")
+    assert pq.ParquetFile(tmp_path / "set/index.parquet").num_row_groups == 3
+    pieces = Index.load(tmp_path / "set")
+    for field in dataclasses.fields(Index):
+        if field.name not in ("source", "source_names"):
+            np.testing.assert_array_equal(getattr(pieces, field.name), getattr(whole, field.name), field.name)
+    assert list(pieces.sources) == list(whole.sources) == [f"s{n % 4}" for n in range(11)]
+
+
+def test_index_build_holds_few_samples_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each image weighs 1 MB, all of them 24 MB."""
+    noise = np.random.default_rng(0).integers(0, 255, (24, 600, 600, 3), dtype=np.uint8)
+    members = []
+    for number, pixels in enumerate(noise):
+        buffer = io.BytesIO()
+        Image.fromarray(pixels).save(buffer, "PNG", compress_level=0)
+        members += [(f"k{number}.json", record(f"k{number}", 1)), (f"k{number}.png", buffer.getvalue())]
+    write_tar(tmp_path / "set/x.tar", members)
+    del members, noise, buffer
+    tracemalloc.start()
+    try:
+        assert len(Index.build(tmp_path / "set")) == 24
+        assert tracemalloc.get_traced_memory()[1] < 6e6
+    finally:
+        tracemalloc.stop()
+
+
 def test_index_build_image_without_readable_header_has_no_size(tmp_path: Path) -> None:
     index = make_dataset(tmp_path / "set", [make_sample("a", images=[make_image()[:12]])])
     assert index.image_pixels.tolist() == [0]
@@ -105,9 +169,12 @@ def test_index_build_tar_cut_anywhere_is_named(tmp_path: Path, cut: int) -> None
         ([("a.json", record("a")), ("a.b.json", record("a"))], r"'a\.b\.json' is refused"),
         ([("a.json", record("a")), ("a.json", record("a"))], "'a' is a duplicate"),
         (
-            [("a.json", record("a")), ("b.json", record("b")), ("a.0.png", b"")],
-            "'a' is a duplicate, or its members are not adjacent",
+            [("a.json", record("a")), ("b.json", record("b")), ("a.json", record("a"))],
+            "'a' is a duplicate: 'a.json' stands there twice",
         ),
+        ([("/a.json", record("a"))], r"'/a\.json' is refused: its name leads out of the tar"),
+        ([("x/../../a.json", record("a"))], r"'x/\.\./\.\./a\.json' is refused: its name leads out of the tar"),
+        ([("x/a.json", record("a")), ("y/a.json", record("a"))], "'a' is a duplicate"),
         ([("a.0.png", make_image())], "'a' has no a.json"),
         ([("a.json", record("a", 1)), ("a.1.png", make_image())], "without a gap"),
         ([("a.json", record("a", 1)), ("a.png", make_image()), ("a.0.png", make_image())], "two images number 0"),
@@ -156,6 +223,15 @@ def test_index_build_duplicate_key_over_shards_names_both(tmp_path: Path) -> Non
         write_tar(tmp_path / f"set/{name}.tar", [("a.json", record("a"))])
     with pytest.raises(ShardError, match=r"y\.tar: duplicate key 'a', also in x\.tar"):
         Index.build(tmp_path / "set")
+    assert sorted(path.name for path in (tmp_path / "set").iterdir()) == ["x.tar", "y.tar"]
+
+
+def test_index_keys_of_equal_hash_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(index_table, "number_of", lambda key: 7)
+    parts = {name: make_dataset(tmp_path / name, 3, prefix=name) for name in "ab"}
+    assert len(Index.concat(parts)) == 6
+    with pytest.raises(ShardError, match="duplicate key 'a0' in data sets 'a' and 'c'"):
+        Index.concat({**parts, "c": parts["a"]})
 
 
 def test_index_build_shard_that_differs_from_manifest_is_named(tmp_path: Path) -> None:
@@ -211,6 +287,35 @@ def test_index_concat_reads_from_both(tmp_path: Path) -> None:
     assert both.dataset.tolist() == [0, 0, 0, 1, 1] and both.dataset_names == ("first", "second")
     assert both.pair_sample.tolist() == [0, 1, 2, 3, 3, 4] and both.pair_start.tolist() == [0, 1, 2, 3, 5, 6]
     assert both.fingerprint not in (first.fingerprint, second.fingerprint)
+
+
+def test_index_concat_sources_keep_their_names(tmp_path: Path) -> None:
+    parts = {}
+    for name, sources in (("a", "xyx"), ("b", "zx")):
+        samples = [make_sample(f"{name}{n}", images=(), source=source) for n, source in enumerate(sources)]
+        parts[name] = make_dataset(tmp_path / name, samples)
+    assert list(Index.concat(parts).sources) == ["x", "y", "x", "z", "x"]
+
+
+@pytest.mark.parametrize("place", [0.2, 0.5])
+def test_index_load_bytes_changed_are_noticed(tmp_path: Path, place: float) -> None:
+    make_dataset(tmp_path / "set", 300)
+    path = tmp_path / "set/index.parquet"
+    data = bytearray(path.read_bytes())
+    footer = len(data) - 8 - int.from_bytes(data[-8:-4], "little")
+    data[int(place * footer)] ^= 4
+    path.write_bytes(data)
+    with pytest.raises(ShardError, match=r"not a readable index.*python -m datamodules\.reindex shards="):
+        Index.load(tmp_path / "set")
+
+
+def test_index_load_another_format_says_how_to_rebuild(tmp_path: Path) -> None:
+    make_dataset(tmp_path / "set", 2)
+    path = tmp_path / "set/index.parquet"
+    metadata = {**pq.read_metadata(path).metadata, b"format": b"1"}
+    pq.write_table(pq.read_table(path).replace_schema_metadata(metadata), path)
+    with pytest.raises(ShardError, match=r"format 1, this version reads 2; rebuild it: .*reindex shards=.*set"):
+        Index.load(tmp_path / "set")
 
 
 def test_index_concat_duplicate_key_names_key_and_data_sets(tmp_path: Path) -> None:
