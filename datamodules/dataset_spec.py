@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 ROLES = ("trusted", "open", "test")
 
@@ -19,12 +19,14 @@ class DatasetSpec:
         path: the directory.
         role: "trusted" (trained on, never curated), "open" (curated) or "test".
         weight: how often a sample is seen an epoch, on average; no meaning for test sets.
+        source_weights: source -> a factor on the weight of its samples; sources that are not named have 1.
     """
 
     name: str
     path: str | os.PathLike[str]
     role: str
     weight: float = 1.0
+    source_weights: Mapping[str, float] = field(default_factory=dict)
 
 
 def spec_problems(datasets: Sequence[DatasetSpec], val: Sequence[str]) -> list[str]:
@@ -35,8 +37,10 @@ def spec_problems(datasets: Sequence[DatasetSpec], val: Sequence[str]) -> list[s
     for spec in datasets:
         if spec.role not in ROLES:
             problems.append(f"data set {spec.name!r}: role {spec.role!r} is none of {', '.join(ROLES)}")
-        if not (math.isfinite(spec.weight) and spec.weight >= 0):
-            problems.append(f"data set {spec.name!r}: weight {spec.weight} is not a number of at least 0")
+        for what, weight in {"weight": spec.weight, **spec.source_weights}.items():
+            if not (math.isfinite(weight) and weight >= 0):
+                name = what if what == "weight" else f"weight of source {what!r}"
+                problems.append(f"data set {spec.name!r}: {name} {weight} is not a number of at least 0")
     tests = sorted(spec.name for spec in datasets if spec.role == "test")
     if unknown := sorted(set(val) - set(tests)):
         problems.append(f"val names {unknown}, which are no test sets; there are {tests}")

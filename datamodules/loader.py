@@ -180,6 +180,7 @@ class EpochLoader(BatchLoader):
         self.epoch = epoch
         self.start = start
         self.digest = works.digest
+        self.nbytes = works.nbytes
 
     def __iter__(self) -> Iterator[RewardBatch]:
         for batch in self._workers.run(self._works[number] for number in range(self.start, len(self._works))):

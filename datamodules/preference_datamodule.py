@@ -14,13 +14,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from lightning.pytorch import LightningDataModule, Trainer
 
 from datamodules.dataset_spec import DatasetSpec, spec_problems
 from datamodules.index import Index
 from datamodules.ledger import Ledger, ledger_rounds, set_aside_after
 from datamodules.loader import BatchLoader, EpochLoader, PreferenceDataset, SampleEncoder, Workers
-from datamodules.plan import Array, epoch_plan
+from datamodules.orders import ORDERS
+from datamodules.plan import Array, padding_share
+from datamodules.pool import mixture_weights, plan_pool, sample_lengths
 from datamodules.restart import first_batch
 from datamodules.shards import read_record
 from datamodules.unreadable import UnreadableCount
@@ -31,7 +34,6 @@ from mrm.model.packing import RewardBatch
 __all__ = ["DatasetSpec", "PreferenceDataModule"]
 
 log = logging.getLogger(__name__)
-_CHARS_PER_TOKEN, _PIXELS_PER_TOKEN = 4, 32 * 32  # a sample's length is only compared with others'
 
 
 class PreferenceDataModule(LightningDataModule):
@@ -48,6 +50,8 @@ class PreferenceDataModule(LightningDataModule):
         num_workers: worker processes; 0 reads in the main process.
         seed: of the epochs' order.
         length_window: steps within which samples are sorted by length; 0 is off.
+        batch_tokens: places that a micro-batch has at most, by the samples' estimated lengths; see `plan.epoch_plan`.
+        order: of an epoch's samples, a name in `orders.ORDERS`.
         admit_open: whether open pairs are trained on before any curation.
         use_strength: False hides all strengths from training.
         max_unreadable: fraction of a data set's samples that may be unreadable before the run stops.
@@ -56,7 +60,8 @@ class PreferenceDataModule(LightningDataModule):
     Attributes:
         index: the training samples, trusted and open, after `setup`.
         trusted: bool [N], samples of trusted data sets.
-        lengths: int64 [N], a proxy of each sample's token count.
+        lengths: int32 [N], each sample's estimated tokens.
+        mixture: float64 [N], how often each sample is seen an epoch, on average.
         unreadable: what could not be read so far, by data set and key in `.found`.
         cut: key -> text tokens that the encoder's limits cut away, of the training samples read so far.
         expected_round: if set (by whoever curates), from an epoch to the ledger round that it must be planned with;
@@ -77,6 +82,8 @@ class PreferenceDataModule(LightningDataModule):
         num_workers: int,
         seed: int,
         length_window: int = 0,
+        batch_tokens: int | None = None,
+        order: str = "shuffled",
         admit_open: bool = False,
         use_strength: bool = True,
         max_unreadable: float = 0.01,
@@ -95,6 +102,8 @@ class PreferenceDataModule(LightningDataModule):
         self.num_workers = num_workers
         self.seed = seed
         self.length_window = length_window
+        self.batch_tokens = batch_tokens
+        self.order = order
         self.admit_open = admit_open
         self.use_strength = use_strength
         self.text_only = text_only
@@ -113,6 +122,10 @@ class PreferenceDataModule(LightningDataModule):
         for name, least in (("batch_size", 1), ("score_batch_size", 1), ("num_workers", 0), ("length_window", 0)):
             if getattr(self, name) < least:
                 problems.append(f"{name} is {getattr(self, name)}, it must be at least {least}")
+        if self.batch_tokens is not None and (self.batch_tokens < 1 or self.length_window < 1):
+            problems.append(f"batch_tokens is {self.batch_tokens}: it must be at least 1, and needs length_window >= 1")
+        if self.order not in ORDERS:
+            problems.append(f"order is {self.order!r}, it must be one of {', '.join(ORDERS)}")
         if not 0 <= self.unreadable.max_fraction <= 1:
             problems.append(f"max_unreadable is {self.unreadable.max_fraction}, it must be in [0, 1]")
         if problems:
@@ -126,7 +139,10 @@ class PreferenceDataModule(LightningDataModule):
         indexes = {spec.name: Index.load(spec.path) for spec in self._training}
         if not indexes:
             raise ConfigError("no training data: name at least one data set of role trusted or open.")
-        return Index.concat(indexes)
+        index = Index.concat(indexes)
+        del indexes
+        pa.default_memory_pool().release_unused()  # Arrow would keep as much again as the index takes
+        return index
 
     @property
     def _training(self) -> list[DatasetSpec]:
@@ -138,9 +154,11 @@ class PreferenceDataModule(LightningDataModule):
 
     @functools.cached_property
     def lengths(self) -> Array:
-        most = np.diff(self.index.image_start) * self.encoder.max_pixels  # larger images are reduced
-        pixels = np.minimum(self.index.image_pixels, most)
-        return self.index.text_chars // _CHARS_PER_TOKEN + pixels // _PIXELS_PER_TOKEN
+        return sample_lengths(self.index, self.encoder.max_pixels)
+
+    @functools.cached_property
+    def mixture(self) -> Array:
+        return mixture_weights(self.index, self._training)
 
     @functools.cached_property
     def test_indexes(self) -> dict[str, Index]:
@@ -162,6 +180,7 @@ class PreferenceDataModule(LightningDataModule):
         if self.ledger_dir is not None and not ledger_rounds(self.ledger_dir):
             Ledger.initial(self.index, self.trusted, self.admit_open).write(self.ledger_dir)
         self.ledger()
+        _ = self.mixture  # a source that is not there must be told before the first epoch
 
     def ledger(self) -> Ledger:
         """The newest ledger, which the next epoch is planned with.
@@ -219,27 +238,31 @@ class PreferenceDataModule(LightningDataModule):
                 f"epoch {epoch} must be planned with the ledger of round {expected}, the newest in {self.ledger_dir} is"
                 f" round {ledger.round}: a round was skipped or done twice; resume from an earlier checkpoint."
             )
-        mixture = np.array([spec.weight for spec in self._training])[self.index.dataset]
-        has_pair = np.zeros(len(self.index), bool)
-        has_pair[self.index.pair_sample[ledger.active & (ledger.weight > 0)]] = True
-        rows = np.flatnonzero(has_pair & (mixture > 0))
-        plan = epoch_plan(
-            rows,
-            self.lengths[rows],
-            mixture[rows],
+        plan = plan_pool(
+            self.index,
+            ledger,
+            self.lengths,
+            self.mixture,
             batch_size=self.batch_size,
             accumulate=accumulate,
             world_size=world_size,
             seed=self.seed,
             epoch=epoch,
             length_window=self.length_window,
+            batch_tokens=self.batch_tokens,
+            order=self.order,
         )
         if not len(plan):
             raise ConfigError(
                 f"epoch {epoch} has no pair to train on: {ledger.accounts()}; name a trusted data set, admit the open"
                 " pool (admit_open), or loosen the curation."
             )
+        if rank == 0:
+            padding = padding_share(plan, self.lengths)
+            log.info("epoch %d: %d micro-batches a rank, %.1f %% padding by estimate.", epoch, len(plan), 100 * padding)
         works = EpochWork(self.index, ledger, plan, rank, self.use_strength)
+        del ledger
+        pa.default_memory_pool().release_unused()
         return EpochLoader(self._train_workers, works, self._note, epoch=epoch, start=start)
 
     def score_dataloader(self, rows: Sequence[int] | Array) -> BatchLoader:

@@ -57,6 +57,12 @@ class EpochWork(Sequence[Work]):
     def __len__(self) -> int:
         return len(self._plan)
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the plan and the labels."""
+        own = (self._chosen, self._rejected, self._strength, self._weight, self._start, self._normalizer)
+        return sum(column.nbytes for column in (self._plan.rows, self._plan.filler, *own))
+
     def __getitem__(self, number: Any) -> Any:
         batch = self._plan.batch(self._rank, number)
         pairs = zip(batch.rows.tolist(), batch.filler.tolist(), strict=True)

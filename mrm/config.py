@@ -27,6 +27,9 @@ class DatasetConfig:
     path: str | None = None
     options: dict[str, Any] = field(default_factory=dict)
     weight: float = 1.0  # times a sample is seen in an epoch
+    source_weights: dict[str, float] = field(
+        default_factory=dict
+    )  # factors by source; +data.datasets.NAME.source_weights.SOURCE=2
     use: bool = True
 
 
@@ -38,6 +41,8 @@ class DataConfig:
     row_tokens: int | None = None  # tokens a packed row holds at most; null = a row a sample
     workers: int = 0  # processes that read and encode, a device
     length_window: int = 0  # steps whose samples are sorted by length together; 0 = off
+    batch_tokens: int | None = None  # samples x longest a batch, by estimate; null = batch_size whatever their length
+    order: str = "shuffled"  # shuffled | easy_first: from strong preferences to close ones
     max_unreadable: float = 0.01  # share of a dataset's samples that may be unreadable before the run stops
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from datamodules.dataset_spec import ROLES
+from datamodules.orders import ORDERS
 from datamodules.prepare_config import needs_input
 from datamodules.sources import SOURCES
 from datamodules.sources.location import join
@@ -121,6 +122,10 @@ def _check_data(config: RunConfig, problems: Problems) -> None:
         _one_of(problems, f"{path}.role", dataset.role, ROLES)
         _one_of(problems, f"{path}.source", dataset.source, [*SOURCES, SHARDS])
         _positive(problems, f"{path}.weight", dataset.weight)
+        for source, weight in dataset.source_weights.items():
+            _within(problems, f"{path}.source_weights.{source}", weight, 0, float("inf"), open_end=True)
+        if dataset.role == "test" and dataset.source_weights:
+            problems.append(f"{path}.source_weights: have no effect on a test set; leave them out.")
         if dataset.role == "test" and dataset.weight != 1:
             problems.append(f"{path}.weight={dataset.weight}: has no effect on a test set; leave it at 1.")
         if dataset.source in SOURCES and not needs_input(dataset.source):
@@ -134,8 +139,13 @@ def _check_data(config: RunConfig, problems: Problems) -> None:
             )
         if dataset.source == SHARDS and dataset.options:
             problems.append(f"{path}.options: a folder of shards takes none, found {', '.join(dataset.options)}.")
-    _at_least(problems, "data", data, 1, "batch_size", "score_batch_size", "row_tokens")
+    _at_least(problems, "data", data, 1, "batch_size", "score_batch_size", "row_tokens", "batch_tokens")
     _at_least(problems, "data", data, 0, "workers", "length_window")
+    if data.batch_tokens is not None and data.length_window == 0:
+        problems.append(
+            f"data.batch_tokens={data.batch_tokens}: needs samples sorted by length; set data.length_window, 50 is usual."
+        )
+    _one_of(problems, "data.order", data.order, ORDERS)
     _within(problems, "data.max_unreadable", data.max_unreadable, 0, 1)
 
 

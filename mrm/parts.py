@@ -91,7 +91,7 @@ def prepare_datasets(config: RunConfig) -> list[DatasetSpec]:
             target = Path(config.prepared_root).expanduser().resolve() / f"{name}-{digest}"
             common = {"max_unreadable": config.data.max_unreadable, "show_progress": config.trainer.progress}
             results[name] = prepare(dataset.source, source, target, **common, **dataset.options)
-        specs.append(DatasetSpec(name, target, dataset.role, dataset.weight))
+        specs.append(DatasetSpec(name, target, dataset.role, dataset.weight, dataset.source_weights))
     print_data(results)
     return specs
 
@@ -142,6 +142,8 @@ def build_datamodule(
         num_workers=data.workers,
         seed=config.seed,
         length_window=data.length_window,
+        batch_tokens=data.batch_tokens,
+        order=data.order,
         admit_open=config.curation.open_pool == "raw",
         use_strength=config.loss.margin != "none",
         max_unreadable=data.max_unreadable,

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datamodules.plan import EpochPlan, epoch_plan
+from datamodules.plan import EpochPlan, epoch_plan, padding_share
 
 
-def plan_of(samples: int, *, weights: Any = None, lengths: Any = None, **settings: int) -> EpochPlan:
+def plan_of(samples: int, *, weights: Any = None, lengths: Any = None, **settings: Any) -> EpochPlan:
     """A plan over rows 100, 101, ..., with batch 4 unless told otherwise."""
     options = {"batch_size": 4, "accumulate": 1, "world_size": 1, "seed": 0, "epoch": 0, **settings}
     return epoch_plan(
@@ -101,6 +101,94 @@ def test_epoch_plan_length_window_makes_batches_alike_but_not_ordered() -> None:
     assert spread[100] < spread[10] < spread[0] / 3
     order = lengths[plan_of(400, lengths=lengths, length_window=100).rows - 100].reshape(100, 4).mean(axis=1)
     assert abs(np.corrcoef(order, np.arange(100))[0, 1]) < 0.3
+
+
+def test_epoch_plan_order_of_earlier_versions_stays() -> None:
+    """Checkpoints hold a digest of the plan: a run that was left must find its own again."""
+    plan = plan_of(13, weights=np.full(13, 1.5), lengths=np.arange(13) * 7 % 11, world_size=2, length_window=1, seed=5)
+    assert plan.rows.tolist() == [
+        [[[111, 111, 100, 105]], [[102, 107, 104, 104]]],
+        [[[108, 105, 107, 112]], [[109, 106, 106, 103]]],
+        [[[108, 110, 112, -1]], [[101, 103, -1, -1]]],
+    ]
+
+
+@given(
+    samples=st.integers(0, 60),
+    batch_size=st.integers(1, 6),
+    accumulate=st.integers(1, 3),
+    world_size=st.integers(1, 4),
+    length_window=st.integers(1, 3),
+    batch_tokens=st.integers(1, 60),
+    order=st.sampled_from(["shuffled", "easy_first"]),
+)
+@settings(max_examples=100, deadline=None)
+def test_epoch_plan_token_budget_keeps_each_sample_once_equal_ranks_and_the_budget(samples: int, **shape: Any) -> None:
+    lengths = np.arange(samples) * 5 % 23 + 1
+    plan = plan_of(samples, lengths=lengths, strength=np.linspace(0, 1, samples), **shape)
+    assert sorted(real_rows(plan)) == list(range(100, 100 + samples))
+    assert len(plan) % shape["accumulate"] == 0
+    for rank in range(shape["world_size"]):
+        for batch in (plan.batch(rank, number) for number in range(len(plan))):
+            assert 1 <= len(batch.rows) <= shape["batch_size"]
+            assert len(batch.rows) == 1 or len(batch.rows) * lengths[batch.rows - 100].max() <= shape["batch_tokens"]
+
+
+def test_epoch_plan_token_budget_by_hand() -> None:
+    """Lengths 10, 6, 5, 4, 3, 1 within 12 places: 10 | 6, 5 | 4, 3, 1; for two ranks the last is halved: 4, 3 | 1."""
+    lengths = [1, 10, 4, 3, 6, 5]
+    plan = plan_of(6, lengths=lengths, batch_tokens=12, length_window=9, world_size=2)
+    found = [[sorted(lengths[row - 100] for row in rank[0] if row >= 0) for rank in step] for step in plan.rows]
+    assert found == [[[10], [5, 6]], [[3, 4], [1]]]
+    assert not plan.filler.any()
+
+
+def test_epoch_plan_token_budget_too_few_samples_are_filled_with_weight_zero() -> None:
+    plan = plan_of(3, lengths=[3, 2, 1], batch_tokens=6, length_window=1, world_size=4)
+    assert plan.rows[..., 0].ravel().tolist() == [100, 101, 102, 102]
+    assert plan.filler[..., 0].ravel().tolist() == [False, False, False, True]
+
+
+def test_epoch_plan_token_budget_seed_and_epoch_change_the_order_and_nothing_else() -> None:
+    lengths = np.random.default_rng(0).integers(1, 50, 400)
+    options = {"lengths": lengths, "batch_tokens": 100, "length_window": 5, "world_size": 2}
+    plans = {(s, e): plan_of(400, seed=s, epoch=e, **options).rows for s in (0, 1) for e in (0, 1)}
+    np.testing.assert_array_equal(plans[0, 0], plan_of(400, **options).rows)
+    assert len({rows.tobytes() for rows in plans.values()}) == 4
+
+
+def test_epoch_plan_easy_first_comes_before_but_windows_are_mixed() -> None:
+    """Windows of 10 steps of 4: the strongest 40 samples come first, in no order among themselves."""
+    strength = np.random.default_rng(1).permutation(400) / 400
+    for budget in ({}, {"batch_tokens": 4}):
+        plan = plan_of(400, length_window=10, order="easy_first", strength=strength, **budget)
+        means = strength[plan.rows - 100].reshape(10, 40).mean(axis=1)
+        assert (np.diff(means) < 0).all()
+        assert sorted(strength[plan.rows[:10].ravel() - 100] * 400) == list(range(360, 400))
+        inside = strength[plan.rows[:10].ravel() - 100]
+        assert (np.diff(inside) > 0).any() and (np.diff(inside) < 0).any()
+
+
+def test_padding_share_by_hand() -> None:
+    """Lengths 4 and 2 and, on the other rank, 3 and the filler 4: 9 tokens of 2 x 4 + 2 x 4 places."""
+    rows = np.array([[[[0, 1]], [[2, 0]]]])
+    filler = np.array([[[[False, False]], [[False, True]]]])
+    assert padding_share(EpochPlan(rows, filler), np.array([4, 2, 3])) == 1 - 9 / 16
+
+
+def test_padding_share_of_places_that_are_none_is_nothing() -> None:
+    rows = np.array([[[[0, -1]]], [[[1, 1]]]])
+    assert padding_share(EpochPlan(rows, np.zeros(rows.shape, bool)), np.array([4, 2])) == 0
+    assert padding_share(plan_of(0), np.zeros(0)) == 0
+
+
+def test_padding_share_falls_with_grouping_by_length() -> None:
+    lengths = np.random.default_rng(0).integers(1, 1000, 2000)
+    shares = [
+        padding_share(plan_of(2000, lengths=lengths, **options), np.concatenate([np.zeros(100, np.int64), lengths]))
+        for options in ({}, {"length_window": 50}, {"length_window": 50, "batch_tokens": 3000})
+    ]
+    assert shares[0] > 0.3 and shares[1] < 0.05 and shares[2] < 0.05
 
 
 def test_epoch_plan_nothing_active_is_empty() -> None:

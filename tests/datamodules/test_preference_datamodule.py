@@ -87,6 +87,19 @@ def test_datamodule_bad_configuration_names_every_problem(tmp_path: Path) -> Non
         assert part in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("options", "found"),
+    [
+        ({"batch_tokens": 0, "length_window": 1}, "batch_tokens is 0: it must be at least 1"),
+        ({"batch_tokens": 9}, "needs length_window >= 1"),
+        ({"order": "hard_first"}, "order is 'hard_first', it must be one of shuffled, easy_first"),
+    ],
+)
+def test_datamodule_bad_plan_settings_are_named(tmp_path: Path, options: dict, found: str) -> None:
+    with pytest.raises(ConfigError, match=found):
+        make_data(tmp_path, **options)
+
+
 def test_datamodule_nothing_to_train_on_is_refused(tmp_path: Path) -> None:
     make_dataset(tmp_path / "open", 3)
     data = make_data(tmp_path, [DatasetSpec("open", tmp_path / "open", "open")])
@@ -171,6 +184,59 @@ def test_epoch_loader_ranks_share_out_the_epoch(tmp_path: Path) -> None:
     for batches in ranks:
         assert [float(batch.normalizer) for batch in batches] == [4, 4, 1, 1]
         assert [len(batch.keys) for batch in batches] == [4, 4, 1, 1]
+
+
+@pytest.mark.parametrize("budget", [{}, {"batch_tokens": 40, "length_window": 2}], ids=["samples", "tokens"])
+@pytest.mark.parametrize("workers", [0, 1, 2])
+@pytest.mark.parametrize(("world_size", "accumulate"), [(1, 1), (2, 1), (1, 3), (3, 2)])
+def test_epoch_loader_every_active_sample_once_whatever_reads_it(
+    tmp_path: Path, world_size: int, accumulate: int, workers: int, budget: dict
+) -> None:
+    """Five of the 20 samples are not active."""
+    data = make_data(tmp_path, admit_open=True, num_workers=workers, **budget)
+    data.setup("fit")
+    ledger = data.ledger()
+    dropped = np.arange(20) % 4 == 1
+    decision = np.where(dropped, Decision.DROP, ledger.decision).astype(object)
+    dataclasses.replace(ledger, decision=decision, active=~dropped, round=1).write(tmp_path / "ledger")
+    ranks = [
+        list(data.epoch_loader(0, world_size=world_size, rank=rank, accumulate=accumulate))
+        for rank in range(world_size)
+    ]
+    data.teardown("fit")
+    assert len({len(batches) for batches in ranks}) == 1
+    seen = [edge[0] for batches in ranks for batch in batches for edge in edges_of(batch) if edge[-1] > 0]
+    assert sorted(seen) == sorted(data.index.keys[~dropped])
+
+
+def test_epoch_loader_source_weights_repeat_and_leave_out(tmp_path: Path) -> None:
+    samples = [make_sample(f"k{n}", images=(), source="xyz"[n % 3]) for n in range(9)]
+    make_dataset(tmp_path / "trusted", samples)
+    spec = DatasetSpec("trusted", tmp_path / "trusted", "trusted", 1.0, {"x": 2.0, "y": 0.0})
+    data = make_data(tmp_path, [spec])
+    keys = [key for batch in data.epoch_loader(0) for key in batch.keys]
+    assert sorted(keys) == sorted([f"k{n}" for n in (0, 3, 6)] * 2 + [f"k{n}" for n in (2, 5, 8)])
+
+
+def test_setup_source_that_is_not_there_is_refused_at_once(tmp_path: Path) -> None:
+    make_dataset(tmp_path / "trusted", 3)
+    spec = DatasetSpec("trusted", tmp_path / "trusted", "trusted", 1.0, {"kk": 2.0})
+    with pytest.raises(ConfigError, match=r"has no source 'kk'; it has k\. Did you mean 'k'"):
+        make_data(tmp_path, [spec]).setup("fit")
+
+
+def test_epoch_loader_easy_first_gives_strong_preferences_first(tmp_path: Path) -> None:
+    samples = [make_sample(f"k{n}", images=(), pairs=[Pair(0, 1, (n * 7 % 12 + 1) / 12)]) for n in range(12)]
+    make_dataset(tmp_path / "trusted", samples)
+    data = make_data(tmp_path, [DatasetSpec("trusted", tmp_path / "trusted", "trusted")], order="easy_first")
+    strengths = [edge[3] for batch in data.epoch_loader(0) for edge in edges_of(batch)]
+    assert strengths == sorted(strengths, reverse=True)
+
+
+def test_epoch_loader_tells_the_share_of_padding(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, logger="datamodules.preference_datamodule"):
+        make_data(tmp_path, admit_open=True).epoch_loader(3)
+    assert "epoch 3: 5 micro-batches a rank, " in caplog.text and "% padding by estimate" in caplog.text
 
 
 def test_epoch_loader_filler_has_weight_zero(tmp_path: Path) -> None:

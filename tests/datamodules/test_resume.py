@@ -179,6 +179,18 @@ def test_resume_at_every_batch_equals_uninterrupted(
         assert ledger_bytes(copy) == rounds, path.stem
 
 
+@pytest.mark.parametrize(("first", "then"), [(0, 2), (2, 1), (2, 0)])
+@pytest.mark.parametrize("plan", [{}, {"batch_tokens": 60, "length_window": 1}], ids=["samples", "tokens"])
+def test_resume_with_other_workers_gives_the_same_following_batches(
+    tmp_path: Path, first: int, then: int, plan: dict[str, Any]
+) -> None:
+    seen, weight = run(make_data(tmp_path, tmp_path / "ledger", num_workers=first, **plan), SaveEachBatch(tmp_path))
+    checkpoint = tmp_path / "1-1.ckpt"
+    events, last = run(make_data(tmp_path, tmp_path / "ledger", num_workers=then, **plan), checkpoint=checkpoint)
+    assert events == [event for event in seen if event >= (1, 2)] and len(events) > 3
+    assert torch.equal(last, weight)
+
+
 def test_resume_after_an_exception_does_the_batch_that_was_cut_short(tmp_path: Path) -> None:
     class Crash(Callback):
         def on_train_batch_start(self, trainer: Trainer, module: ToyModule, batch: RewardBatch, batch_idx: int) -> None:
