@@ -2,7 +2,7 @@
 
 `index.parquet` stands beside the shards and can be rebuilt from any WebDataset tars of `KEY.json` and images
 (`python -m datamodules.reindex`). In memory it is a handful of numpy arrays, immutable and shared by all workers: 140 MB
-for a million samples. The file is `index_table.py`'s, reading samples is left to `shards.py`.
+for a million. The file is `index_table.py`'s, reading samples is left to `shards.py`.
 
 Dimension letters: N samples, P pairs, R responses, M images, S shards.
 """
@@ -33,6 +33,7 @@ from datamodules.index_table import (
     read_index,
     shard_rows,
 )
+from datamodules.memory import system_memory
 from datamodules.ordered_pool import OrderedPool
 from datamodules.tarscan import MANIFEST_NAME, local_directory, manifest_digests, shard_paths, verify_shards
 from datamodules.texts import Texts, coded
@@ -106,6 +107,7 @@ class Index:
         return sum(column.nbytes for column in columns if isinstance(column, (np.ndarray, Texts)))
 
     @classmethod
+    @system_memory()
     def load(cls, directory: str | os.PathLike[str]) -> Index:
         """The index of one directory of shards.
 
@@ -185,6 +187,7 @@ class Index:
             partial.unlink(missing_ok=True)
 
     @classmethod
+    @system_memory()
     def concat(cls, indexes: Mapping[str, Index]) -> Index:
         """Several data sets as one, in the mapping's order; `.dataset` says which row came from which.
 

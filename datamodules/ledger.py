@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from datamodules.index import Index
+from datamodules.memory import system_memory
 from datamodules.texts import Texts, object_column
 from mrm.errors import CurationError, LedgerError
 
@@ -107,6 +108,7 @@ class Ledger:
         return len(self.key)
 
     @classmethod
+    @system_memory()
     def initial(cls, index: Index, trusted: Array, admit_open: bool) -> Ledger:
         """Round 0: trusted pairs are trained on, open ones wait, or are admitted unseen.
 
@@ -184,6 +186,7 @@ class Ledger:
                 " their order or contents changed: start in a new run directory."
             )
 
+    @system_memory()
     def write(self, directory: str | os.PathLike[str]) -> Path:
         """Writes `round_NNNN.parquet` whole or not at all, replacing a snapshot of the same round.
 
@@ -223,6 +226,7 @@ class Ledger:
         return column.arrow().cast(type_) if isinstance(column, Texts) else pa.array(column, type_)
 
     @classmethod
+    @system_memory()
     def read(cls, path: str | os.PathLike[str]) -> Ledger:
         """Reads a snapshot.
 

@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from lightning.pytorch import LightningDataModule, Trainer
 
 from datamodules.dataset_spec import DatasetSpec, spec_problems
 from datamodules.index import Index
 from datamodules.ledger import Ledger, ledger_rounds, set_aside_after
 from datamodules.loader import BatchLoader, EpochLoader, PreferenceDataset, SampleEncoder, Workers
+from datamodules.memory import release_memory
 from datamodules.orders import ORDERS
 from datamodules.plan import Array, padding_share
 from datamodules.pool import mixture_weights, plan_pool, sample_lengths
@@ -141,7 +141,7 @@ class PreferenceDataModule(LightningDataModule):
             raise ConfigError("no training data: name at least one data set of role trusted or open.")
         index = Index.concat(indexes)
         del indexes
-        pa.default_memory_pool().release_unused()  # Arrow would keep as much again as the index takes
+        release_memory()
         return index
 
     @property
@@ -262,7 +262,7 @@ class PreferenceDataModule(LightningDataModule):
             log.info("epoch %d: %d micro-batches a rank, %.1f %% padding by estimate.", epoch, len(plan), 100 * padding)
         works = EpochWork(self.index, ledger, plan, rank, self.use_strength)
         del ledger
-        pa.default_memory_pool().release_unused()
+        release_memory()
         return EpochLoader(self._train_workers, works, self._note, epoch=epoch, start=start)
 
     def score_dataloader(self, rows: Sequence[int] | Array) -> BatchLoader:

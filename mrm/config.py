@@ -27,9 +27,8 @@ class DatasetConfig:
     path: str | None = None
     options: dict[str, Any] = field(default_factory=dict)
     weight: float = 1.0  # times a sample is seen in an epoch
-    source_weights: dict[str, float] = field(
-        default_factory=dict
-    )  # factors by source; +data.datasets.NAME.source_weights.SOURCE=2
+    # source -> factor on the weight; on the command line +data.datasets.NAME.source_weights.SOURCE=2
+    source_weights: dict[str, float] = field(default_factory=dict)
     use: bool = True
 
 
