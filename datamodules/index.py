@@ -154,7 +154,9 @@ class Index:
             expected = manifest_digests(root)
         tasks = [(file, expected.get(file.name)) for file in files]
         with OrderedPool(shard_rows, workers) as pool:
-            return cls.write(root, ((file, rows) for (file, _), rows in pool.map(tasks, lambda task: task, chunk_items=1)))
+            return cls.write(
+                root, ((file, rows) for (file, _), rows in pool.map(tasks, lambda task: task, chunk_items=1))
+            )
 
     @classmethod
     def write(cls, root: Path, shards: Iterable[tuple[Path, pa.Table | ShardError]]) -> Index:

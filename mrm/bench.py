@@ -27,6 +27,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from datamodules.scale_bench import MILLION, scale_figures
 from mrm.cli import settings_command
 from mrm.devices import device_problems, pick_device
 from mrm.errors import ConfigError
@@ -112,6 +113,7 @@ class BenchConfig:
     memory_gb: float | None = None  # of a device: does a step fit?
     gpus: int = 1  # over which weights, gradients and moments are sliced (trainer=fsdp2), for the same question
     epoch_pairs: int | None = None  # how long does an epoch of so many take?
+    data_pairs: int = MILLION  # of the figures of index, ledger and plan; 0 leaves them out
     seed: int = 0
 
 
@@ -361,6 +363,8 @@ def _check(config: BenchConfig) -> None:
         problems.append(f"epoch_pairs={config.epoch_pairs}: must be at least 1.")
     if config.memory_gb is not None and config.memory_gb <= 0:
         problems.append(f"memory_gb={config.memory_gb}: must be a positive number.")
+    if config.data_pairs and config.data_pairs < 100:
+        problems.append(f"data_pairs={config.data_pairs}: must be at least 100, or 0 to leave these figures out.")
     if problems:
         raise ConfigError("\n".join(problems))
 
@@ -415,6 +419,8 @@ def bench(config: BenchConfig, console: Console) -> dict[str, Any]:
         console.print(
             f"packing 256 short samples in rows of 2,048: {figures['packing_waste']:.1%} of the places are padding"
         )
+    if cases is STANDARD and config.data_pairs:
+        figures |= _data_figures(config.data_pairs, console)
     plans = {name: _recipe(config, details[f"train_{name}"], state) for name in cases}
     for name, plan in plans.items():
         for line in plan["lines"]:
@@ -431,6 +437,17 @@ def _measure(made: Bench, shape: Shape, what: str) -> Measured:
             f"samples={made.config.samples}: the usual way or this one does not fit {_name(made.device)} where it is to {what} {shape}; "
             "give fewer samples, gradient_checkpointing=true or a smaller shape."
         ) from error
+
+
+def _data_figures(pairs: int, console: Console) -> dict[str, float]:
+    """Index, ledger and plan at a size: times and memory, shown in a table of their own."""
+    figures = scale_figures(pairs)
+    table = Table("figure", "value", title=f"data layer, {pairs:,} pairs in four data sets")
+    for name, value in figures.items():
+        unit = {"s": "s", "mb": "MB"}.get(name.rpartition("_")[2])
+        table.add_row(name, f"{value:.2f} {unit}" if unit else f"{value:.2%}")
+    console.print(table)
+    return figures
 
 
 def _recipe(config: BenchConfig, case: dict[str, Any], state: dict[str, int]) -> dict[str, Any]:

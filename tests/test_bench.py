@@ -30,7 +30,8 @@ def test_both_ways_give_the_same_rewards():
 
 def test_bench_writes_all_ratios_and_tells_memory_and_time(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(module, "STANDARD", {name: Shape(1, 4, 6, 3, 2) for name in RATIOS})
-    config = BenchConfig(output=str(tmp_path / "b.json"), rounds=1, samples=1, memory_gb=1.0, epoch_pairs=1000)
+    options = {"rounds": 1, "samples": 1, "memory_gb": 1.0, "epoch_pairs": 1000, "data_pairs": 2000}
+    config = BenchConfig(output=str(tmp_path / "b.json"), **options)
     run(config)
     figures = json.loads((tmp_path / "b.json").read_text())
     expected = {f"{what}_{name}" for what in ("train", "score") for name in RATIOS}
@@ -39,7 +40,10 @@ def test_bench_writes_all_ratios_and_tells_memory_and_time(tmp_path, monkeypatch
     plan = figures["plans"]["t2i_k2"]
     assert plan["fits"] and 0 < plan["bytes"] < 1e9
     assert plan["epoch_seconds"] == pytest.approx(1000 / figures["details"]["train_t2i_k2"]["pairs_per_second"])
-    assert "fits 1 GB" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "fits 1 GB" in shown
+    data = {"index_2000_read_s", "ledger_2000_write_s", "plan_2000_s", "hot_columns_2000_mb", "plan_padding"}
+    assert data <= figures.keys() and all(name in shown for name in data)
 
 
 @pytest.mark.parametrize("kind", ["qwen2_5_vl", "qwen3_5"])
@@ -73,6 +77,7 @@ def test_packing_of_many_short_samples_wastes_at_most_five_percent():
         ({"model": "/nowhere"}, "config.json cannot be loaded"),
         ({"attention": "magic"}, "model.attention='magic'"),
         ({"memory_gb": 0.0}, "memory_gb=0.0"),
+        ({"data_pairs": 5}, "data_pairs=5: must be at least 100"),
         ({"images": 4, "image_tokens": 4, "prompt": 6, "answer": 1, "responses": 2}, "prompt=6: must be at least 9"),
     ],
 )
