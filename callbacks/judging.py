@@ -9,7 +9,7 @@ import numpy as np
 from rich.progress import track
 
 from datamodules.index import Index
-from datamodules.shards import read_sample
+from datamodules.reading import read_sample
 from mrm.construction.judges import Annotator
 from mrm.curation.policy import VOTE_VALUES
 from mrm.errors import CurationError, RecordError, ShardError

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from datamodules.index import Index
-from datamodules.shards import read_sample
+from datamodules.reading import read_sample
 from datamodules.work import EpochWork, Work, WorkItem
 from mrm.errors import ConfigError, RecordError, ShardError
 from mrm.model.encoding import EncodedSample

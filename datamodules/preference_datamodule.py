@@ -24,8 +24,8 @@ from datamodules.memory import release_memory
 from datamodules.orders import ORDERS
 from datamodules.plan import Array, padding_share
 from datamodules.pool import mixture_weights, plan_pool, sample_lengths
+from datamodules.reading import read_record
 from datamodules.restart import first_batch
-from datamodules.shards import read_record
 from datamodules.unreadable import UnreadableCount
 from datamodules.work import EpochWork, published_work, scoring_work
 from mrm.errors import ConfigError, LedgerError

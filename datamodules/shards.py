@@ -1,23 +1,19 @@
 """Shards: WebDataset tars of preference samples, written once, read by offset.
 
 `ShardWriter` makes a directory of `shard-000000.tar`, ..., `manifest.json` and `index.parquet`; it appears under its
-name only when it is whole. `read_sample` reads one row with `os.pread`. Images are kept as published, nothing is
-decoded.
+name only when it is whole. Images are kept as published, nothing is decoded. Reading is left to `reading.py`.
 """
 
 from __future__ import annotations
 
-import functools
-import json
 import logging
 import os
 import shutil
 import uuid
-from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO
 
 from datamodules.index import Index
+from datamodules.reading import read_record, read_sample
 from datamodules.shard_tars import (
     ShardInfo,
     ShardTars,
@@ -26,8 +22,8 @@ from datamodules.shard_tars import (
     sniff_extension,
     write_manifest,
 )
-from datamodules.tarscan import local_directory, short_digest, verify_shards
-from mrm.errors import RecordError, ShardError
+from datamodules.tarscan import local_directory, verify_shards
+from mrm.errors import ShardError
 from mrm.preference import PreferenceSample
 
 __all__ = ["ShardWriter", "read_record", "read_sample", "sniff_extension", "verify_shards"]
@@ -120,60 +116,3 @@ class ShardWriter:
     def _close_shard(self) -> None:
         if (shard := self._tars.close()) is not None:
             self._shards.append(shard)
-
-
-_MEND = "the shard was altered after it was indexed: copy it again or rebuild the index."
-
-
-def read_sample(index: Index, row: int) -> PreferenceSample:
-    """Reads one sample by its byte offsets.
-
-    Raises:
-        ShardError: naming key and shard, if the bytes there are not the sample that the index says.
-    """
-    key, path = index.keys[row], index.shard_files[index.shard[row]]
-    record = read_record(index, row)
-    which = slice(index.image_start[row], index.image_start[row + 1])
-    places = zip(index.image_offset[which], index.image_length[which], strict=True)
-    try:
-        images = [_read(path, *place) for place in places]
-        sample = PreferenceSample.from_json(record, images)
-    except (OSError, EOFError, RecordError) as error:
-        raise ShardError(f"{path}: sample {key!r} cannot be read ({error}); {_MEND}") from error
-    for number, (data, digest) in enumerate(zip(images, index.image_digest[which], strict=True)):
-        if int(short_digest(data), 16) != digest:
-            raise ShardError(f"{path}: image {number} of sample {key!r} has other bytes than were indexed; {_MEND}")
-    return sample
-
-
-def read_record(index: Index, row: int) -> dict[str, Any]:
-    """Reads one sample's JSON alone, without its images.
-
-    Raises:
-        ShardError: as `read_sample`.
-    """
-    key, path = index.keys[row], index.shard_files[index.shard[row]]
-    try:
-        data = _read(path, index.json_offset[row], index.json_length[row])
-        record = json.loads(data)
-    except (OSError, EOFError, ValueError) as error:
-        raise ShardError(f"{path}: sample {key!r} cannot be read ({error}); {_MEND}") from error
-    if not isinstance(record, dict) or record.get("key") != key:
-        found = record.get("key") if isinstance(record, dict) else record
-        raise ShardError(f"{path}: found sample {found!r} where the index says {key!r}; {_MEND}")
-    if int(short_digest(data), 16) != index.json_digest[row]:
-        raise ShardError(f"{path}: the record of sample {key!r} has other bytes than were indexed; {_MEND}")
-    return record
-
-
-def _read(path: Path, offset: int, length: int) -> bytes:
-    status = os.stat(path)
-    data = os.pread(_open(path, status.st_ino, status.st_mtime_ns).fileno(), int(length), int(offset))
-    if len(data) != length:
-        raise EOFError(f"{len(data)} of {length} bytes at {offset}")
-    return data
-
-
-@functools.lru_cache(maxsize=64)  # a data set may have more shards than a process may open files; evicted ones close
-def _open(path: Path, inode: int, mtime: int) -> BinaryIO:
-    return path.open("rb", buffering=0)

@@ -41,7 +41,8 @@ def decode_image(data: bytes, *, name: str, max_pixels: int = MAX_IMAGE_PIXELS) 
                 _check_size(*image.size, name, max_pixels)
                 image.load()
                 bits = getattr(image, "tag_v2", {}).get(_TIFF_BITS, (16,))[0]
-                return _to_rgb(_to_8_bits(ImageOps.exif_transpose(image), bits, name))
+                ImageOps.exif_transpose(image, in_place=True)  # else even what stands upright would be copied
+                return _to_rgb(_to_8_bits(image, bits, name))
     except RecordError:
         raise
     except Image.DecompressionBombError as error:
@@ -85,7 +86,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         white = Image.new("RGB", rgba.size, (255, 255, 255))
         white.paste(rgba, mask=rgba.getchannel("A"))
         return white
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _check_size(width: int, height: int, name: str, max_pixels: int) -> None:

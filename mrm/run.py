@@ -27,7 +27,7 @@ from datamodules.dataset_spec import DatasetSpec
 from datamodules.index import Index
 from datamodules.ledger import Ledger, ledger_rounds, round_path
 from datamodules.preference_datamodule import PreferenceDataModule
-from datamodules.shards import read_sample
+from datamodules.reading import read_sample
 from mrm.cli import hydra_command
 from mrm.config import RunConfig, to_run_config
 from mrm.construction.judges import Annotator
