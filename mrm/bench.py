@@ -29,6 +29,8 @@ from torch import Tensor
 
 from datamodules.scale_bench import MILLION, scale_figures
 from mrm.cli import settings_command
+from mrm.data_bench import data_bench
+from mrm.data_bench_ways import DataBenchConfig
 from mrm.devices import device_problems, pick_device
 from mrm.errors import ConfigError
 from mrm.model.attention import by_part_of, plan_attention
@@ -114,6 +116,7 @@ class BenchConfig:
     gpus: int = 1  # over which weights, gradients and moments are sliced (trainer=fsdp2), for the same question
     epoch_pairs: int | None = None  # how long does an epoch of so many take?
     data_pairs: int = MILLION  # of the figures of index, ledger and plan; 0 leaves them out
+    data: bool = True  # whether reading is measured, too (`python -m mrm.data_bench`)
     seed: int = 0
 
 
@@ -486,6 +489,8 @@ def run(config: BenchConfig) -> None:
     if not console.is_terminal:
         console.width = 120  # a file's readers can scroll; a table cut at 80 columns cannot be read
     figures = bench(config, console)
+    if config.data:
+        figures |= data_bench(DataBenchConfig(seed=config.seed), console)
     Path(config.output).write_text(json.dumps(figures, indent=2) + "\n")
     console.print(f"written to {config.output}; a ratio is usual time / own time: above 1 this project is faster")
 

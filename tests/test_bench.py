@@ -30,12 +30,13 @@ def test_both_ways_give_the_same_rewards():
 
 def test_bench_writes_all_ratios_and_tells_memory_and_time(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(module, "STANDARD", {name: Shape(1, 4, 6, 3, 2) for name in RATIOS})
+    monkeypatch.setattr(module, "data_bench", lambda config, console: {"data_decode_vs_pil": 1.0})
     options = {"rounds": 1, "samples": 1, "memory_gb": 1.0, "epoch_pairs": 1000, "data_pairs": 2000}
     config = BenchConfig(output=str(tmp_path / "b.json"), **options)
     run(config)
     figures = json.loads((tmp_path / "b.json").read_text())
     expected = {f"{what}_{name}" for what in ("train", "score") for name in RATIOS}
-    assert expected | {"packing_waste"} <= figures.keys()
+    assert expected | {"packing_waste", "data_decode_vs_pil"} <= figures.keys()
     assert all(figures[name] > 0 for name in expected)
     plan = figures["plans"]["t2i_k2"]
     assert plan["fits"] and 0 < plan["bytes"] < 1e9
