@@ -10,10 +10,11 @@ Dimension letters: N samples, P pairs, R responses, M images, S shards.
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 import shlex
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,13 +32,25 @@ from datamodules.index_table import (
     digest_of,
     doubles,
     read_index,
+    rows_of,
     shard_rows,
 )
 from datamodules.memory import system_memory
 from datamodules.ordered_pool import OrderedPool
-from datamodules.tarscan import MANIFEST_NAME, local_directory, manifest_digests, shard_paths, verify_shards
+from datamodules.tarscan import (
+    MANIFEST_NAME,
+    ScannedSample,
+    local_directory,
+    manifest_digests,
+    scan_shard,
+    shard_paths,
+    verify_shards,
+)
+from datamodules.tarwalk import Fault
 from datamodules.texts import Texts, coded
 from mrm.errors import ShardError
+
+log = logging.getLogger(__name__)
 
 INDEX_NAME = "index.parquet"
 Array = npt.NDArray[Any]
@@ -127,7 +140,15 @@ class Index:
         except (pa.ArrowException, KeyError, ValueError, OSError) as error:
             raise ShardError(f"{path}: not a readable index ({error}); {mend}") from error
         found, sizes = {file.name: file.stat().st_size for file in files}, metadata.shards
-        if found != sizes:
+        cut = {name: size for name, size in found.items() if size < sizes.get(name, 0)}
+        for name, size in sorted(cut.items()):  # each sample is checked when it is read: those past the cut are counted
+            log.warning(
+                "%s is cut off: %d bytes, the index was built from %d; samples past the cut cannot be read. Copy it again.",
+                root / name,
+                size,
+                sizes[name],
+            )
+        if found != sizes | cut:
             name = min(name for name in found.keys() | sizes.keys() if found.get(name) != sizes.get(name))
             raise ShardError(
                 f"{path}: does not fit its shards: {name} has {found.get(name, 'no')} bytes, the index was built from"
@@ -136,18 +157,30 @@ class Index:
         return _from_table(table, files, root.name, metadata)
 
     @classmethod
-    def build(cls, directory: str | os.PathLike[str], *, workers: int = 1) -> Index:
+    def build(
+        cls,
+        directory: str | os.PathLike[str],
+        *,
+        workers: int = 1,
+        faults: list[Fault] | None = None,
+        keep: Callable[[ScannedSample], bool] = lambda scanned: True,
+    ) -> Index:
         """Scans every tar of a directory and writes its `index.parquet`.
 
         Args:
             directory: a folder of tars.
-            workers: processes that scan, each a tar at a time.
+            workers: processes that scan, each a tar at a time; one with `faults`.
+            faults: where damaged samples and refused shards go, so that the rest can be used; None raises them.
+            keep: with `faults`, whether a sample comes into the index.
 
         Raises:
-            ShardError: naming the shard that is cut, altered against the manifest, or breaks a rule of `scan_shard`.
+            ShardError: naming the shard that is cut, altered against the manifest, or breaks a rule of `scan_shard`;
+                with `faults` only where nothing is left.
         """
         root = local_directory(directory)
         files = shard_paths(root)
+        if faults is not None:
+            return cls.write(root, _whole_rows(files, faults, keep))
         expected: dict[str, str] = {}
         if (root / MANIFEST_NAME).exists():
             verify_shards(root)
@@ -247,6 +280,33 @@ _PLAIN = (  # columns that hold no reference to others
 def rebuild_hint(directory: Path) -> str:
     """What to do about an index that cannot be used."""
     return f"rebuild it: python -m datamodules.reindex shards={shlex.quote(str(directory))}"
+
+
+def _whole_rows(
+    files: Sequence[Path], faults: list[Fault], keep: Callable[[ScannedSample], bool]
+) -> Iterator[tuple[Path, pa.Table]]:
+    """Each shard's rows without what is damaged, which is named; a shard that is refused as a whole gives none."""
+    where: dict[str, str] = {}
+
+    def is_kept(scanned: ScannedSample, file: Path) -> bool:
+        key = scanned.sample.key
+        if key in where:
+            text = f"{file}: duplicate key {key!r}, also in {where[key]}; keys must be unique over all shards."
+            faults.append(Fault(str(file), key, "duplicate key", text))
+            return False
+        if not keep(scanned):
+            return False
+        where[key] = file.name
+        return True
+
+    for file in files:
+        before = len(faults)
+        try:
+            found = list(scan_shard(file, faults))
+        except ShardError as error:
+            faults[before:] = [Fault(str(file), file.name, "refused shard", str(error))]
+            continue
+        yield file, rows_of(scanned for scanned in found if is_kept(scanned, file))
 
 
 def _from_table(table: pa.Table, files: Sequence[Path], name: str, metadata: IndexMetadata) -> Index:

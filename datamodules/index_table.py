@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -123,19 +124,24 @@ def shard_rows(task: tuple[Path, str | None]) -> pa.Table | ShardError:
     `IndexWriter` puts the shard's number in. An error is returned, since it crosses processes.
     """
     file, expected = task
-    batches, rows = [], []
     try:
         if expected is not None:
             check_digest(file, expected)
-        for scanned in scan_shard(file):
-            rows.append(table_row(scanned))
-            if len(rows) == BATCH_ROWS:
-                batches.append(pa.RecordBatch.from_pylist(rows, schema=SCHEMA))
-                rows = []
+        return rows_of(scan_shard(file))
     except ShardError as error:
         return error
+
+
+def rows_of(samples: Iterable[ScannedSample]) -> pa.Table:
+    """The rows of one tar's samples, a few thousand at a time as Python objects."""
+    batches, rows = [], []
+    for scanned in samples:
+        rows.append(table_row(scanned))
+        if len(rows) == BATCH_ROWS:
+            batches.append(pa.RecordBatch.from_pylist(rows, schema=SCHEMA))
+            rows = []
     batches.append(pa.RecordBatch.from_pylist(rows, schema=SCHEMA))
-    return pa.Table.from_batches(batches)
+    return pa.Table.from_batches(batches).unify_dictionaries()
 
 
 def parquet_writer(path: str | os.PathLike[str]) -> pq.ParquetWriter:
@@ -203,6 +209,11 @@ def number_of(key: str) -> int:
     return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big")
 
 
+def hex_digest(number: int) -> str:
+    """A digest as `tarscan.short_digest` has it, of the number that stands for it."""
+    return f"{number:016x}"
+
+
 def digest_of(*texts: str) -> str:
     """sha256 of some lines, in hex."""
     return hashlib.sha256("\n".join(texts).encode()).hexdigest()
@@ -219,8 +230,8 @@ class Fingerprint:
         """Adds samples."""
         columns = (rows[name].to_pylist() for name in ("key", "json_hash", "image_hashes"))
         for key, record, images in zip(*columns, strict=True):
-            digests = ",".join(f"{image:016x}" for image in images)
-            self._digest.update(f"{self._separator}{key} {record:016x} {digests}".encode())
+            digests = ",".join(map(hex_digest, images))
+            self._digest.update(f"{self._separator}{key} {hex_digest(record)} {digests}".encode())
             self._separator = "\n"
 
     def hexdigest(self) -> str:

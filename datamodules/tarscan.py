@@ -1,8 +1,7 @@
 """What a WebDataset tar holds: a scan that trusts nothing, and the manifest that stands beside the shards.
 
 A scan names every sample of one tar with the byte range of each member, so that samples can later be read with
-`os.pread`. Python's `tarfile` ends silently at a cut that falls on a header, hence the checks of its own here.
-Members are JSON and images only: nothing else is opened, decoded or unpickled. Building the index is left to
+`os.pread`. Where members stand is found by `tarwalk.py`. Members are JSON and images only: nothing else is opened, decoded or unpickled. Building the index is left to
 `index.py`, writing to `shards.py`.
 """
 
@@ -13,7 +12,6 @@ import io
 import json
 import os
 import re
-import tarfile
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -22,13 +20,15 @@ from typing import BinaryIO
 
 from PIL import Image
 
+from datamodules.tarwalk import Fault, Member, walk
 from mrm.errors import RecordError, ShardError
+from mrm.images import FORMATS
 from mrm.preference import PreferenceSample
 
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tiff")
 MANIFEST_NAME = "manifest.json"
 SHARD_PATTERN = "*.tar"
-_BLOCK = 512  # tar's unit: headers, and the zero block that ends an archive
+_OUTSIDE = re.compile(r"^/|^[A-Za-z]:|(^|[/\\\\])\.\.([/\\\\]|$)|^pipe:|[|`$;<>\\\\\x00-\x1f]")
 _MEMBER = re.compile(r"(?P<key>[^./]+)\.(?:(?P<number>\d+)\.)?(?P<extension>[A-Za-z0-9]+)")
 
 
@@ -60,8 +60,9 @@ class _Open:
     """The members of one key gathered so far."""
 
     key: str
-    record: tarfile.TarInfo | None = None
-    images: dict[int, tuple[tarfile.TarInfo, str]] = field(default_factory=dict)
+    record: Member | None = None
+    images: dict[int, tuple[Member, str]] = field(default_factory=dict)
+    problem: str | None = None  # the first
 
 
 def local_directory(directory: str | os.PathLike[str]) -> Path:
@@ -150,68 +151,37 @@ def check_digest(path: Path, expected: str) -> None:
         raise ShardError(f"{path}: its sha256 differs from the manifest's; the shard was altered: copy it again.")
 
 
-def scan_shard(path: Path) -> Iterator[ScannedSample]:
+def scan_shard(path: Path, faults: list[Fault] | None = None) -> Iterator[ScannedSample]:
     """Every sample of one tar, in the order of their first members; those of one sample may lie apart.
 
     Only names and places of the tar's members are held, and the bytes of one sample at a time.
 
+    Args:
+        path: the tar.
+        faults: where what is damaged goes, so that the rest can be used; None raises it.
+
     Raises:
-        ShardError: naming the tar, for a cut or broken archive, a member that is neither JSON nor an image, a duplicate
+        ShardError: naming the tar, for a member that is neither JSON nor an image, a link, or a name outside the shard;
+            without `faults` also for a cut or broken archive, a duplicate
             key, or a record that breaks a rule.
     """
     found: dict[str, _Open] = {}
     with path.open("rb") as file:
-        for member in _members(path, file):
+        for member in walk(path, file, faults):
             key, number, extension = _split_name(path, member)
             _add(path, found.setdefault(key, _Open(key)), member, number, extension)
         for current in found.values():
-            yield _finish(path, file, current)
+            yield from _finish(path, file, current, faults)
 
 
-def _members(path: Path, file: BinaryIO) -> Iterator[tarfile.TarInfo]:
-    """The regular members of a tar, and the certainty that none is missing."""
-    size = os.fstat(file.fileno()).st_size
-    end = 0
-    mend = "the file is cut off or broken: copy it again or prepare the data set again."
-    try:
-        with tarfile.open(fileobj=file, mode="r:") as archive:
-            for member in archive:
-                end = member.offset_data + -(-member.size // _BLOCK) * _BLOCK
-                if end > size:
-                    raise ShardError(
-                        f"{path}: cut in the middle of {member.name!r} (needs {end} bytes, found {size}); {mend}"
-                    )
-                if member.isdir():
-                    continue
-                if not member.isfile() or member.issparse():
-                    raise ShardError(
-                        f"{path}: member {member.name!r} is not a plain file; a shard may hold only JSON and images."
-                    )
-                yield member
-    except (tarfile.TarError, EOFError, OSError) as error:
-        raise ShardError(f"{path}: not a readable tar ({error}); {mend}") from error
-    file.seek(end)
-    if file.read(_BLOCK) != bytes(_BLOCK):  # tarfile takes a cut between two members for the archive's end
-        raise ShardError(f"{path}: no end-of-archive mark after byte {end}; {mend}")
-    _check_padding(path, file)
-
-
-def _check_padding(path: Path, file: BinaryIO) -> None:
-    """Only zeros may follow an archive's end: what else stands there would be lost without a word."""
-    while chunk := file.read(2**20):
-        if data := chunk.lstrip(b"\0"):
-            raise ShardError(
-                f"{path}: something follows the archive's end, at byte {file.tell() - len(data)}; were tars joined by `cat`,"
-                " keep each in a file of its own, else copy the file again."
-            )
-
-
-def _split_name(path: Path, member: tarfile.TarInfo) -> tuple[str, int | None, str]:
+def _split_name(path: Path, member: Member) -> tuple[str, int | None, str]:
     """(key, image number or None, lower-case extension) of a member's name; folders within the tar mean nothing."""
-    folder, _, name = member.name.removeprefix("./").rpartition("/")
-    if member.name.startswith("/") or ".." in folder.split("/"):
-        raise ShardError(f"{path}: member {member.name!r} is refused: its name leads out of the tar; write it anew.")
-    match = _MEMBER.fullmatch(name)
+    if _OUTSIDE.search(member.name):
+        raise ShardError(
+            f"{path}: member {member.name!r} is refused: its name leads out of the shard or into a shell; nobody writes"
+            " such a name by accident, so nothing of this tar is used."
+        )
+    match = _MEMBER.fullmatch(member.name.rpartition("/")[2])
     extension = match["extension"].lower() if match else ""
     if match is None or extension not in ("json", *IMAGE_EXTENSIONS) or (extension == "json" and match["number"]):
         raise ShardError(
@@ -221,23 +191,35 @@ def _split_name(path: Path, member: tarfile.TarInfo) -> tuple[str, int | None, s
     return match["key"], None if match["number"] is None else int(match["number"]), extension
 
 
-def _add(path: Path, current: _Open, member: tarfile.TarInfo, number: int | None, extension: str) -> None:
+def _add(path: Path, current: _Open, member: Member, number: int | None, extension: str) -> None:
     if extension == "json":
         if current.record is not None:
-            raise ShardError(
+            current.problem = current.problem or (
                 f"{path}: key {current.key!r} is a duplicate: {member.name!r} stands there twice; write each sample once."
             )
         current.record = member
         return
     place = number or 0
     if place in current.images:
-        raise ShardError(
+        current.problem = current.problem or (
             f"{path}: key {current.key!r} has two images number {place}; number them 0, 1, ... in the prompt's order."
         )
     current.images[place] = (member, extension)
 
 
-def _finish(path: Path, file: BinaryIO, current: _Open) -> ScannedSample:
+def _finish(path: Path, file: BinaryIO, current: _Open, faults: list[Fault] | None) -> Iterator[ScannedSample]:
+    """The sample of one key, or its fault."""
+    try:
+        yield _sample(path, file, current)
+    except ShardError as error:
+        if faults is None:
+            raise
+        faults.append(Fault(str(path), current.key, "damaged sample", str(error)))
+
+
+def _sample(path: Path, file: BinaryIO, current: _Open) -> ScannedSample:
+    if current.problem is not None:
+        raise ShardError(current.problem)
     if current.record is None:
         raise ShardError(f"{path}: key {current.key!r} has no {current.key}.json; every sample needs its record.")
     if sorted(current.images) != list(range(len(current.images))):
@@ -250,19 +232,19 @@ def _finish(path: Path, file: BinaryIO, current: _Open) -> ScannedSample:
     text = _read(file, current.record)
     try:
         sample = PreferenceSample.from_json(json.loads(text), data)
-    except (RecordError, ValueError) as error:
+    except (RecordError, ValueError, RecursionError) as error:
         raise ShardError(f"{path}: {current.key}.json is not a valid sample: {error}") from error
     if sample.key != current.key:
         raise ShardError(f"{path}: {current.key}.json says its key is {sample.key!r}; both must be the same.")
     images = tuple(
-        ScannedImage(member.offset_data, member.size, extension, *_image_size(content), short_digest(content))
+        ScannedImage(member.offset, member.size, extension, *_image_size(content), short_digest(content))
         for (member, extension), content in zip(members, data, strict=True)
     )
-    return ScannedSample(sample, current.record.offset_data, current.record.size, short_digest(text), images)
+    return ScannedSample(sample, current.record.offset, current.record.size, short_digest(text), images)
 
 
-def _read(file: BinaryIO, member: tarfile.TarInfo) -> bytes:
-    return os.pread(file.fileno(), member.size, member.offset_data)
+def _read(file: BinaryIO, member: Member) -> bytes:
+    return os.pread(file.fileno(), member.size, member.offset)
 
 
 def short_digest(data: bytes) -> str:
@@ -273,8 +255,8 @@ def short_digest(data: bytes) -> str:
 def _image_size(data: bytes) -> tuple[int, int]:
     """(width, height) from the header; (0, 0) if there is none: decoding will count and name the sample later."""
     try:
-        with warnings.catch_warnings(), Image.open(io.BytesIO(data)) as image:
+        with warnings.catch_warnings(), Image.open(io.BytesIO(data), formats=FORMATS) as image:
             warnings.simplefilter("ignore")  # size warnings: nothing is decoded here
             return image.size
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+    except Exception:  # Pillow's readers raise whatever they like: OSError, SyntaxError, struct.error, ...
         return 0, 0
