@@ -79,8 +79,8 @@ def input_digest(given: str | Path, setting: str = "input") -> str:
 def _remote_digest(place: Location) -> str:
     """A digest of names, sizes and what the file system tells of versions: contents are not fetched twice."""
     digest = hashlib.sha256()
-    for file in [place] if place.is_file() else place.files():
-        info = file.fs.info(file.path)
+    files = {place.path: place.fs.info(place.path)} if place.is_file() else place.fs.find(place.path, detail=True)
+    for path, info in sorted(files.items()):
         version = next((info[name] for name in ("ETag", "etag", "sha256", "md5Hash", "blob_id") if info.get(name)), "")
-        digest.update(f"{place.relative(file)}\0{info.get('size')}\0{version}\0".encode("utf-8", "surrogateescape"))
+        digest.update(f"{path}\0{info.get('size')}\0{version}\0".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()

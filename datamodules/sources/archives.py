@@ -79,7 +79,7 @@ class ZipImages:
         try:
             raw = parts[0].open() if len(parts) == 1 else io.BufferedReader(JoinedFile(parts))
             self._zip = zipfile.ZipFile(raw)
-        except (OSError, zipfile.BadZipFile, NotImplementedError) as error:
+        except Exception as error:  # BadZipFile, a remote file's own, or that of a server that only sends whole files
             shown = f"{parts[0]}{f' and {len(parts) - 1} more parts' if len(parts) > 1 else ''}"
             raise ConfigError(f"input: {shown} is no whole zip file: {error}; fetch it again.") from error
         self._members = self._zip.NameToInfo

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from datamodules.sources.location import Location, existing
 from mrm.errors import ConfigError, RecordError
 
 UNSAFE = "unsafe path"
+PACKED = re.compile(r"\.(tar|tgz)(\.|$)")
 NO_IMAGES = ("annotations",)  # zips that hold something else
 
 
@@ -36,6 +38,7 @@ class Images:
     def __init__(self, folder: Location, media_dir: str | None = None) -> None:
         self._folder: Location | None = folder
         self._zips: list[ZipImages] | None = None
+        self._packed: list[str] = []
         if media_dir is not None:
             place = _media_dir(media_dir)
             self._folder = place if place.is_dir() else None
@@ -66,7 +69,10 @@ class Images:
                 if (name := archive.find(inside)) is not None:
                     return archive.read(name)
         where = ", ".join([*map(str, filter(None, [self._folder])), *(archive.name for archive in self._archives())])
-        raise RecordError(IMAGE_MISSING, f"image {path!r}: it is not in {where}.") from FileNotFoundError(places[0])
+        packed = f"; unpack {self._packed[0]}, which cannot be read out of order" if self._packed else ""
+        raise RecordError(IMAGE_MISSING, f"image {path!r}: it is not in {where}{packed}.") from FileNotFoundError(
+            places[0]
+        )
 
     def within(self, path: object) -> list[str]:
         """The paths of all files directly in a folder, sorted: the frames of a video.
@@ -81,11 +87,12 @@ class Images:
             found = next((names for archive in self._archives() if (names := archive.within(inside))), [])
         if not found:
             raise RecordError(IMAGE_MISSING, f"folder {path!r}: there is none, or nothing in it.")
-        return sorted(found)
+        return sorted(found, key=_by_number)
 
     def _archives(self) -> list[ZipImages]:
         if self._zips is None:
             children = self._folder.children() if self._folder is not None and self._folder.is_dir() else []
+            self._packed = [child.name for child in children if PACKED.search(child.name)]
             named = [(name, parts) for name, parts in find_zips(children) if not name.startswith(NO_IMAGES)]
             self._zips = [ZipImages(parts, name) for name, parts in named]
         return self._zips
@@ -170,12 +177,15 @@ def _read_file(file: Location, path: object) -> bytes | None:
     """The file's bytes; None where there is no such file."""
     try:
         with file.open() as stream:
-            data = stream.read(MAX_FILE_BYTES + 1)
+            known = (
+                os.fstat(stream.fileno()).st_size if file.is_local else 0
+            )  # read(limit) would first allocate the limit
+            data = b"" if known > MAX_FILE_BYTES else stream.read(known or MAX_FILE_BYTES + 1)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except Exception as error:  # a folder, no permission, a null character in the name, a remote file system's own
         raise RecordError(IMAGE_MISSING, f"image {path!r}: {file} cannot be read: {error}.") from error
-    if len(data) > MAX_FILE_BYTES:
+    if max(known, len(data)) > MAX_FILE_BYTES:
         raise RecordError("image too large", f"image {path!r}: more than {MAX_FILE_BYTES} bytes.")
     return data
 
@@ -183,6 +193,11 @@ def _read_file(file: Location, path: object) -> bytes | None:
 def _refuse_address(path: str) -> None:
     if "://" in path or path.startswith("data:"):
         raise RecordError("remote image", f"image {path[:80]!r} is an address; download it and give a local path.")
+
+
+def _by_number(name: str) -> list[tuple[int, str]]:
+    """Sorts frame_2 before frame_10."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
 def _media_dir(given: str) -> Location:

@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import fsspec
+from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.zip import ZipFileSystem
 
 from mrm.errors import ConfigError
 
 URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+(://|::)")
+LOCAL = fsspec.filesystem("file")
 REMOTE_BLOCK = (
     1 << 18
 )  # bytes fetched at a time: about an image, so that random access does not fetch megabytes for each
@@ -61,15 +63,17 @@ class Location:
         if isinstance(given, Location):
             return given
         text = os.fspath(given)
+        if not is_url(text):
+            return cls(LOCAL, LOCAL._strip_protocol(os.path.abspath(text)))
         try:
-            fs, path = fsspec.core.url_to_fs(text if is_url(text) else os.path.abspath(text))
+            fs, path = fsspec.core.url_to_fs(text)
         except (ValueError, ImportError) as error:
             raise ConfigError(f"input: {text} cannot be opened: {error}.") from error
         return cls(fs, path)
 
     @property
     def is_local(self) -> bool:
-        return "file" in _protocols(self.fs)
+        return isinstance(self.fs, LocalFileSystem)
 
     @property
     def name(self) -> str:
@@ -109,7 +113,9 @@ class Location:
         Raises:
             OSError: where it cannot be; remote file systems raise errors of their own, too.
         """
-        return self.fs.open(self.path, "rb", **({} if self.is_local else {"block_size": REMOTE_BLOCK}))
+        if self.is_local:  # a quarter of the time that fsspec takes, which counts for a million small images
+            return open(self.path, "rb")
+        return self.fs.open(self.path, "rb", block_size=REMOTE_BLOCK)
 
     def children(self) -> list[Location]:
         """The files and folders directly within a folder, by name; hidden ones left out."""
@@ -163,7 +169,3 @@ def folder_of(given: str | os.PathLike[str] | Location) -> Location:
     """
     location = existing(given)
     return location.parent if location.is_file() else location
-
-
-def _protocols(fs: Any) -> tuple[str, ...]:
-    return (fs.protocol,) if isinstance(fs.protocol, str) else tuple(fs.protocol)

@@ -85,9 +85,7 @@ def read_records(input: str | PathLike[str] | Location) -> Records:
 
 def read_lines(stream: BinaryIO, name: str) -> Iterator[tuple[str, dict[str, Any] | Skipped]]:
     """The objects of JSON Lines from an open file, each with its place."""
-    number = 0
-    while line := stream.readline(MAX_RECORD):
-        number += 1
+    for number, line in enumerate(_split(stream, name), start=1):
         if not line.strip():
             continue
         place = f"{name}:{number}"
@@ -95,6 +93,26 @@ def read_lines(stream: BinaryIO, name: str) -> Iterator[tuple[str, dict[str, Any
             yield place, as_record(place, json.loads(line.decode("utf-8-sig")))
         except (ValueError, RecursionError) as error:
             yield place, Skipped(place, "not JSON", f"{place}: not a line of JSON: {error}.")
+
+
+def _split(stream: BinaryIO, name: str) -> Iterator[bytes]:
+    """The lines of a stream, of which only `read` is used: remote files know little more.
+
+    Raises:
+        ConfigError: for a line without an end.
+    """
+    parts: list[bytes] = []
+    length = 0
+    while block := stream.read(BLOCK):
+        head, *others = block.split(b"\n")
+        parts.append(head)
+        length += len(head)
+        for begun in others:
+            yield b"".join(parts)
+            parts, length = [begun], len(begun)
+        if length > MAX_RECORD:
+            raise ConfigError(f"input: {name} has a line longer than {MAX_RECORD} bytes; it is no JSON Lines file.")
+    yield b"".join(parts)
 
 
 def as_record(place: str, entry: object) -> dict[str, Any] | Skipped:

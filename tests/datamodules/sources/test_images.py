@@ -144,6 +144,17 @@ def test_within_lists_a_folder_in_order(tmp_path, zipped):
     assert reason(images(tmp_path).within, "videos/x") == "image missing"
 
 
+def test_within_sorts_by_number(tmp_path):
+    write_files(tmp_path, {f"v/frame_{i}.png": b"" for i in (10, 9, 1)})
+    assert images(tmp_path).within("v") == ["v/frame_1.png", "v/frame_9.png", "v/frame_10.png"]
+
+
+def test_read_missing_image_beside_a_tar_says_what_to_do(tmp_path):
+    write_files(tmp_path, {"images.tar.gz.00": b""})
+    with pytest.raises(RecordError, match="unpack images.tar.gz.00"):
+        images(tmp_path).read("a.png")
+
+
 def test_read_from_a_url_in_folder_and_zip(tmp_path):
     memory = fsspec.filesystem("memory")
     memory.pipe("/pictures/a.png", png("red"))
