@@ -23,6 +23,7 @@ from datamodules.sources.images import Images, image_of
 from datamodules.sources.location import Location, existing, folder_of
 from datamodules.sources.records import read_records
 from datamodules.sources.tables import find_tables, read_rows
+from datamodules.sources.turns import kept
 from mrm.construction.reformulation import T2IPreference
 from mrm.errors import ConfigError, RecordError
 
@@ -104,14 +105,13 @@ def parse_row(record: dict[str, Any], *, key: str, images: Images) -> T2IPrefere
     if label not in (0, 1):
         raise surprise("label", label, "0 or 1, the number of the better image")
     both = [image_of(get_field(record, name, object), images, name) for name in ("image0", "image1")]
-    extras = {name: record[name] for name in ("category", "subcategory", "model") if record.get(name) is not None}
     return T2IPreference(
         key=key,
         source=NAME,
         caption=get_field(record, "caption", str),
         preferred=both[label],
         other=both[1 - label],
-        meta={**extras, "label": label},
+        meta={**kept(record, "category", "subcategory", "model"), "label": label},
     )
 
 

@@ -5,6 +5,7 @@ Published texts mark an image's place with `<image>`, or not at all; the marks m
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -112,7 +113,14 @@ def pair_sample(
 
 
 def kept(record: Mapping[str, Any], *names: str) -> dict[str, Any]:
-    """Those of the fields that say something, for `meta`; what JSON does not know (dates, bytes) as text."""
+    """Those of the fields that say something, for `meta`; what JSON does not know (dates, bytes, NaN) as text."""
     found = {name: record[name] for name in names if record.get(name) not in (None, "")}
-    plain = (str, int, float, list, dict)
-    return {name: value if isinstance(value, plain) else str(value) for name, value in found.items()}
+    return {name: value if _is_plain(value) else str(value) for name, value in found.items()}
+
+
+def _is_plain(value: object) -> bool:
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError, RecursionError):
+        return False
+    return True

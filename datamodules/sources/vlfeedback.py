@@ -115,7 +115,11 @@ def parse_record(record: dict[str, Any], *, key: str, images: Images) -> Iterato
         images=(picture,),
         responses=tuple(responses),
         pairs=tuple(pairs),
-        meta={**kept(record, "id"), "models": [completions[n].get("model") for n in numbers], "ratings": means},
+        meta={
+            **kept(record, "id"),
+            "models": [kept(completions[n], "model").get("model") for n in numbers],
+            "ratings": means,
+        },
     )
 
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ from datamodules.sources import (
 from datamodules.sources.images import Images
 from datamodules.sources.location import Location
 from mrm.errors import RecordError
+from mrm.preference import PreferenceSample
 
 NOWHERE = Path("/nonexistent")
 IMAGES = {"images": Images(Location.of(NOWHERE))}
@@ -60,6 +62,7 @@ TAGS = st.sampled_from(["from", "value", "role", "content", "chosen", "rejected"
 VALUES = st.recursive(
     LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TAGS, inner, max_size=3), max_leaves=6
 )
+FROM_TABLES = st.binary(max_size=3) | st.dates() | st.decimals()  # what Parquet knows and JSON does not
 
 # parse, its other arguments, a good record (whose images aren't there); bad ones lack some of its fields or hold anything in them
 CASES: list[tuple[Any, dict[str, Any], dict[str, Any]]] = [
@@ -183,13 +186,18 @@ def case_name(case):
 @given(data=st.data())
 def test_parse_any_json_is_items_or_a_record_error(case, data):
     parse, arguments, good = case
-    changed = data.draw(st.fixed_dictionaries({}, optional=dict.fromkeys(good, VALUES)))
+    values = VALUES | FROM_TABLES if hasattr(sys.modules[parse.__module__], "read_rows") else VALUES
+    changed = data.draw(st.fixed_dictionaries({}, optional=dict.fromkeys(good, values)))
     lacking = data.draw(st.sets(st.sampled_from(sorted(good)), max_size=2))
     record = {name: value for name, value in {**good, **changed}.items() if name not in lacking}
     try:
         made = parse(record, key="k", **arguments)
         for item in made if isinstance(made, Iterable) else [made]:
             assert item.key
+            json.dumps(
+                item.to_json() if isinstance(item, PreferenceSample) else dict(getattr(item, "meta", {})),
+                allow_nan=parse is jsonl.parse_record,
+            )
     except RecordError as error:
         assert error.reason and str(error)
 
