@@ -6,6 +6,7 @@ that holds one is not cut in the wrong place; what cannot be parsed is refused b
 
 from __future__ import annotations
 
+import itertools
 import re
 
 from mrm.errors import RecordError
@@ -23,13 +24,16 @@ _BRACKETS = tuple(
 _HEADINGS = tuple(re.compile(rf"^#+ *\[{name}\]:?", re.MULTILINE) for name in ("Question", "Response 1", "Response 2"))
 _OUTPUT_FORMAT = re.compile(r"^#+ *\**Output Format", re.MULTILINE)
 _CAPTION = re.compile(r"^\W{0,4}(?:Text )?Caption\W{0,4}: ?\[", re.MULTILINE)
-_ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL | re.IGNORECASE)
+_TAG = re.compile(r"<(/?)answer>", re.IGNORECASE)
 _FIRST_WORDS = ("first", "1", "a")
 _SECOND_WORDS = ("second", "2", "b")
 # A verdict for its own sake: these count, whatever is said before and after.
 _DECLARED = (
-    re.compile(r"the better (?:response|answer|image)\W{0,3}: ?\[?\W{0,2}(first|second|1|2|a|b)\b", re.IGNORECASE),
-    re.compile(r"^\W*(?:response|answer|image) (1|2|a|b) is better\W*$", re.IGNORECASE | re.MULTILINE),
+    re.compile(
+        r"the better (?:response|answer|image)\W{0,3}: ?\W{0,3}(first|second|1|2|a|b)(?= ?(?:[\]*.,;]|$))",
+        re.IGNORECASE | re.MULTILINE,
+    ),
+    re.compile(r"^\W{0,4}(?:response|answer|image) (1|2|a|b) is better\W{0,4}$", re.IGNORECASE | re.MULTILINE),
 )
 # One within a sentence, which may be about an aspect only: these count where they all say the same.
 _DEGREE = r"(?:(?!not\b|no\b|never\b)\w+ ){0,2}"
@@ -95,8 +99,7 @@ def parse_verdict(text: str) -> int | None:
     Raises:
         RecordError: "no verdict" where nothing is known to be one, or sentences differ.
     """
-    answers = _ANSWER.findall(text)
-    said = answers[-1].strip() if answers else text
+    said = _last_answer(text)
     word = said.lower().strip(".[] ")
     if word in (*_FIRST_WORDS, *_SECOND_WORDS):
         return int(word in _SECOND_WORDS)
@@ -109,6 +112,13 @@ def parse_verdict(text: str) -> int | None:
         problem = "no verdict of a known form" if not found else "verdicts that differ"
         raise RecordError(NO_VERDICT, f"{problem} in {_shown(said, end=True)}.")
     return found.pop()
+
+
+def _last_answer(text: str) -> str:
+    """What stands in the last `<answer>`, or the whole text. A pattern over both tags would take the square of the length."""
+    tags = list(_TAG.finditer(text))
+    closed = [(begin, end) for begin, end in itertools.pairwise(tags) if not begin[1] and end[1]]
+    return text[closed[-1][0].end() : closed[-1][1].start()].strip() if closed else text
 
 
 def _verdicts(text: str, patterns: tuple[re.Pattern[str], ...]) -> list[tuple[int, int]]:

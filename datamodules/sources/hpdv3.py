@@ -2,7 +2,7 @@
 
 `MizzenAI/HPDv3`: `train.json` and `test.json` are lists of {"prompt", "path1", "path2", "model1", "model2", "choice_dist", "confidence"}; path1
 is the preferred image in every record. Strength is the vote margin, (votes for - votes against) / votes, from `choice_dist`;
-unknown where that is missing or null. `confidence` tells how sure the label is, not how much better the image is: it goes to meta.
+unknown where that is missing or null. `confidence`, whose scale nobody states, goes to meta.
 Votes that contradict path1 are refused. Images come as .tar.gz, which cannot be read out of order: unpack them beside the JSON files
 (`cat images.tar.gz.* | gunzip | tar -x`).
 """

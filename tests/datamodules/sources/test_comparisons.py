@@ -53,6 +53,8 @@ def test_parse_caption_is_what_the_prompt_ends_in():
         ("<think>Image 2 is better in detail.</think><answer>Image 1 is better</answer>", 0),
         ("Response 2 is better at this. All in all ...\nThe better response: [first]. It names the cat.", 0),
         ("The better response: [2]", 1),
+        ("The better response: B", 1),
+        ("<answer>2</answer> no: <Answer> 1 </Answer>", 0),
         ("**The better response: [B]**", 1),
         ("Image 2 is better.\nImage 1 is better in colour, though.", 1),
         ("Response B is slightly better than Response A.", 1),
@@ -67,7 +69,7 @@ def test_parse_verdict_known_forms(text, preferred):
 
 @pytest.mark.parametrize(
     "text",
-    ["", "Both have merits.", "Response 1 is not better.", "<answer>3</answer>",
+    ["", "Both have merits.", "The better response: a detailed one.", "<answer>1", "</answer>1<answer>", "Response 1 is not better.", "<answer>3</answer>",
      "Response 1 is better in style, but response 2 is better in substance.",
      "Response 1 is better in style, but in the end they are equally good."],
 )  # fmt: skip
@@ -75,3 +77,11 @@ def test_parse_verdict_is_never_guessed(text):
     with pytest.raises(RecordError) as error:
         parse_verdict(text)
     assert error.value.reason == "no verdict"
+
+
+def test_parse_verdict_and_prompt_long_odd_text_takes_no_time_worth_telling():
+    for odd in ("<answer>", "\n", "*", "Question: [", "the better response: "):
+        text = odd * (200_000 // len(odd))
+        for parse in (parse_verdict, parse_comparison, parse_caption):
+            with pytest.raises(RecordError):
+                parse(text)
