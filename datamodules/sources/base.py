@@ -121,15 +121,6 @@ def parse_many(
             yield Skipped(str(key), error.reason, f"{place}: {named}{error}")
 
 
-def skip_errors(items: Iterable[Callable[[], T]], key_of: Callable[[int], str]) -> Iterator[T | Skipped]:
-    """What each call returns, or a `Skipped` of that number's key where it raises RecordError."""
-    for number, make in enumerate(items):
-        try:
-            yield make()
-        except RecordError as error:
-            yield Skipped(key_of(number), error.reason, f"{key_of(number)}: {error}")
-
-
 def safe_key(name: str, identity: object) -> str:
     """A valid key for a published identity. Where characters had to go, a hash keeps different ones apart."""
     plain = f"{name}-{identity}"
