@@ -86,6 +86,8 @@ def _walk_on(path: Path, file: BinaryIO, size: int, at: int) -> Iterator[Member]
     while True:
         block = os.pread(file.fileno(), BLOCK, at)
         if len(block) == BLOCK and not any(block):
+            if not at:  # nobody writes such a shard, but zeros are what a disk gives back for what it lost
+                raise _Damage("no member", at, "it holds no member")
             _check_end(file, size, at)
             return
         info = _header(block, at, size)

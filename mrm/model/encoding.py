@@ -65,9 +65,11 @@ class EncodedSample:
         prefix_positions: [3, P] temporal, height and width positions (M-RoPE).
         response_ids: K arrays of [R_k] token ids; the last is the end token, whose hidden state is scored.
         response_start: the position of each response's first token.
-        pixel_values: [N, ...] float32 patches or tiles, or None without images.
+        pixel_values: [N, ...] patches or tiles, or None without images: uint8, or float32 where they are normalized already.
         image_grid_thw: [I, 3] of each image: its patches in time, height and width, or its tiles and their tokens.
         cut_tokens: text tokens that the limits cut away.
+        normalization: [3, C] of uint8 pixels, see `mrm.model.families.Family.normalization`.
+        frames: of each patch that is uint8, see `mrm.model.families.Family.frames`.
     """
 
     key: str
@@ -78,6 +80,8 @@ class EncodedSample:
     pixel_values: np.ndarray | None
     image_grid_thw: np.ndarray
     cut_tokens: int
+    normalization: np.ndarray | None = None
+    frames: int = 1
 
     @property
     def tokens(self) -> int:
@@ -139,6 +143,8 @@ class Encoder:
             )
         self.tokenizer = tokenizer
         self.image_processor = self.kind.at_resolution(image_processor, max_pixels)
+        self.normalization = self.kind.normalization(self.image_processor)
+        self.frames = self.kind.frames(self.image_processor)
         self.family = family
         self.tile_tokens = tile_tokens
         self.max_pixels = max_pixels
@@ -246,7 +252,10 @@ class Encoder:
         merge = images[0].merge if images else 1
         positions, start = self.kind.positions(prefix_ids == self.image_token_id, grids, merge)
         pixels = np.concatenate([image.pixels for image in images]) if images else None
-        return EncodedSample(key, prefix_ids, positions, response_ids, start, pixels, grids, cut_tokens)
+        told = self.normalization if pixels is not None and pixels.dtype == np.uint8 else None
+        return EncodedSample(
+            key, prefix_ids, positions, response_ids, start, pixels, grids, cut_tokens, told, self.frames
+        )
 
     def look(self, image: Any) -> ImageFeatures:
         """What the backbone takes of a PIL image."""

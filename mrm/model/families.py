@@ -28,7 +28,7 @@ class ImageFeatures:
     """An image as its backbone takes it.
 
     Attributes:
-        pixels: [N, ...] float32 patches or tiles.
+        pixels: [N, ...] patches or tiles: uint8 as they are in the image, of one frame, or float32 as the backbone takes them.
         grid: [3] frames or tiles, rows and columns of what `pixels` holds; `merge`² of them make a token.
         merge: see `grid`.
     """
@@ -89,6 +89,20 @@ class Family(ABC):
             ValueError: for an image that the processor refuses.
         """
 
+    def normalization(self, processor: Any) -> np.ndarray:
+        """[3, C] float32 of the processor: what each channel's bytes are divided by, then the mean and deviation they lose.
+
+        Workers hand over bytes, a quarter of what floats would be; the device makes of them what the processor would.
+        """
+        channels = np.ones(3, dtype=np.float32)
+        divisor = 1 / processor.rescale_factor if processor.do_rescale else 1.0
+        mean, std = (processor.image_mean, processor.image_std) if processor.do_normalize else (0.0, 1.0)
+        return np.stack([channels * np.float32(value) for value in (divisor, mean, std)])
+
+    def frames(self, processor: Any) -> int:
+        """How often the backbone takes each patch of bytes, one behind the other: an image is a film of equal frames."""
+        return 1
+
     @abstractmethod
     def filler(self, processor: Any, tile_tokens: int | None) -> ImageFeatures:
         """The smallest image, all grey: for batches without any, see `mrm.model.packing`."""
@@ -134,9 +148,13 @@ class QwenVL(Family):
         return columns, rows
 
     def look(self, processor: Any, image: Any, tile_tokens: int | None) -> ImageFeatures:
-        features = processor(images=[image], return_tensors="np")
+        plain = {"do_rescale": False, "do_normalize": False, "temporal_patch_size": 1}
+        features = processor(images=[image], return_tensors="np", **plain)
         grid = np.asarray(features["image_grid_thw"], dtype=np.int64)[0]
-        return ImageFeatures(np.asarray(features["pixel_values"], dtype=np.float32), grid, processor.merge_size)
+        return ImageFeatures(np.asarray(features["pixel_values"]).astype(np.uint8), grid, processor.merge_size)
+
+    def frames(self, processor: Any) -> int:
+        return processor.temporal_patch_size
 
     def filler(self, processor: Any, tile_tokens: int | None) -> ImageFeatures:
         merge = processor.merge_size
@@ -187,7 +205,8 @@ class InternVL(Family):
 
     def look(self, processor: Any, image: Any, tile_tokens: int | None) -> ImageFeatures:
         assert tile_tokens is not None, "read from the backbone's config.json"
-        pixels = np.asarray(processor(images=[image], return_tensors="np")["pixel_values"], dtype=np.float32)
+        features = processor(images=[image], return_tensors="np", do_rescale=False, do_normalize=False)
+        pixels = np.asarray(features["pixel_values"]).astype(np.uint8)
         return ImageFeatures(pixels, np.asarray([len(pixels), 1, tile_tokens], dtype=np.int64), 1)
 
     def filler(self, processor: Any, tile_tokens: int | None) -> ImageFeatures:

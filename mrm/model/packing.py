@@ -76,7 +76,7 @@ class RewardBatch:
         position_ids: [4, B, L] positions: the token's number behind its sequence's start, then temporal, height and width.
         sequence_ids: [B, L] number of the sequence, PADDING where there is none; under `shared` the sample's.
         segment_ids: [B, L] 0 in a prefix, k in the k-th response (from 1).
-        pixel_values: [N, ...] patches or tiles in the order of their tokens, or None.
+        pixel_values: [N, ...] patches or tiles in the order of their tokens, or None; uint8 with `normalization`.
         image_grid_thw: [I, 3].
         score_row, score_column: [S] where each response's end token stands; sample order, then response order.
         edge_chosen, edge_rejected: [E] indices into the S responses.
@@ -89,6 +89,8 @@ class RewardBatch:
         layout: one of LAYOUTS.
         spans: where the sequences stand, by row and column; filler aside.
         text_only: the same samples without their images, for a loss that asks what the text alone tells; or None.
+        normalization: [3, C] of uint8 pixels: divisor, mean and deviation of each channel.
+        frames: how often the backbone takes each patch of uint8 pixels.
     """
 
     input_ids: Tensor
@@ -111,6 +113,21 @@ class RewardBatch:
     layout: str = "shared"
     spans: tuple[Span, ...] = ()
     text_only: RewardBatch | None = None
+    normalization: Tensor | None = None
+    frames: int = 1
+
+    @property
+    def pixels(self) -> Tensor | None:
+        """[N, ...] float32 `pixel_values` as the backbone takes them, made of bytes where they are."""
+        if self.pixel_values is None or self.normalization is None:
+            return self.pixel_values
+        divisor, mean, deviation = self.normalization.unsqueeze(-1)
+        count = len(self.pixel_values)
+        seen = self.pixel_values.view(count, len(divisor), -1).float()
+        seen = seen.div_(divisor).sub_(mean).div_(deviation)
+        if self.frames == 1:
+            return seen.view(self.pixel_values.shape)
+        return seen.unsqueeze(2).expand(-1, -1, self.frames, -1).reshape(count, -1)
 
     @property
     def padding(self) -> float:
@@ -274,6 +291,7 @@ def collate(
                 at += len(ids)
                 ends[sequence.number][k] = (r, at - 1)
     pixels = [sample.pixel_values for sample in order if sample.pixel_values is not None]
+    told = next((sample for sample in order if sample.normalization is not None), None)
     grids = [sample.image_grid_thw for sample in order if len(sample.image_grid_thw)]
     places = [own[k] for own in ends for k in range(len(own))]
     scores = np.asarray(places, dtype=np.int64).reshape(-1, 2)
@@ -299,6 +317,8 @@ def collate(
         unreadable=[item for item in items if isinstance(item, Unreadable)],
         layout=layout,
         spans=tuple(spans),
+        normalization=None if told is None else torch.from_numpy(told.normalization),
+        frames=1 if told is None else told.frames,
     )
 
 

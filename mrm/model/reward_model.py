@@ -59,7 +59,7 @@ def hidden_states(backbone: Any, batch: RewardBatch) -> Tensor:
     """[B, L, H] last hidden states of a packed batch, each sample's as if it were alone."""
     config = plain_backbone(backbone).config
     told = attention_inputs(config.get_text_config()._attn_implementation, backbone.dtype, batch)
-    seen = get_family(config.model_type).inputs(told.pop("position_ids"), batch.pixel_values, batch.image_grid_thw)
+    seen = get_family(config.model_type).inputs(told.pop("position_ids"), batch.pixels, batch.image_grid_thw)
     return backbone(input_ids=batch.input_ids, use_cache=False, **told, **seen).last_hidden_state
 
 

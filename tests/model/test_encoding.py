@@ -44,7 +44,7 @@ def test_encode_places_as_many_image_tokens_as_patches_merge():
     encoded = encoder().encode(sample("a", images=2, responses=2))
     tokens = (encoded.prefix_ids == encoder().image_token_id).sum()
     assert tokens == encoded.image_grid_thw.prod(axis=1).sum() // 4 == 2 * 9
-    assert encoded.pixel_values.shape == (2 * 36, 3 * 2 * 16 * 16)
+    assert encoded.pixel_values.shape == (2 * 36, 3 * 16 * 16)
 
 
 def test_encode_text_is_the_chat_template_with_system_prompt():

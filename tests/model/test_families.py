@@ -2,24 +2,26 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 import transformers
+from PIL import Image
 from transformers import AutoModel
 
 from mrm.errors import ConfigError
 from mrm.images import decode_image
 from mrm.model.attention import FLEX
 from mrm.model.backbones import Lora, load_backbone
-from mrm.model.encoding import SYSTEM_PROMPTS
+from mrm.model.encoding import SYSTEM_PROMPTS, EncodedSample
 from mrm.model.families import FAMILIES, get_family
 from mrm.model.packing import LAYOUTS, NO_EDGES, collate
 from mrm.model.reward_model import RewardModel
 from mrm.model.saving import load_reward_model, save_reward_model
 from tests.model.checkpoints import KINDS, SHARING, make_checkpoint, make_encoder
-from tests.model.worlds import sample
+from tests.model.worlds import pixels_of, sample
 
 TOLERANCE = {"atol": 1e-4, "rtol": 0}
 
@@ -71,7 +73,7 @@ def by_transformers(model, encoder, encoded, padding):
             mask[number, place] = 1
         inputs = {"input_ids": ids, "attention_mask": mask}
         if item.pixel_values is not None:
-            inputs["pixel_values"] = torch.from_numpy(np.concatenate([item.pixel_values] * len(rows)))
+            inputs["pixel_values"] = torch.cat([pixels_of(item)] * len(rows))
             if model.backbone.config.model_type != "internvl":
                 inputs["image_grid_thw"] = torch.from_numpy(np.concatenate([item.image_grid_thw] * len(rows)))
                 inputs["mm_token_type_ids"] = ((ids == encoder.image_token_id) & (mask == 1)).int()
@@ -194,10 +196,40 @@ def test_prefix_equals_that_of_the_familys_own_processor(checkpoints, kind, imag
     text = pieces[0]
     if images:
         features = encoder.image_processor([decode_image(data, name="") for data in item.images], return_tensors="np")
-        assert np.array_equal(features["pixel_values"], encoded.pixel_values)
+        assert np.array_equal(features["pixel_values"], pixels_of(encoded))  # to the last bit
         for number, piece in enumerate(pieces[1:]):
             text += processor.replace_image_token(features, number) + piece
     assert encoder.tokenizer(text)["input_ids"] == encoded.prefix_ids.tolist()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("size", [(256, 256), (61, 133)])
+def test_bytes_normalized_on_the_device_equal_the_processors_floats(checkpoints, kind, size):
+    encoder = make_encoder(checkpoints(kind), max_pixels=256 * 256)
+    ramp = np.arange(256, dtype=np.uint8)  # every value in every channel
+    image = Image.fromarray(
+        np.stack([np.tile(ramp, (256, 1)), np.tile(ramp[:, None], 256), ramp[::-1] + 0 * ramp[:, None]], -1)
+    )
+    image = image if size == (256, 256) else image.resize(size)
+    seen = encoder.look(image)
+    assert seen.pixels.dtype == np.uint8
+    encoded = encoder.assemble("a", np.full(seen.tokens, encoder.image_token_id), (), [seen])
+    expected = encoder.image_processor(images=[image], return_tensors="np")["pixel_values"]
+    np.testing.assert_allclose(pixels_of(encoded), expected, rtol=0, atol=1e-6)
+
+
+def test_batch_pixels_are_bytes_divided_less_the_mean_by_the_deviation():
+    item = EncodedSample(
+        "a", np.zeros(1, int), np.zeros((3, 1), int), (np.zeros(1, int),), 1, None, np.ones((1, 3), int), 0
+    )
+    told = np.array([[10, 10, 10], [1, 2, 3], [0.5, 1, 2]], np.float32)
+    item = replace(item, pixel_values=np.array([[20, 30, 20, 30, 20, 30]], np.uint8), normalization=told)
+    batch = collate([(item, NO_EDGES)], row_tokens=None, pad_id=0)
+    assert batch.pixel_values.dtype == torch.uint8
+    assert batch.pixels.tolist() == [[2.0, 4.0, 0.0, 1.0, -0.5, 0.0]]
+    twice = replace(batch, frames=2)  # each channel's patch two times
+    assert twice.pixels.tolist() == [[2.0, 4.0, 2.0, 4.0, 0.0, 1.0, 0.0, 1.0, -0.5, 0.0, -0.5, 0.0]]
+    assert batch.to("cpu").pixels.tolist() == batch.pixels.tolist()
 
 
 def test_internvl_cuts_an_image_into_tiles_between_its_marks(checkpoints):

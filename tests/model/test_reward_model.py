@@ -11,7 +11,7 @@ from mrm.model.backbones import Lora, load_backbone
 from mrm.model.encoding import EncodedSample
 from mrm.model.packing import NO_EDGES, Unreadable, collate
 from mrm.model.reward_model import RewardModel
-from tests.model.worlds import encoder, reward_model, rewards, sample
+from tests.model.worlds import encoder, pixels_of, reward_model, rewards, sample
 
 
 def separate(model, encoded):
@@ -20,7 +20,7 @@ def separate(model, encoded):
     for ids in encoded.response_ids:
         row = torch.from_numpy(np.concatenate([encoded.prefix_ids, ids]))[None]
         image = (row == model.backbone.config.image_token_id).int()
-        pixels = None if encoded.pixel_values is None else torch.from_numpy(encoded.pixel_values)
+        pixels = None if encoded.pixel_values is None else pixels_of(encoded)
         grid = None if encoded.pixel_values is None else torch.from_numpy(encoded.image_grid_thw)
         hidden = model.backbone(
             input_ids=row,

@@ -36,3 +36,8 @@ def reward_model(**settings) -> RewardModel:
 def rewards(model, encoded, row_tokens=None):
     """Rewards of encoded samples in one batch, [S]."""
     return model(collate([(item, NO_EDGES) for item in encoded], row_tokens=row_tokens, pad_id=0)).detach()
+
+
+def pixels_of(encoded):
+    """[N, ...] float32: a sample's pixels as its backbone takes them."""
+    return collate([(encoded, NO_EDGES)], row_tokens=None, pad_id=0).pixels
