@@ -37,6 +37,7 @@ from datamodules.index_table import (
 )
 from datamodules.memory import system_memory
 from datamodules.ordered_pool import OrderedPool
+from datamodules.remote import RemoteShard, ShardCache, check_url, is_remote, make_cache, read_remote, remote_digests
 from datamodules.tarscan import (
     MANIFEST_NAME,
     ScannedSample,
@@ -53,6 +54,7 @@ from mrm.errors import ShardError
 log = logging.getLogger(__name__)
 
 INDEX_NAME = "index.parquet"
+DEFAULT_GB = 100.0
 Array = npt.NDArray[Any]
 
 
@@ -75,7 +77,7 @@ class Index:
         fingerprint: digest of keys, records and images, whatever the shards they lie in.
     """
 
-    shard_files: tuple[Path, ...]
+    shard_files: tuple[Path | RemoteShard, ...]
     keys: Texts
     key_hash: Array
     source: Array
@@ -121,25 +123,27 @@ class Index:
 
     @classmethod
     @system_memory()
-    def load(cls, directory: str | os.PathLike[str]) -> Index:
+    def load(cls, directory: str | os.PathLike[str], cache: ShardCache | None = None) -> Index:
         """The index of one directory of shards.
+
+        Args:
+            directory: a local one, or a URL.
+            cache: where remote shards go when they are read; None takes the default of the configuration.
 
         Raises:
             ShardError: if there is none, it is unreadable, or a shard is missing, new, or of another size than indexed.
         """
+        if is_remote(directory):
+            return _load_remote(os.fspath(directory).rstrip("/"), cache or make_cache(None, DEFAULT_GB))
         root = local_directory(directory)
         files = shard_paths(root)
         mend = rebuild_hint(root)
         path = root / INDEX_NAME
         if not path.is_file():
             raise ShardError(f"{path}: no index beside the shards; {mend}")
-        try:
-            table, metadata = read_index(path)
-        except FormatError as error:
-            raise ShardError(f"{path}: written in format {error}, this version reads {FORMAT}; {mend}") from error
-        except (pa.ArrowException, KeyError, ValueError, OSError) as error:
-            raise ShardError(f"{path}: not a readable index ({error}); {mend}") from error
-        found, sizes = {file.name: file.stat().st_size for file in files}, metadata.shards
+        table, metadata = _read_table(path, str(path), mend)
+        found = {file.name: file.stat().st_size for file in files}
+        sizes = metadata.shards
         cut = {name: size for name, size in found.items() if size < sizes.get(name, 0)}
         for name, size in sorted(cut.items()):  # each sample is checked when it is read: those past the cut are counted
             log.warning(
@@ -309,7 +313,33 @@ def _whole_rows(
         yield file, rows_of(scanned for scanned in found if is_kept(scanned, file))
 
 
-def _from_table(table: pa.Table, files: Sequence[Path], name: str, metadata: IndexMetadata) -> Index:
+def _read_table(source: Any, name: str, mend: str) -> tuple[pa.Table, IndexMetadata]:
+    """The hot columns and the metadata of an index."""
+    try:
+        return read_index(source)
+    except FormatError as error:
+        raise ShardError(f"{name}: written in format {error}, this version reads {FORMAT}; {mend}") from error
+    except (pa.ArrowException, KeyError, ValueError, OSError) as error:
+        raise ShardError(f"{name}: not a readable index ({error}); {mend}") from error
+
+
+def _load_remote(url: str, cache: ShardCache) -> Index:
+    name, mend = f"{url}/{INDEX_NAME}", "build the index where the shards are, and copy it beside them."
+    try:
+        data = read_remote(name)
+    except FileNotFoundError as error:
+        raise ShardError(f"{name}: no index beside the shards; {mend}") from error
+    table, metadata = _read_table(pa.BufferReader(data), name, mend)
+    digests = remote_digests(url)
+    shards = [RemoteShard(f"{url}/{shard}", size, digests.get(shard), cache) for shard, size in metadata.shards.items()]
+    for shard in shards:
+        check_url(shard.url)
+        if "/" in shard.name or f"{url}/{shard.name}" != shard.url:
+            raise ShardError(f"{name}: shard {shard.url!r} does not lie beside it; {mend}")
+    return _from_table(table, shards, url.rsplit("/", 1)[-1], metadata)
+
+
+def _from_table(table: pa.Table, files: Sequence[Path | RemoteShard], name: str, metadata: IndexMetadata) -> Index:
     def flat(column: str) -> Array:
         return _numbers(table[column])
 

@@ -156,7 +156,7 @@ def file_metadata(shards: dict[str, int], fingerprint: str) -> dict[str, str]:
     return {"format": FORMAT, "fingerprint": fingerprint, "shards": json.dumps(shards)}
 
 
-def read_index(path: Path) -> tuple[pa.Table, IndexMetadata]:
+def read_index(path: Any) -> tuple[pa.Table, IndexMetadata]:
     """The columns that training needs, and the metadata.
 
     Raises:

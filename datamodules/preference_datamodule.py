@@ -25,6 +25,7 @@ from datamodules.orders import ORDERS
 from datamodules.plan import Array, padding_share
 from datamodules.pool import mixture_weights, plan_pool, sample_lengths
 from datamodules.reading import read_record
+from datamodules.remote import ShardCache
 from datamodules.restart import first_batch
 from datamodules.unreadable import UnreadableCount
 from datamodules.work import EpochWork, published_work, scoring_work
@@ -56,6 +57,7 @@ class PreferenceDataModule(LightningDataModule):
         use_strength: False hides all strengths from training.
         max_unreadable: fraction of a data set's samples that may be unreadable before the run stops.
         val: names of the test sets to validate on.
+        cache: where remote shards go; see `Index.load`.
 
     Attributes:
         index: the training samples, trusted and open, after `setup`.
@@ -89,6 +91,7 @@ class PreferenceDataModule(LightningDataModule):
         max_unreadable: float = 0.01,
         val: Sequence[str] = (),
         text_only: bool = False,
+        cache: ShardCache | None = None,
     ) -> None:
         super().__init__()
         self.datasets = tuple(datasets)
@@ -107,6 +110,7 @@ class PreferenceDataModule(LightningDataModule):
         self.admit_open = admit_open
         self.use_strength = use_strength
         self.text_only = text_only
+        self.cache = cache
         self.unreadable = UnreadableCount(max_unreadable)
         self.cut: dict[str, int] = {}
         self.expected_round: Callable[[int], int] | None = None
@@ -136,7 +140,7 @@ class PreferenceDataModule(LightningDataModule):
     @functools.cached_property
     def index(self) -> Index:
         """Index of all training samples, data sets in the order given."""
-        indexes = {spec.name: Index.load(spec.path) for spec in self._training}
+        indexes = {spec.name: Index.load(spec.path, self.cache) for spec in self._training}
         if not indexes:
             raise ConfigError("no training data: name at least one data set of role trusted or open.")
         index = Index.concat(indexes)
@@ -164,7 +168,9 @@ class PreferenceDataModule(LightningDataModule):
     def test_indexes(self) -> dict[str, Index]:
         """Index of each test set."""
         tests = [spec for spec in self.datasets if spec.role == "test"]
-        return {spec.name: Index.concat({spec.name: Index.load(spec.path)}) for spec in tests}  # under its own name
+        return {
+            spec.name: Index.concat({spec.name: Index.load(spec.path, self.cache)}) for spec in tests
+        }  # under its own name
 
     def setup(self, stage: str | None = None) -> None:
         """Loads the indexes; for training, writes round 0 where there is no ledger yet.

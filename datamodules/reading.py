@@ -19,6 +19,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from datamodules.index import Index
+from datamodules.remote import RemoteShard
 from mrm.errors import RecordError, ShardError
 from mrm.preference import PreferenceSample
 
@@ -121,7 +122,7 @@ def _found(text: bytes, key: str) -> str:
     return f"the record of sample {key!r} has other bytes than were indexed"
 
 
-def _shard(index: Index, row: int) -> Path:
+def _shard(index: Index, row: int) -> Path | RemoteShard:
     return index.shard_files[index.shard[row]]
 
 
@@ -136,21 +137,32 @@ def _digest(data: bytes) -> int:
 
 def _read(index: Index, row: int, places: list[tuple[int, int]]) -> list[bytes]:
     """The bytes at some (offset, length) of the row's shard."""
-    path = _shard(index, row)
+    shard = _shard(index, row)
     try:
-        status = os.stat(path)  # a shard that was replaced is opened again
-        version = status.st_ino, status.st_mtime_ns
+        file, version, size = _opened(shard)
         _checked(index).see(index, int(index.shard[row]), version)
-        file = _open(path, *version).fileno()
         for offset, length in places:  # no buffer for what is not there
-            if offset < 0 or length < 0 or offset + length > status.st_size:
-                raise EOFError(f"{length} bytes at {offset} of {status.st_size}")
+            if offset < 0 or length < 0 or offset + length > size:
+                raise EOFError(f"{length} bytes at {offset} of {size}")
         found = [os.pread(file, length, offset) for offset, length in places]
         if [len(data) for data in found] != [length for _, length in places]:
             raise EOFError("it ended while it was read")
     except (OSError, EOFError) as error:
         raise _unreadable(index, row, error) from error
     return found
+
+
+def _opened(shard: Path | RemoteShard) -> tuple[int, tuple[int, int], int]:
+    """File number, version and size of a shard; one that was replaced is opened again."""
+    while True:
+        path = shard.local() if isinstance(shard, RemoteShard) else shard
+        try:
+            status = os.stat(path)
+            version = status.st_ino, status.st_mtime_ns
+            return _open(path, *version).fileno(), version, status.st_size
+        except FileNotFoundError:
+            if not isinstance(shard, RemoteShard):
+                raise  # else another process needed its room just now: it is fetched again
 
 
 @functools.lru_cache(maxsize=256)  # a data set may have more shards than a process may open files; evicted ones close

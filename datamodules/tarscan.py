@@ -69,11 +69,11 @@ def local_directory(directory: str | os.PathLike[str]) -> Path:
     """The directory as a Path.
 
     Raises:
-        ShardError: for a URL: only local shards can be read.
+        ShardError: for a URL: only reading by index takes one.
     """
     if "://" in os.fspath(directory) or os.fspath(directory).startswith("pipe:"):
         raise ShardError(
-            f"{os.fspath(directory)}: remote shards are not supported; copy the data set to a local directory."
+            f"{os.fspath(directory)}: remote shards can only be read, and pipe: never; copy the data set to a local directory."
         )
     return Path(directory)
 

@@ -24,7 +24,7 @@ class DatasetConfig:
 
     source: str = MISSING  # a name from datamodules.sources, or "shards" for a folder that `datamodules.prepare` wrote
     role: str = MISSING  # trusted | open | test
-    path: str | None = None
+    path: str | None = None  # with source shards also a URL: s3://... | gs://... | https://... | hf://...
     options: dict[str, Any] = field(default_factory=dict)
     weight: float = 1.0  # times a sample is seen in an epoch
     # source -> factor on the weight; on the command line +data.datasets.NAME.source_weights.SOURCE=2
@@ -42,6 +42,8 @@ class DataConfig:
     length_window: int = 0  # steps whose samples are sorted by length together; 0 = off
     batch_tokens: int | None = None  # samples x longest a batch, by estimate; null = batch_size whatever their length
     order: str = "shuffled"  # shuffled | easy_first: from strong preferences to close ones
+    cache_dir: str | None = None  # where shards from a URL are kept; null = ~/.cache/mrm/shards
+    cache_gb: float = 100.0  # that they may take there
     max_unreadable: float = 0.01  # share of a dataset's samples that may be unreadable before the run stops
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from datamodules.dataset_spec import ROLES
 from datamodules.orders import ORDERS
 from datamodules.prepare_config import needs_input
+from datamodules.remote import check_url
 from datamodules.sources import SOURCES
 from datamodules.sources.location import join
 from mrm.config import (
@@ -26,7 +27,7 @@ from mrm.config import (
     RunConfig,
     TrainerConfig,
 )
-from mrm.errors import ConfigError, suggest
+from mrm.errors import ConfigError, ShardError, suggest
 from mrm.model.attention import ATTENTION
 from mrm.model.backbones import DTYPES
 from mrm.model.losses import LOSSES
@@ -110,7 +111,7 @@ def _check_path(problems: Problems, path: str, full: str | Path, data_root: str,
         if not full.exists():
             problems.append(f"{path}: there is no {full}; set data_root=... (it is {data_root!r}) or {path}=...")
     elif source == SHARDS:
-        problems.append(f"{path}: shards are read from this machine, not from {full}; copy them and give their folder.")
+        _check_url(problems, path, full)
 
 
 def _check_data(config: RunConfig, problems: Problems) -> None:
@@ -147,6 +148,14 @@ def _check_data(config: RunConfig, problems: Problems) -> None:
         )
     _one_of(problems, "data.order", data.order, ORDERS)
     _within(problems, "data.max_unreadable", data.max_unreadable, 0, 1)
+    _positive(problems, "data.cache_gb", data.cache_gb)
+
+
+def _check_url(problems: Problems, path: str, url: str) -> None:
+    try:
+        check_url(url)
+    except ShardError as error:
+        problems.append(f"{path}: {error}")
 
 
 def _check_model(model: ModelConfig, problems: Problems) -> None:

@@ -23,6 +23,7 @@ from callbacks.throughput import Throughput
 from datamodules import prepare_config
 from datamodules.preference_datamodule import DatasetSpec, PreferenceDataModule
 from datamodules.prepare import PrepareResult, prepare, read_result, recipe_digest
+from datamodules.remote import make_cache
 from datamodules.sources import SOURCES, get_source
 from datamodules.sources.location import join
 from mrm.config import AnnotatorConfig, DatasetConfig, RoundConfig, RunConfig
@@ -82,6 +83,10 @@ def prepare_datasets(config: RunConfig) -> list[DatasetSpec]:
             continue
         source = None if dataset.path is None else join(config.data_root, dataset.path)
         source = source.resolve() if isinstance(source, Path) else source
+        if dataset.source == SHARDS and isinstance(source, str):
+            results[name] = None
+            specs.append(DatasetSpec(name, source, dataset.role, dataset.weight))
+            continue
         if dataset.source == SHARDS:
             assert isinstance(source, Path), "checked before"
             target = source
@@ -148,6 +153,7 @@ def build_datamodule(
         use_strength=config.loss.margin != "none",
         max_unreadable=data.max_unreadable,
         text_only=config.loss.name in TEXT_ONLY,
+        cache=make_cache(data.cache_dir, data.cache_gb),
     )
 
 

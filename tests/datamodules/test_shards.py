@@ -99,7 +99,7 @@ def test_shard_writer_directory_with_shards_is_refused(tmp_path: Path) -> None:
 
 
 def test_shard_writer_url_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ShardError, match="remote shards are not supported"):
+    with pytest.raises(ShardError, match="remote shards can only be read"):
         ShardWriter("s3://bucket/set")
 
 

@@ -1,0 +1,240 @@
+"""Shards that lie elsewhere: fetched whole on first use into a bounded cache on this machine.
+
+Several processes may share a cache: one fetches, the others wait for it, and a shard has its name only when it is whole
+and has the size and digest that index and manifest say. Where the cache is full, the shards that were not read for the
+longest time make room. Reading by index is left to `reading.py`.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import fsspec
+
+from datamodules.tarscan import MANIFEST_NAME, file_digest
+from mrm.errors import ConfigError, ShardError
+
+log = logging.getLogger(__name__)
+# A closed list: fsspec also knows file systems that run commands or other people's code.
+PROTOCOLS = ("s3", "gs", "gcs", "az", "abfs", "abfss", "hf", "http", "https", "memory")
+TRIES = 3
+WAIT = 1.0  # seconds before the second try; twice as long before the next
+_FRESH = 60  # seconds for which a shard that was used is not noted again
+
+
+def is_remote(path: str | os.PathLike[str]) -> bool:
+    """Whether a data set's path is a URL."""
+    return "://" in os.fspath(path)
+
+
+def check_url(url: str) -> None:
+    """Refuses what is no plain URL of a file store.
+
+    Raises:
+        ShardError: naming the URL and the protocols known here.
+    """
+    if url.partition("://")[0] not in PROTOCOLS or "::" in url or ".." in url.split("/"):
+        raise ShardError(f"{url}: is refused; give a URL of {', '.join(PROTOCOLS)} without `::` and `..`.")
+
+
+@dataclass(frozen=True)
+class ShardCache:
+    """A folder of shards that were fetched.
+
+    Args:
+        folder: made when it is needed.
+        limit: bytes that its shards may take together.
+    """
+
+    folder: Path
+    limit: int
+
+    def fetch(self, url: str, size: int, digest: str | None) -> Path:
+        """The shard's local copy, fetched if it is not there.
+
+        Args:
+            url: of the shard.
+            size: its bytes.
+            digest: its sha256 in hex; None where nobody knows it.
+
+        Raises:
+            ShardError: naming the URL, if it cannot be fetched whole or does not fit.
+        """
+        tag = hashlib.sha256(f"{url} {size} {digest}".encode()).hexdigest()[:16]
+        target = self.folder / f"{tag}-{url.rsplit('/', 1)[-1]}"
+        if _use(target):
+            return target
+        if size > self.limit:
+            raise ShardError(f"{url}: of {size} bytes does not fit data.cache_gb={self.limit / 1e9:g}; raise it.")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with _locked(self.folder / f".{tag}.lock"):
+            if not _use(target):  # else somebody fetched it while this process waited
+                self._fetch(url, size, digest, target)
+        return target
+
+    def _fetch(self, url: str, size: int, digest: str | None, target: Path) -> None:
+        partial = target.with_name(f".{target.name}.partial")
+        problem = ""
+        tried = 0
+        while tried < TRIES:
+            self._make_room(size)
+            try:
+                download(url, partial)
+                problem = _problem(partial, size, digest)
+                if not problem:
+                    os.replace(partial, target)
+                    return
+            except OSError as error:
+                if error.errno == errno.ENOSPC:
+                    partial.unlink(missing_ok=True)
+                    if self._evict_one():
+                        continue  # room was made: no try is lost
+                    raise ShardError(
+                        f"{url}: no space left in {self.folder} and nothing there to remove; free some, or set data.cache_dir."
+                    ) from error
+                problem = f"{type(error).__name__}: {error}"
+            finally:
+                partial.unlink(missing_ok=True)
+            tried += 1
+            if tried < TRIES:
+                log.warning("%s: %s; trying again.", url, problem)
+                time.sleep(WAIT * 2 ** (tried - 1))
+        raise ShardError(f"{url}: could not be fetched in {TRIES} tries: {problem}.")
+
+    def _make_room(self, size: int) -> None:
+        while sum(path.stat().st_size for path in self._shards()) + size > self.limit:
+            if not self._evict_one():
+                return
+
+    def _evict_one(self) -> bool:
+        """Removes the shard that was not used for the longest time; whoever has it open goes on reading."""
+        with _locked(self.folder / ".evict.lock"):
+            shards = sorted(self._shards(), key=lambda path: path.stat().st_atime_ns)
+            if shards:
+                shards[0].unlink(missing_ok=True)
+            return bool(shards)
+
+    def _shards(self) -> Iterator[Path]:
+        return (path for path in self.folder.glob("[!.]*") if path.exists())
+
+
+@dataclass(frozen=True)
+class RemoteShard:
+    """A shard that is fetched when it is read first."""
+
+    url: str
+    size: int
+    digest: str | None
+    cache: ShardCache
+
+    @property
+    def name(self) -> str:
+        return self.url.rsplit("/", 1)[-1]
+
+    def __str__(self) -> str:
+        return self.url
+
+    def local(self) -> Path:
+        """Its local copy; raises as `ShardCache.fetch`."""
+        return self.cache.fetch(self.url, self.size, self.digest)
+
+
+def read_remote(url: str) -> bytes:
+    """The bytes of a small remote file, an index or a manifest.
+
+    Raises:
+        FileNotFoundError: if there is none.
+        ShardError: if it cannot be read.
+    """
+    try:
+        store, path = _store(url)
+        return store.cat_file(path)
+    except (FileNotFoundError, ShardError):
+        raise
+    except Exception as error:  # every store has errors of its own
+        raise ShardError(f"{url}: cannot be read: {type(error).__name__}: {error}.") from error
+
+
+def remote_digests(url: str) -> dict[str, str]:
+    """Shard name -> sha256 of the manifest beside remote shards; empty where there is none."""
+    try:
+        entries = json.loads(read_remote(f"{url}/{MANIFEST_NAME}"))["shards"]
+        return {entry["name"]: entry["sha256"] for entry in entries}
+    except FileNotFoundError:
+        return {}
+    except (ValueError, KeyError, TypeError) as error:
+        raise ShardError(f"{url}/{MANIFEST_NAME}: not a manifest ({error!r}); copy the data set again.") from error
+
+
+def download(url: str, target: Path) -> None:
+    """Copies a remote file.
+
+    Raises:
+        OSError: if it fails.
+        ShardError: for a protocol that is not known or not installed.
+    """
+    store, path = _store(url)
+    try:
+        store.get_file(path, str(target))
+    except OSError:
+        raise
+    except Exception as error:  # every store has errors of its own
+        raise OSError(f"{type(error).__name__}: {error}") from error
+
+
+def _store(url: str) -> tuple[Any, str]:
+    check_url(url)
+    try:
+        return fsspec.core.url_to_fs(url)
+    except ImportError as error:
+        raise ShardError(f"{url}: {error}") from error
+
+
+def _use(target: Path) -> bool:
+    """Whether the shard is there; notes that it was used, for the choice of what makes room."""
+    try:
+        status = os.stat(target)
+        if time.time() - status.st_atime > _FRESH:
+            os.utime(target, ns=(time.time_ns(), status.st_mtime_ns))
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _problem(partial: Path, size: int, digest: str | None) -> str:
+    found = partial.stat().st_size
+    if found != size:
+        return f"{found} bytes came, {size} were expected"
+    if digest is not None and file_digest(partial) != digest:
+        return "its sha256 differs from the manifest's"
+    return ""
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # given back when the process ends, however it ends
+        yield
+
+
+def make_cache(folder: str | None, gigabytes: float) -> ShardCache:
+    """The cache of the configuration; its default folder is the user's cache.
+
+    Raises:
+        ConfigError: for a size that holds nothing.
+    """
+    if not gigabytes > 0:
+        raise ConfigError(f"data.cache_gb={gigabytes}: must be above 0.")
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return ShardCache(Path(folder).expanduser() if folder else Path(home) / "mrm" / "shards", int(gigabytes * 1e9))
