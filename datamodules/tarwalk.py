@@ -83,11 +83,15 @@ def walk(path: Path, file: BinaryIO, faults: list[Fault] | None = None) -> Itera
 
 def _walk_on(path: Path, file: BinaryIO, size: int, at: int) -> Iterator[Member]:
     told: dict[str, str] = {}  # by a header about the next one
+    announced = False
     while True:
         block = os.pread(file.fileno(), BLOCK, at)
         if len(block) == BLOCK and not any(block):
-            if not at:  # nobody writes such a shard, but zeros are what a disk gives back for what it lost
+            # Nobody writes such a shard, but zeros are what a disk gives back for what it lost.
+            if not at:
                 raise _Damage("no member", at, "it holds no member")
+            if announced:
+                raise _Damage("no member", at, f"it ends at byte {at}, where a member was announced")
             _check_end(file, size, at)
             return
         info = _header(block, at, size)
@@ -95,11 +99,12 @@ def _walk_on(path: Path, file: BinaryIO, size: int, at: int) -> Iterator[Member]
         if info.type in (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME):
             if info.size > _LONGEST_EXTRA:
                 raise _Damage("broken header", at, f"the header at byte {at} announces a name of {info.size} bytes")
+            announced = info.type != tarfile.XGLTYPE
             told |= _told(info.type, os.pread(file.fileno(), info.size, data), at)
             at = data + _padded(info.size)
             continue
         name, length = told.get("path", info.name), int(told.get("size", info.size))
-        told = {}
+        told, announced = {}, False
         if info.type != tarfile.DIRTYPE:
             if info.type not in (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE):
                 raise ShardError(f"{path}: member {name!r} is not a plain file; a shard may hold only JSON and images.")

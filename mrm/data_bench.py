@@ -129,7 +129,7 @@ def _peers(reading: Reading) -> dict[str, Any]:
         count = len(rows)
         ways: dict[str, Pieces] = {
             "webdataset": [(reading.in_order, count)],
-            "bytes": [(lambda read=read: sum(1 for _ in read()), count)],
+            "bytes": [(functools.partial(_count, read), count)],
             "bare": [(functools.partial(reading.bare, rows), count)],
             "decoded": [(decoded, count)],
         }
@@ -140,6 +140,10 @@ def _peers(reading: Reading) -> dict[str, Any]:
             "samples_per_second": timed,
         }
     return found
+
+
+def _count(read: Callable[[], Iterable[object]]) -> int:
+    return sum(1 for _ in read())
 
 
 def _table(details: dict[str, Any], peers: dict[str, Any]) -> Table:

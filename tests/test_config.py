@@ -123,6 +123,8 @@ def test_compose_dataset_without_role_is_named_as_missing(tmp_path: Path, monkey
         (["data.datasets.open.source=jsonl"], "data.datasets.open.path: jsonl needs the file"),
         (["data.datasets.open.source=jsonl", "data.datasets.open.path=nix"], "there is no data/nix; set data_root="),
         (["data.datasets.open.path=x"], "shapeworld makes its data"),
+        (["data.datasets.open.source=shards", "data.datasets.open.path=ssh://host/set"], "ssh://host/set: is refused"),
+        (["data.cache_gb=0"], "data.cache_gb=0"),
         (["data.datasets.test_t2i.weight=2"], "has no effect on a test set"),
         (["+data.datasets.test_t2i.source_weights.x=2"], "source_weights: have no effect on a test set"),
         (["+data.datasets.open.source_weights.x=-1"], "data.datasets.open.source_weights.x=-1.0: must be at least 0"),

@@ -125,6 +125,17 @@ def test_scan_shard_broken_header_costs_one_sample(tmp_path: Path) -> None:
     assert [(fault.what, fault.reason) for fault in faults] == [("byte 1024", "broken header")]
 
 
+@pytest.mark.parametrize("left", [0, 1024])
+def test_scan_shard_zeros_in_place_of_members_are_no_end(tmp_path: Path, left: int) -> None:
+    key = "long-" + "x" * 150  # so that a header announces the member's name
+    index = make_dataset(tmp_path / "set", [make_sample(key)])
+    path = index.shard_files[0]
+    path.write_bytes(path.read_bytes()[:left] + bytes(4096))
+    faults: list[Fault] = []
+    assert not list(scan_shard(path, faults))
+    assert [fault.reason for fault in faults] == ["no member"]
+
+
 @pytest.mark.parametrize("text", [b"{", b"\xff", b"[" * 100_000, b"[]", b'{"key": "b"}'])
 def test_scan_shard_broken_record_costs_one_sample(tmp_path: Path, text: bytes) -> None:
     path = write_tar(tmp_path / "x.tar", [("a.json", record("a")), ("b.json", text), ("c.json", record("c"))])
