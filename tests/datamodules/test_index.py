@@ -269,9 +269,11 @@ def test_index_load_without_index_says_what_to_do(tmp_path: Path, harm: str) -> 
     elif harm == "no shards":
         (tmp_path / "set/shard-000000.tar").unlink()
     else:
-        path = "https://host/set"
+        path = "ftp://host/set"
     found = {"none": "no index", "garbage": "not a readable index", "no directory": "no such directory"}
-    with pytest.raises(ShardError, match=found.get(harm, {"no shards": r"no \*\.tar", "url": "remote"}.get(harm, ""))):
+    with pytest.raises(
+        ShardError, match=found.get(harm, {"no shards": r"no \*\.tar", "url": "is refused"}.get(harm, ""))
+    ):
         Index.load(path)
 
 
