@@ -10,6 +10,8 @@ from typing import Any
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import ModelCheckpoint
 
+from mrm.model.sharded_checkpoints import REST_FILE
+
 _UNFINISHED = ".writing"
 
 
@@ -17,8 +19,8 @@ class ResumeCheckpoint(ModelCheckpoint):
     """Keeps the newest checkpoint of a run, written whole or not at all.
 
     Lightning writes elsewhere and moves the file, which is a copy where that is another file system. Here it is written
-    under a hidden name beside its place, brought to disk, and renamed; only then the one before it is removed. A strategy that
-    shards weights writes a folder.
+    under a hidden name beside its place, brought to disk, and renamed; only then those before it are removed, each renamed to a
+    hidden name first, so that none is ever half there under its own. A strategy that shards weights writes a folder.
 
     Lightning calls checkpoint callbacks last, so the one at an epoch's end holds what curation decided. None is written by
     step on an epoch's last batch: resuming from it would skip that epoch's end, and with it the round of curation.
@@ -40,6 +42,9 @@ class ResumeCheckpoint(ModelCheckpoint):
         )
         self.every_n_steps = every_n_steps
 
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._last_global_step_saved = trainer.global_step  # a resumed run has this step's already: it came from it
+
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
@@ -53,29 +58,52 @@ class ResumeCheckpoint(ModelCheckpoint):
         target = Path(filepath)
         hidden = target.with_name(f".{target.name}{_UNFINISHED}")
         if trainer.is_global_zero and target.parent.is_dir():
-            for left in target.parent.glob(f".*{_UNFINISHED}"):  # by a run that was killed while writing
-                _remove(left)
+            for left in target.parent.glob(f".*{_UNFINISHED}"):  # by a run that was killed while writing or removing
+                _delete(left)
         trainer.strategy.barrier("left-over checkpoints removed")
         trainer.save_checkpoint(hidden, self.save_weights_only)
         if trainer.is_global_zero:
             for path in (*hidden.glob("*"), hidden):  # a folder where weights are sharded
                 _sync(path)
             if target.is_dir():  # which, other than a file, is not replaced
-                _remove(target)
+                remove(target)
             os.replace(hidden, target)
             _sync(target.parent)  # the new name itself
+            for other in whole_checkpoints(target.parent):  # among them the one that a resumed run came from
+                if other != target:
+                    remove(other)
         trainer.strategy.barrier("checkpoint")
         self._last_global_step_saved = trainer.global_step
         self._last_checkpoint_saved = filepath
 
+    def _remove_checkpoint(self, trainer: pl.Trainer, filepath: str) -> None:
+        """Nothing: saving has removed it."""
+
 
 def newest_checkpoint(dirpath: str | Path) -> Path | None:
     """The checkpoint that a run goes on from, or None where it has none yet; hidden ones were never finished."""
-    whole = (path for path in Path(dirpath).glob("*.ckpt") if not path.name.startswith("."))
-    return max(whole, key=lambda path: (path.stat().st_mtime_ns, path.name), default=None)
+    return max(whole_checkpoints(Path(dirpath)), key=lambda path: (_time(path), path.name), default=None)
 
 
-def _remove(path: Path) -> None:
+def whole_checkpoints(folder: Path) -> list[Path]:
+    """The checkpoints of a folder under their own names; of those in slices the ones with their last file."""
+    found = (path for path in folder.glob("*.ckpt") if not path.name.startswith("."))
+    return [path for path in found if path.is_file() or (path / REST_FILE).is_file()]
+
+
+def _time(path: Path) -> int:
+    """When it was written; a folder's own time is that of its last change, which may be the removal of a file."""
+    return (path / REST_FILE if path.is_dir() else path).stat().st_mtime_ns
+
+
+def remove(path: Path) -> None:
+    """Removes a checkpoint: at once for all who look for whole ones, whatever happens to this process."""
+    hidden = path.with_name(f".{path.name}.old{_UNFINISHED}")
+    os.replace(path, hidden)
+    _delete(hidden)
+
+
+def _delete(path: Path) -> None:
     if path.is_dir():
         shutil.rmtree(path)
     else:

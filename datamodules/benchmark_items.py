@@ -21,7 +21,8 @@ from datamodules.fingerprints import image_digest
 from datamodules.index import INDEX_NAME, Index
 from datamodules.shard_tars import sniff_extension
 from datamodules.shards import read_sample
-from datamodules.sources.base import Skipped, read_records
+from datamodules.sources.base import Skipped
+from datamodules.sources.records import read_records
 from mrm.errors import ConfigError
 from mrm.preference import PreferenceSample
 

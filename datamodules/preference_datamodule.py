@@ -66,6 +66,7 @@ class PreferenceDataModule(LightningDataModule):
         mixture: float64 [N], how often each sample is seen an epoch, on average.
         unreadable: what could not be read so far, by data set and key in `.found`.
         cut: key -> text tokens that the encoder's limits cut away, of the training samples read so far.
+        text_only: whether training batches bring the same samples without images too.
         expected_round: if set (by whoever curates), from an epoch to the ledger round that it must be planned with;
             another one stops the run.
     """

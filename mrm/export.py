@@ -6,6 +6,7 @@ slices (a folder, see `trainer=fsdp2`) is put together on the CPU, without the p
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from rich.console import Console
 from torch import Tensor
 from yaml import YAMLError
 
-from callbacks.checkpoints import newest_checkpoint
+from callbacks.checkpoints import newest_checkpoint, whole_checkpoints
 from mrm.cli import settings_command
 from mrm.config import RunConfig, to_run_config
 from mrm.errors import ConfigError
@@ -50,14 +51,8 @@ def export(config: ExportConfig) -> Path:
     """
     run, output = Path(config.run), Path(config.output)
     settings = _settings(run)
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise ConfigError(f"output={config.output!r}: exists and is not empty; name a new folder.")
-    path = Path(config.checkpoint) if config.checkpoint else newest_checkpoint(run / "checkpoints")
-    if path is None or not path.exists():
-        raise ConfigError(
-            f"checkpoint={config.checkpoint or 'null'}: {path or run / 'checkpoints'} holds none; a run writes one every "
-            "trainer.checkpoint_every_n_steps and at an epoch's end."
-        )
+    _check_output(output, run)
+    path = _checkpoint(config.checkpoint, run)
     weights = read_weights(path)
     settings.model.attention = "auto"  # what the run was trained with may not be installed here; it is not saved
     model = build_reward_model(settings, device="cpu")
@@ -66,7 +61,43 @@ def export(config: ExportConfig) -> Path:
     except RuntimeError as error:
         raise ConfigError(f"checkpoint {path}: does not fit the model of {run / CONFIG_FILE}: {error}") from error
     encoder = build_encoder(settings).with_resolution(settings.model.max_pixels_score)
-    save_reward_model(model, output, encoder, form=settings.model.lora.save)
+    partial = output.with_name(f".{output.name}.partial")  # whole under its name, or not there
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        save_reward_model(model, partial, encoder, form=settings.model.lora.save)
+        partial.replace(output)
+    except OSError as error:
+        raise ConfigError(f"output={str(output)!r}: cannot be written: {error}.") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return path
+
+
+def _check_output(output: Path, run: Path) -> None:
+    if output.is_dir() and any(output.iterdir()):
+        raise ConfigError(f"output={str(output)!r}: is not empty; name a new folder.")
+    if output.exists() and not output.is_dir():
+        raise ConfigError(f"output={str(output)!r}: is a file; name a new folder.")
+    if (run / "checkpoints").resolve() in output.resolve().parents:
+        raise ConfigError(f"output={str(output)!r}: lies among the run's checkpoints; name a folder elsewhere.")
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"output={str(output)!r}: cannot be written: {error}.") from error
+
+
+def _checkpoint(given: str | None, run: Path) -> Path:
+    """The checkpoint that is named, or the run's newest."""
+    folder = run / "checkpoints"
+    path = Path(given) if given else newest_checkpoint(folder)
+    there = ", ".join(str(one) for one in whole_checkpoints(folder))
+    if path is None or not path.exists():
+        raise ConfigError(
+            f"checkpoint={given or 'null'}: {path or folder} holds none; a run writes one every "
+            f"trainer.checkpoint_every_n_steps and at an epoch's end. There are: {there or 'none'}."
+        )
+    if path.resolve() == folder.resolve():
+        raise ConfigError(f"checkpoint={given}: is the folder of checkpoints; name one of {there or 'none'}.")
     return path
 
 

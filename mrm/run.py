@@ -86,6 +86,8 @@ def _run(config: RunConfig, folder: Path, resumed: bool, sweep: str | None, star
     loggers = build_loggers(config, folder, sweep)
     trainer = build_trainer(config, folder, curation, loggers)
     checkpoint = from_main(lambda: newest_checkpoint(folder / "checkpoints")) if resumed else None
+    if resumed and checkpoint is None:
+        log.warning("%s holds no whole checkpoint: the run begins again from its first step", folder)
     trainer.fit(module, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
     scorer = encoder.with_resolution(config.model.max_pixels_score)
     save_reward_model(module.model, folder / "model", scorer, form=config.model.lora.save, write=is_main())

@@ -185,12 +185,16 @@ def test_check_config_address_of_an_mlflow_store_passes(address: str) -> None:
     check_config(compose_run_config([f"logger.mlflow='{address}'"]))
 
 
-def test_check_config_data_may_lie_at_an_address_but_shards_may_not() -> None:
+def test_check_config_data_and_shards_may_lie_at_an_address_of_a_known_kind() -> None:
     source = "data.datasets.open.source"
     path = "data.datasets.open.path=s3://bucket/pairs.jsonl"
     check_config(compose_run_config([f"{source}=jsonl", path, "data.datasets.open.options={}", "curation=no_judges"]))
-    message = problems(f"{source}=shards", path, "data.datasets.open.options={}", "curation=no_judges")
-    assert "data.datasets.open.path: shards are read from this machine, not from s3://bucket/pairs.jsonl" in message
+    config = compose_run_config([f"{source}=shards", "data.datasets.open.path=s3://bucket/set", "curation=no_judges"])
+    config.data.datasets["open"].options = {}
+    check_config(config)
+    config.data.datasets["open"].path = "ftp://host/set"
+    with pytest.raises(ConfigError, match=r"data\.datasets\.open\.path: ftp://host/set: is refused"):
+        check_config(config)
 
 
 def test_check_config_mlflow_address_is_let_be_where_it_is_not_used() -> None:

@@ -41,7 +41,11 @@ def test_what_cannot_be_exported_is_named(finished: Path, tmp_path: Path, capsys
     foreign = tmp_path / "b.ckpt"
     torch.save({"state_dict": {"model.x": torch.zeros(1)}}, foreign)
     assert "is no run's folder" in message(run=str(tmp_path))
-    assert "exists and is not empty" in message(output=str(finished))
+    assert "is not empty" in message(output=str(finished))
+    assert "is a file" in message(output=str(damaged))
+    assert "among the run's checkpoints" in message(output=str(finished / "checkpoints" / "x.ckpt"))
+    assert "cannot be written" in message(output="/proc/nowhere/model")
+    assert "is the folder of checkpoints; name one of" in message(checkpoint=str(finished / "checkpoints"))
     assert "a.ckpt: cannot be read" in message(checkpoint=str(damaged))
     assert "b.ckpt: does not fit the model" in message(checkpoint=str(foreign))
     assert "holds none" in message(checkpoint=str(tmp_path / "c.ckpt"))

@@ -63,7 +63,7 @@ def pair_deltas(rewards: Tensor, chosen: Tensor, rejected: Tensor) -> Tensor:
 
 
 def shortcut_aware(
-    delta: Tensor, strength: Tensor, weight: Tensor, *, text_delta: Tensor, **settings: Any
+    delta: Tensor, strength: Tensor, weight: Tensor, *, text_delta: Tensor, sees: Tensor, **settings: Any
 ) -> tuple[Tensor, Tensor]:
     """Bradley-Terry weighted towards pairs that the text alone does not solve.
 
@@ -74,6 +74,7 @@ def shortcut_aware(
     Args:
         delta, strength, weight: as for `bradley_terry`.
         text_delta: [E] as delta, of the twin.
+        sees: [E] whether there is an image to see; without one the factor is 1, for the twin then sees as much.
         settings: of `bradley_terry`, for the model's loss; the twin's has no margin.
 
     Returns:
@@ -82,6 +83,7 @@ def shortcut_aware(
     one = torch.ones_like(weight)
     own, text = (bradley_terry(values, strength, one) for values in (delta, text_delta))
     factor = ((2 * text + TINY) / (text + own + TINY)).detach()
+    factor = torch.where(sees, factor, 1.0)
     return bradley_terry(delta, strength, weight * factor, **settings), weight.float() * text
 
 

@@ -81,6 +81,7 @@ class RewardBatch:
         score_row, score_column: [S] where each response's end token stands; sample order, then response order.
         edge_chosen, edge_rejected: [E] indices into the S responses.
         edge_strength, edge_weight: [E].
+        edge_sees: [E] whether the pair's sample has an image.
         normalizer: [] the pair weight that this batch's loss is divided by.
         keys: the samples' keys.
         response_counts: responses of each sample.
@@ -105,6 +106,7 @@ class RewardBatch:
     edge_rejected: Tensor
     edge_strength: Tensor
     edge_weight: Tensor
+    edge_sees: Tensor
     normalizer: Tensor
     keys: list[str]
     response_counts: list[int]
@@ -310,6 +312,9 @@ def collate(
         edge_rejected=_integers(first[i] + c for i, (_, edges) in enumerate(samples) for c in edges.rejected),
         edge_strength=torch.tensor([s for _, edges in samples for s in edges.strength], dtype=torch.float32),
         edge_weight=torch.tensor(weights, dtype=torch.float32),
+        edge_sees=torch.tensor(
+            [len(s.image_grid_thw) > 0 for s, edges in samples for _ in edges.weight], dtype=torch.bool
+        ),
         normalizer=torch.tensor(float(sum(weights) if normalizer is None else normalizer)),
         keys=[sample.key for sample in encoded],
         response_counts=[len(sample.response_ids) for sample in encoded],

@@ -104,7 +104,9 @@ class RewardModule(pl.LightningModule):
             loss = objective = self.loss(delta, batch.edge_strength, batch.edge_weight).sum()
         else:
             text_delta = pair_deltas(self.model.forward_text(batch.text_only), batch.edge_chosen, batch.edge_rejected)
-            losses = self.loss(delta, batch.edge_strength, batch.edge_weight, text_delta=text_delta)
+            losses = self.loss(
+                delta, batch.edge_strength, batch.edge_weight, text_delta=text_delta, sees=batch.edge_sees
+            )
             loss, text_loss = (part.sum() for part in losses)
             objective = loss + text_loss
             self._log_text(text_delta, batch.edge_weight)
@@ -204,6 +206,26 @@ class RewardModule(pl.LightningModule):
         accumulate = self.trainer.accumulate_grad_batches
         steps = math.ceil(self.trainer.num_training_batches / accumulate)
         return (self.current_epoch - first + (batch_idx // accumulate + 0.5) / steps) / (end - first)
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clips by the norm; the twin's head by its own, so that the model's steps do not depend on it.
+
+        DeepSpeed clips by the norm of all.
+        """
+        twin = self.model.text_head
+        if twin is None or not gradient_clip_val or hasattr(optimizer, "refresh_fp32_params"):
+            super().configure_gradient_clipping(optimizer, gradient_clip_val, gradient_clip_algorithm)
+            return
+        own = {id(parameter) for parameter in twin.parameters()}
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        for is_twin in (False, True):
+            part = [parameter for parameter in parameters if (id(parameter) in own) == is_twin]
+            nn.utils.clip_grad_norm_(part, gradient_clip_val)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         groups: dict[tuple[float, float], list[nn.Parameter]] = {}

@@ -53,10 +53,17 @@ class ShardedStrategy(ModelParallelStrategy):
             folder.mkdir(parents=True)
         self.barrier("checkpoint folder")
         dcp.save(tensors, storage_writer=HuggingFaceStorageWriter(str(folder), save_distributed=True))
-        self.barrier("checkpoint shards")
+        files = self._own_files(folder)
         if self.is_global_zero:
-            rest[FILES] = {path.name: path.stat().st_size for path in sorted(folder.glob(SHARDS))}
+            rest[FILES] = files
             torch.save(rest, folder / REST_FILE)
+
+    def _own_files(self, folder: Path) -> dict[str, int]:
+        """Name -> bytes of all ranks' shards, each told by the rank that wrote it: another may not see it yet."""
+        mine = {path.name: path.stat().st_size for path in folder.glob(f"shard-{self.global_rank + 1:05d}-{SHARDS}")}
+        told: list[Any] = [None] * self.world_size
+        torch.distributed.all_gather_object(told, mine)
+        return {name: size for found in told for name, size in sorted(found.items())}
 
     def load_checkpoint(self, checkpoint_path: str | Path, weights_only: bool | None = None) -> dict[str, Any]:
         """Reads into this rank's slices, and returns the rest; never unpickles.
@@ -91,13 +98,18 @@ def read_rest(folder: str | Path) -> dict[str, Any]:
     try:
         rest = torch.load(folder / REST_FILE, map_location="cpu", weights_only=True)
         files = dict(rest[FILES])
-    except (OSError, RuntimeError, EOFError, KeyError, TypeError, ValueError) as error:
+        for state in rest["optimizer_states"]:
+            state["scalars"], state["param_groups"]
+    except Exception as error:  # torch's own words would advise to load it unsafely
         raise MrmError(
-            f"checkpoint {folder}: its {REST_FILE} cannot be read: {error}; use an earlier checkpoint."
+            f"checkpoint {folder}: is no whole checkpoint in slices: its {REST_FILE} is missing or damaged "
+            f"({type(error).__name__}); copy the folder again, or start a new run."
         ) from error
     there = {path.name: path.stat().st_size for path in folder.glob(SHARDS)}
     if lacking := sorted(name for name, size in files.items() if there.get(name) != size):
         raise MrmError(f"checkpoint {folder}: missing or cut short: {', '.join(lacking)}; copy the whole folder again.")
+    if foreign := sorted(there.keys() - files.keys()):
+        raise MrmError(f"checkpoint {folder}: holds files that are not its own: {', '.join(foreign)}; remove them.")
     return rest
 
 
@@ -121,7 +133,10 @@ def whole_weights(folder: str | Path) -> dict[str, Tensor]:
         MrmError: for a folder that is no whole checkpoint.
     """
     read_rest(folder)
-    metadata = HuggingFaceStorageReader(str(folder)).read_metadata().state_dict_metadata
+    try:
+        metadata = HuggingFaceStorageReader(str(folder)).read_metadata().state_dict_metadata
+    except (SafetensorError, OSError, ValueError, KeyError) as error:
+        raise MrmError(f"checkpoint {folder}: a shard's header is damaged: {error}; copy the folder again.") from error
     weights = {
         name: torch.empty(told.size, dtype=told.properties.dtype)  # type: ignore[union-attr]
         for name, told in metadata.items()

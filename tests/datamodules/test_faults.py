@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import pickle
+import re
 import tarfile
 from pathlib import Path
 
@@ -160,11 +161,18 @@ def test_index_load_flipped_bytes_are_named(tmp_path: Path) -> None:
     make_dataset(tmp_path / "set", [make_sample("a", pairs=[Pair(0, 1, 0.123)])])
     path = tmp_path / "set" / INDEX_NAME
     whole = path.read_bytes()
-    at = whole.find(np.float32(0.123).tobytes())
-    assert at > 0
-    path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
-    with pytest.raises(ShardError, match=r"index\.parquet: not a readable index"):
-        Index.load(tmp_path / "set")
+    refused = 0
+    for match in re.finditer(
+        re.escape(np.float32(0.123).tobytes()), whole
+    ):  # statistics, which nobody reads, hold it too
+        at = match.start()
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+        try:
+            assert Index.load(tmp_path / "set").pair_strength.tolist() == [np.float32(0.123)]
+        except ShardError as error:
+            assert "index.parquet: not a readable index" in str(error)
+            refused += 1
+    assert refused
 
 
 def test_salvage_keeps_what_is_whole_and_names_the_rest(tmp_path: Path, capsys) -> None:

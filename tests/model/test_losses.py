@@ -73,7 +73,9 @@ def test_shortcut_aware_weighs_by_what_the_text_alone_leaves_open():
     # -log sigmoid: of 2 0.126928, of 0 0.693147, of -1 1.313262. Factor 2 l_text / (l_text + l), 1 where both are alike:
     # 2 * 1.313262 / (1.313262 + 0.126928) = 1.823736, and the other way round 0.176264
     delta, text = torch.tensor([0.0, 2.0, -1.0]), torch.tensor([0.0, -1.0, 2.0])
-    own, twin = shortcut_aware(delta, torch.full((3,), NAN), torch.ones(3), text_delta=text)
+    own, twin = shortcut_aware(
+        delta, torch.full((3,), NAN), torch.ones(3), text_delta=text, sees=torch.ones(3, dtype=torch.bool)
+    )
     assert own.tolist() == pytest.approx([0.693147, 1.823736 * 0.126928, 0.176264 * 1.313262], abs=1e-5)
     assert twin.tolist() == pytest.approx([0.693147, 1.313262, 0.126928], abs=1e-5)
 
@@ -81,7 +83,7 @@ def test_shortcut_aware_weighs_by_what_the_text_alone_leaves_open():
 def test_shortcut_aware_of_pairs_beyond_doubt_is_finite_and_weights_count():
     delta = torch.tensor([400.0, 400.0], requires_grad=True)
     text = torch.tensor([400.0, -400.0], requires_grad=True)
-    own, twin = shortcut_aware(delta, torch.ones(2), torch.tensor([1.0, 0.0]), text_delta=text)
+    own, twin = shortcut_aware(delta, torch.ones(2), torch.tensor([1.0, 0.0]), text_delta=text, sees=torch.ones(2) > 0)
     assert own.tolist() == [0.0, 0.0] and twin.tolist() == [0.0, 0.0]
     (own.sum() + twin.sum()).backward()
     assert delta.grad.isfinite().all() and text.grad.isfinite().all()
@@ -89,6 +91,12 @@ def test_shortcut_aware_of_pairs_beyond_doubt_is_finite_and_weights_count():
 
 def test_shortcut_aware_teaches_each_by_its_own_loss():
     delta, text = torch.tensor([0.5], requires_grad=True), torch.tensor([-0.5], requires_grad=True)
-    own, twin = shortcut_aware(delta, torch.ones(1), torch.ones(1), text_delta=text)
+    own, twin = shortcut_aware(delta, torch.ones(1), torch.ones(1), text_delta=text, sees=torch.ones(1) > 0)
     assert torch.autograd.grad(own.sum(), [delta, text], allow_unused=True)[1] is None
     assert torch.autograd.grad(twin.sum(), [delta, text], allow_unused=True)[0] is None
+
+
+def test_shortcut_aware_leaves_pairs_without_an_image_as_they_are():
+    delta, text = torch.tensor([2.0, 2.0]), torch.tensor([-1.0, -1.0])
+    own, _ = shortcut_aware(delta, torch.ones(2), torch.ones(2), text_delta=text, sees=torch.tensor([True, False]))
+    assert own.tolist() == pytest.approx([1.823736 * 0.126928, 0.126928], abs=1e-5)

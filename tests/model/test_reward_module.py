@@ -242,3 +242,23 @@ def test_text_only_twin_is_trained_beside_the_model_and_is_not_saved(shards, tmp
     save_reward_model(module.model, tmp_path / "model", encoder())
     loaded, _ = load_reward_model(tmp_path / "model")
     assert loaded.text_head is None
+
+
+def test_text_only_twin_changes_no_step_of_the_model_but_by_its_weights(shards, tmp_path):
+    module, data = build(shards, 8, twin=True)
+    module.loss = lambda *pairs, text_delta, sees: (
+        bradley_terry(*pairs, margin="shift"),
+        100 * (1 - text_delta).square(),
+    )
+    trainer(tmp_path, gradient_clip_val=0.01).fit(module, datamodule=data)  # every step is clipped
+    plain, data = build(shards, 8)
+    trainer(tmp_path, gradient_clip_val=0.01).fit(plain, datamodule=data)
+    found = weights(module)
+    assert all(torch.equal(found[name], value) for name, value in weights(plain).items())
+
+
+def test_text_only_twin_logs_how_often_the_text_tells_the_winner(shards, tmp_path):
+    module, data = build(shards, 8, twin=True)
+    run = trainer(tmp_path)
+    run.fit(module, datamodule=data)
+    assert 0 <= run.callback_metrics["train/text_only_accuracy"] <= 1

@@ -1,6 +1,8 @@
 """Checkpoints in slices: whole again on any number of processes, and refused where something is missing."""
 
+import pickle
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -69,8 +71,28 @@ def test_missing_or_cut_shard_is_named(trained, tmp_path):
         whole_weights(folder)
 
 
-def test_folder_that_is_no_checkpoint_is_refused(tmp_path):
-    with pytest.raises(MrmError, match=r"rest\.ckpt"):
+def test_file_of_another_is_named_and_not_read(trained, tmp_path):
+    folder = shutil.copytree(trained / "w.ckpt", tmp_path / "w.ckpt")
+    shutil.copy(min(folder.glob("shard-*")), folder / "shard-00009-model-00001-of-00001.safetensors")
+    with pytest.raises(MrmError, match="not its own: shard-00009"):
+        whole_weights(folder)
+
+
+def test_damaged_header_is_told_in_one_message(trained, tmp_path):
+    folder = shutil.copytree(trained / "w.ckpt", tmp_path / "w.ckpt")
+    first = min(folder.glob("shard-*"))
+    content = bytearray(first.read_bytes())
+    content[8:20] = b"x" * 12
+    first.write_bytes(content)
+    with pytest.raises(MrmError, match="header is damaged"):
+        whole_weights(folder)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"nothing", pickle.dumps({"files": {}, "optimizer_states": Path("x")})])
+def test_folder_that_is_no_checkpoint_is_refused(tmp_path, content):
+    if content is not None:
+        (tmp_path / "rest.ckpt").write_bytes(content)
+    with pytest.raises(MrmError, match=r"is no whole checkpoint in slices: its rest\.ckpt is missing or damaged"):
         read_rest(tmp_path)
 
 
