@@ -13,8 +13,7 @@ import dataclasses
 import logging
 import os
 import shlex
-import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,26 +27,16 @@ from datamodules.index_table import (
     FORMAT,
     FormatError,
     IndexMetadata,
-    IndexWriter,
     digest_of,
     doubles,
     read_index,
-    rows_of,
-    shard_rows,
 )
 from datamodules.memory import system_memory
-from datamodules.ordered_pool import OrderedPool
 from datamodules.remote import RemoteShard, ShardCache, check_url, is_remote, make_cache, read_remote, remote_digests
 from datamodules.tarscan import (
-    MANIFEST_NAME,
-    ScannedSample,
     local_directory,
-    manifest_digests,
-    scan_shard,
     shard_paths,
-    verify_shards,
 )
-from datamodules.tarwalk import Fault
 from datamodules.texts import Texts, coded
 from mrm.errors import ShardError
 
@@ -158,72 +147,7 @@ class Index:
                 f"{path}: does not fit its shards: {name} has {found.get(name, 'no')} bytes, the index was built from"
                 f" {sizes.get(name, 'no')}; copy the shard again, or {mend}"
             )
-        return _from_table(table, files, root.name, metadata)
-
-    @classmethod
-    def build(
-        cls,
-        directory: str | os.PathLike[str],
-        *,
-        workers: int = 1,
-        faults: list[Fault] | None = None,
-        keep: Callable[[ScannedSample], bool] = lambda scanned: True,
-    ) -> Index:
-        """Scans every tar of a directory and writes its `index.parquet`.
-
-        Args:
-            directory: a folder of tars.
-            workers: processes that scan, each a tar at a time; one with `faults`.
-            faults: where damaged samples and refused shards go, so that the rest can be used; None raises them.
-            keep: with `faults`, whether a sample comes into the index.
-
-        Raises:
-            ShardError: naming the shard that is cut, altered against the manifest, or breaks a rule of `scan_shard`;
-                with `faults` only where nothing is left.
-        """
-        root = local_directory(directory)
-        files = shard_paths(root)
-        if faults is not None:
-            return cls.write(root, _whole_rows(files, faults, keep))
-        expected: dict[str, str] = {}
-        if (root / MANIFEST_NAME).exists():
-            verify_shards(root)
-            expected = manifest_digests(root)
-        tasks = [(file, expected.get(file.name)) for file in files]
-        with OrderedPool(shard_rows, workers) as pool:
-            return cls.write(
-                root, ((file, rows) for (file, _), rows in pool.map(tasks, lambda task: task, chunk_items=1))
-            )
-
-    @classmethod
-    def write(cls, root: Path, shards: Iterable[tuple[Path, pa.Table | ShardError]]) -> Index:
-        """Writes the `index.parquet` of a directory from each shard's rows, see `index_table.shard_rows`.
-
-        Raises:
-            ShardError: one that stands in place of rows; or if there is no sample, or a key stands twice.
-        """
-        files = shard_paths(root)
-        partial = root / f".{INDEX_NAME}.{uuid.uuid4().hex}"
-        try:
-            with IndexWriter(partial, {file.name: file.stat().st_size for file in files}) as writer:
-                for file, rows in shards:
-                    if isinstance(rows, ShardError):
-                        raise rows
-                    writer.write(file.name, rows)
-            if not writer.rows:
-                raise ShardError(f"{root}: no sample in its {len(files)} shard(s); prepare the data set again.")
-            table, metadata = read_index(partial)
-            index = _from_table(table, files, root.name, metadata)
-            if (double := _first_double(index.key_hash, index.keys)) is not None:
-                first, second = (files[index.shard[row]] for row in double)
-                raise ShardError(
-                    f"{second}: duplicate key {index.keys[double[0]]!r}, also in {first.name}; keys must be unique over"
-                    " all shards."
-                )
-            os.replace(partial, root / INDEX_NAME)
-            return index
-        finally:
-            partial.unlink(missing_ok=True)
+        return index_from_table(table, files, root.name, metadata)
 
     @classmethod
     @system_memory()
@@ -286,33 +210,6 @@ def rebuild_hint(directory: Path) -> str:
     return f"rebuild it: python -m datamodules.reindex shards={shlex.quote(str(directory))}"
 
 
-def _whole_rows(
-    files: Sequence[Path], faults: list[Fault], keep: Callable[[ScannedSample], bool]
-) -> Iterator[tuple[Path, pa.Table]]:
-    """Each shard's rows without what is damaged, which is named; a shard that is refused as a whole gives none."""
-    where: dict[str, str] = {}
-
-    def is_kept(scanned: ScannedSample, file: Path) -> bool:
-        key = scanned.sample.key
-        if key in where:
-            text = f"{file}: duplicate key {key!r}, also in {where[key]}; keys must be unique over all shards."
-            faults.append(Fault(str(file), key, "duplicate key", text))
-            return False
-        if not keep(scanned):
-            return False
-        where[key] = file.name
-        return True
-
-    for file in files:
-        before = len(faults)
-        try:
-            found = list(scan_shard(file, faults))
-        except ShardError as error:
-            faults[before:] = [Fault(str(file), file.name, "refused shard", str(error))]
-            continue
-        yield file, rows_of(scanned for scanned in found if is_kept(scanned, file))
-
-
 def _read_table(source: Any, name: str, mend: str) -> tuple[pa.Table, IndexMetadata]:
     """The hot columns and the metadata of an index."""
     try:
@@ -336,10 +233,10 @@ def _load_remote(url: str, cache: ShardCache) -> Index:
         check_url(shard.url)
         if "/" in shard.name or f"{url}/{shard.name}" != shard.url:
             raise ShardError(f"{name}: shard {shard.url!r} does not lie beside it; {mend}")
-    return _from_table(table, shards, url.rsplit("/", 1)[-1], metadata)
+    return index_from_table(table, shards, url.rsplit("/", 1)[-1], metadata)
 
 
-def _from_table(table: pa.Table, files: Sequence[Path | RemoteShard], name: str, metadata: IndexMetadata) -> Index:
+def index_from_table(table: pa.Table, files: Sequence[Path | RemoteShard], name: str, metadata: IndexMetadata) -> Index:
     def flat(column: str) -> Array:
         return _numbers(table[column])
 
@@ -394,7 +291,7 @@ def _starts(counts: Array) -> Array:
     return start
 
 
-def _first_double(key_hash: Array, keys: Texts) -> tuple[int, int] | None:
+def first_double(key_hash: Array, keys: Texts) -> tuple[int, int] | None:
     """The first two rows of the same key, or None; rows of equal hash are compared by their keys."""
     seen: dict[str, int] = {}
     for row in doubles(key_hash).tolist():
@@ -405,7 +302,7 @@ def _first_double(key_hash: Array, keys: Texts) -> tuple[int, int] | None:
 
 
 def _check_unique(key_hash: Array, keys: Texts, dataset: Array, names: tuple[str, ...]) -> None:
-    double = _first_double(key_hash, keys)
+    double = first_double(key_hash, keys)
     if double is None:
         return
     first, second = double

@@ -25,6 +25,7 @@ import pyarrow.parquet as pq
 from rich.console import Console
 
 from datamodules.index import INDEX_NAME, Index
+from datamodules.index_build import write_index
 from datamodules.index_table import SCHEMA, shard_rows
 from datamodules.prepare import check_replaceable, locked, staging_of, take_name, write_marker
 from datamodules.prepare_config import part_suffix
@@ -137,7 +138,7 @@ def _join(folders: list[Path], target: Path, recipe: dict[str, Any]) -> PrepareR
         if not result.written:
             raise ConfigError(f"output: none of the {result.read} records of {len(folders)} parts could be used.")
         write_manifest(made, joined.shards)
-        Index.write(made, joined.rows)
+        write_index(made, joined.rows)
         write_marker(made, recipe, result, parts=len(folders))
         take_name(staging, made, target)
     except BaseException:

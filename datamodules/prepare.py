@@ -23,7 +23,7 @@ from typing import Any
 
 from rich.console import Console
 
-from datamodules.index import Index
+from datamodules.index_build import build_index
 from datamodules.journal import Staging
 from datamodules.ordered_pool import available_cpus
 from datamodules.preparation import Preparation
@@ -178,7 +178,7 @@ def _finish(staging: Staging, result: PrepareResult, settings: dict[str, Any]) -
     write_manifest(staging.directory, staging.shards)
     shutil.copyfile(staging.path / SKIPPED, staging.directory / SKIPPED)
     if result.written:
-        Index.build(staging.directory, workers=settings["workers"] or available_cpus())
+        build_index(staging.directory, workers=settings["workers"] or available_cpus())
 
 
 def write_marker(

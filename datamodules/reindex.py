@@ -2,7 +2,7 @@
 
 For tars that another tool wrote, and where an index is missing, damaged or of another version. Each tar holds `KEY.json`
 (the record of `mrm.preference.PreferenceSample.to_json`) and its images `KEY.0.jpg`, `KEY.1.png`, ... (a single one may be
-`KEY.jpg`), in any order. Nothing but `index.parquet` is written. The scan itself is `Index.build`.
+`KEY.jpg`), in any order. Nothing but `index.parquet` is written. The scan itself is `build_index`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from datamodules.index import Index
+from datamodules.index_build import build_index
 from datamodules.prepare_config import parse_arguments
 from mrm.errors import ConfigError, MrmError
 
@@ -31,7 +31,7 @@ def reindex(directories: Sequence[str]) -> Table:
     table = Table("shards", "tars", "samples", "pairs", "images", "seconds")
     for directory in directories:
         start = time.perf_counter()
-        index = Index.build(directory)
+        index = build_index(directory)
         numbers = (len(index.shard_files), len(index), index.n_pairs, len(index.image_offset))
         table.add_row(escape(directory), *map(str, numbers), f"{time.perf_counter() - start:.1f}")
     return table

@@ -16,7 +16,8 @@ from pathlib import Path
 import pyarrow as pa
 from omegaconf import MISSING
 
-from datamodules.index import INDEX_NAME, Index
+from datamodules.index import INDEX_NAME
+from datamodules.index_build import build_index
 from datamodules.index_table import FormatError, hex_digest, read_index
 from datamodules.tarscan import ScannedSample, local_directory
 from datamodules.tarwalk import Fault
@@ -82,10 +83,10 @@ def salvage(directory: str | os.PathLike[str]) -> Salvaged:
     known = _known(root)
     faults: list[Fault] = []
     if known is None:
-        index = Index.build(root, faults=faults)
+        index = build_index(root, faults=faults)
     else:
         judge = _Judge(known, faults)
-        index = Index.build(root, faults=faults, keep=judge)
+        index = build_index(root, faults=faults, keep=judge)
         named = judge.seen | {fault.what for fault in faults}
         for key in sorted(known.keys() - named):
             message = f"sample {key!r} of {known[key][0]} was indexed and is not there any more."

@@ -12,7 +12,7 @@ import shutil
 import uuid
 from types import TracebackType
 
-from datamodules.index import Index
+from datamodules.index_build import build_index
 from datamodules.reading import read_record, read_sample
 from datamodules.shard_tars import (
     ShardInfo,
@@ -84,7 +84,7 @@ class ShardWriter:
             raise ShardError(f"{self.directory}: no sample was written; look at the reasons why all were skipped.")
         try:
             write_manifest(self._partial, self._shards)
-            Index.build(self._partial)
+            build_index(self._partial)
             self._check_free()
             os.rename(self._partial, self.directory)
         except BaseException:

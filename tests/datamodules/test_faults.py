@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datamodules.index import INDEX_NAME, Index
+from datamodules.index_build import build_index
 from datamodules.reading import read_sample
 from datamodules.salvage import SalvageConfig, run, salvage
 from datamodules.tarscan import scan_shard
@@ -100,7 +101,7 @@ def test_scan_shard_links_and_devices_are_refused(tmp_path: Path, kind: bytes) -
 
 @pytest.mark.parametrize("url", ["pipe:cat /etc/passwd", "pipe:touch x"])
 def test_index_pipe_url_is_refused(url: str) -> None:
-    for read in (Index.load, Index.build, salvage):
+    for read in (Index.load, build_index, salvage):
         with pytest.raises(ShardError, match="pipe:"):
             read(url)
 

@@ -13,6 +13,7 @@ from PIL import Image
 
 from datamodules import index_table
 from datamodules.index import Index
+from datamodules.index_build import build_index
 from datamodules.shards import read_sample
 from mrm.errors import ShardError
 from mrm.preference import Pair
@@ -58,7 +59,7 @@ def test_index_build_again_equals_the_writers(tmp_path: Path) -> None:
         tmp_path / "set", [make_sample(f"k{n}", images=[make_image(n)]) for n in range(5)], max_samples=2
     )
     (tmp_path / "set/index.parquet").unlink()
-    again = Index.build(tmp_path / "set")
+    again = build_index(tmp_path / "set")
     assert again.fingerprint == first.fingerprint
     for name in ("keys", "shard", "json_offset", "image_offset", "pair_sample", "text_chars"):
         np.testing.assert_array_equal(getattr(again, name), getattr(first, name))
@@ -83,7 +84,7 @@ def test_index_build_foreign_tar_is_read(tmp_path: Path) -> None:
         [("./a.JPG", make_image(kind="JPEG")), ("./a.json", record("a", 1)), ("b.1.webp", make_image(1, "WEBP"))]
         + [("b.0.jpeg", make_image(2, "JPEG")), ("b.json", record("b", 2))],
     )
-    index = Index.build(tmp_path / "set")
+    index = build_index(tmp_path / "set")
     assert read_sample(index, 0).images == (make_image(kind="JPEG"),)
     assert read_sample(index, 1).images == (make_image(2, "JPEG"), make_image(1, "WEBP"))
 
@@ -93,7 +94,7 @@ def test_index_build_members_of_a_sample_may_lie_apart(tmp_path: Path) -> None:
     members = [(f"{key}.json", record(key, 2)) for key in "ab"]
     members += [(f"{key}.{n}.png", make_image(10 * n + ord(key))) for n in (1, 0) for key in "ba"]
     write_tar(tmp_path / "set/x.tar", members)
-    index = Index.build(tmp_path / "set")
+    index = build_index(tmp_path / "set")
     assert list(index.keys) == ["a", "b"]
     assert read_sample(index, 0).images == (make_image(ord("a")), make_image(10 + ord("a")))
     assert read_sample(index, 1).images == (make_image(ord("b")), make_image(10 + ord("b")))
@@ -111,7 +112,7 @@ def test_index_build_any_tar_format_with_folders_and_long_names(tmp_path: Path, 
             info = tarfile.TarInfo(f"{folder}/{name}")
             info.size, info.mtime, info.uname = len(data), 1.5 if form == tarfile.PAX_FORMAT else 1, "Zoë"
             tar.addfile(info, io.BytesIO(data))
-    index = Index.build(tmp_path / "set")
+    index = build_index(tmp_path / "set")
     assert read_sample(index, 0).key == key and read_sample(index, 0).images == (make_image(),)
 
 
@@ -120,7 +121,7 @@ def test_index_build_in_pieces_equals_one_piece(tmp_path: Path, monkeypatch: pyt
     whole = make_dataset(tmp_path / "set", samples, max_samples=4)
     monkeypatch.setattr(index_table, "BATCH_ROWS", 2)
     monkeypatch.setattr(index_table, "GROUP_ROWS", 4)
-    Index.build(tmp_path / "set")
+    build_index(tmp_path / "set")
     assert pq.ParquetFile(tmp_path / "set/index.parquet").num_row_groups == 3
     pieces = Index.load(tmp_path / "set")
     for field in dataclasses.fields(Index):
@@ -141,7 +142,7 @@ def test_index_build_holds_few_samples_at_once(tmp_path: Path, monkeypatch: pyte
     del members, noise, buffer
     tracemalloc.start()
     try:
-        assert len(Index.build(tmp_path / "set")) == 24
+        assert len(build_index(tmp_path / "set")) == 24
         assert tracemalloc.get_traced_memory()[1] < 6e6
     finally:
         tracemalloc.stop()
@@ -158,7 +159,7 @@ def test_index_build_tar_cut_anywhere_is_named(tmp_path: Path, cut: int) -> None
     write_tar(tmp_path / "set/x.tar", [(f"{key}.json", record(key)) for key in "abc"])
     os.truncate(tmp_path / "set/x.tar", cut)
     with pytest.raises(ShardError, match=r"x\.tar"):
-        Index.build(tmp_path / "set")
+        build_index(tmp_path / "set")
 
 
 @pytest.mark.parametrize(
@@ -188,7 +189,7 @@ def test_index_build_tar_cut_anywhere_is_named(tmp_path: Path, cut: int) -> None
 def test_index_build_bad_members_are_named(tmp_path: Path, members, found: str) -> None:
     write_tar(tmp_path / "set/x.tar", members)
     with pytest.raises(ShardError, match=rf"x\.tar: .*{found}"):
-        Index.build(tmp_path / "set")
+        build_index(tmp_path / "set")
 
 
 def test_index_build_joined_tars_are_refused_at_their_byte(tmp_path: Path) -> None:
@@ -198,14 +199,14 @@ def test_index_build_joined_tars_are_refused_at_their_byte(tmp_path: Path) -> No
     end = joined.stat().st_size
     joined.write_bytes(joined.read_bytes() + second.read_bytes())
     with pytest.raises(ShardError, match=rf"x\.tar: something follows the archive's end, at byte {end};.*of its own"):
-        Index.build(tmp_path / "x")
+        build_index(tmp_path / "x")
 
 
 def test_index_build_long_padding_is_no_harm(tmp_path: Path) -> None:
     write_tar(tmp_path / "set/x.tar", [("a.json", record("a"))])
     with (tmp_path / "set/x.tar").open("ab") as file:
         file.write(bytes(3 * 2**20))
-    assert list(Index.build(tmp_path / "set").keys) == ["a"]
+    assert list(build_index(tmp_path / "set").keys) == ["a"]
 
 
 def test_index_build_link_is_refused(tmp_path: Path) -> None:
@@ -215,14 +216,14 @@ def test_index_build_link_is_refused(tmp_path: Path) -> None:
         link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
         tar.addfile(link)
     with pytest.raises(ShardError, match=r"'a\.json' is not a plain file"):
-        Index.build(tmp_path / "set")
+        build_index(tmp_path / "set")
 
 
 def test_index_build_duplicate_key_over_shards_names_both(tmp_path: Path) -> None:
     for name in ("x", "y"):
         write_tar(tmp_path / f"set/{name}.tar", [("a.json", record("a"))])
     with pytest.raises(ShardError, match=r"y\.tar: duplicate key 'a', also in x\.tar"):
-        Index.build(tmp_path / "set")
+        build_index(tmp_path / "set")
     assert sorted(path.name for path in (tmp_path / "set").iterdir()) == ["x.tar", "y.tar"]
 
 
@@ -238,7 +239,7 @@ def test_index_build_shard_that_differs_from_manifest_is_named(tmp_path: Path) -
     make_dataset(tmp_path / "set", 3)
     write_tar(tmp_path / "set/shard-000000.tar", [("a.json", record("a"))])
     with pytest.raises(ShardError, match=r"shard-000000\.tar: .*manifest"):
-        Index.build(tmp_path / "set")
+        build_index(tmp_path / "set")
 
 
 @pytest.mark.parametrize("harm", ["longer", "missing", "extra"])

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from datamodules.index import Index
+from datamodules.index_build import build_index
 from datamodules.merge import main, merge
 from datamodules.prepare import prepare
 from datamodules.shards import read_sample, verify_shards
@@ -48,7 +49,7 @@ def test_merge_holds_what_one_run_writes(tmp_path, source):
     assert set(made) == set(expected)
     verify_shards(result.path, digests=True)
     fingerprint = Index.load(result.path).fingerprint
-    assert Index.build(result.path).fingerprint == fingerprint  # what the tars hold is what the joined index says
+    assert build_index(result.path).fingerprint == fingerprint  # what the tars hold is what the joined index says
 
 
 def test_merge_sides_stay_balanced_to_within_parts(tmp_path):
@@ -79,7 +80,7 @@ def test_merge_key_in_two_parts_is_kept_once_and_counted(tmp_path):
     assert (result.read, result.written, result.pairs, dict(result.skipped)) == (40, 20, 20, {"duplicate key": 20})
     assert len(samples(result.path)) == 20
     assert {line["reason"] for line in listed(result.path)} == {"duplicate key"} and len(listed(result.path)) == 20
-    assert Index.build(result.path).fingerprint == Index.load(result.path).fingerprint
+    assert build_index(result.path).fingerprint == Index.load(result.path).fingerprint
 
 
 def test_merge_missing_parts_are_named(tmp_path):
