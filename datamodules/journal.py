@@ -7,6 +7,7 @@ long each file was then: whatever a killed run wrote after its last whole line i
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -89,7 +90,8 @@ class Staging:
     def close(self) -> None:
         """Closes the files; what is there stays."""
         for file in (*self._files().values(), self._journal):
-            file.close()
+            with contextlib.suppress(OSError):  # of a full disk: what was not entered is cut off when the run goes on
+                file.close()
 
     def _files(self) -> dict[str, BinaryIO]:
         return {SKIPPED: self.skipped, **self.seen.files()}

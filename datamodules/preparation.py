@@ -44,6 +44,10 @@ class _Accepted:
     resized: int
 
 
+class InputChangedError(ConfigError):
+    """The source gives other records than when the run was interrupted that this one would go on with."""
+
+
 class Preparation:
     """Writes a source's records into a staging folder, from where an earlier run of the same recipe left off.
 
@@ -127,12 +131,12 @@ class Preparation:
                 if self._parts == 1 or part_of(item, self._parts) == self._number - 1:
                     yield position, _screen(item)
             elif position == begin and _name(item) != last_key:
-                raise ConfigError(
+                raise InputChangedError(
                     f"input: record {position} is {_name(item)!r} now and was {last_key!r} when the run was interrupted that this "
                     "one goes on with; the input has changed: run again to begin anew."
                 )
         if position < begin:
-            raise ConfigError(
+            raise InputChangedError(
                 f"input: {position} records now, {begin} were read before the run was interrupted that this one goes on with; "
                 "the input has changed: run again to begin anew."
             )
@@ -185,7 +189,11 @@ class Preparation:
         Raises:
             RecordError: "duplicate", naming the first sample with them, where no pair is left.
         """
-        firsts = [self._staging.seen.first_with(made) for made in digests]
+        own: set[bytes] = set()
+        firsts = []
+        for made in digests:
+            firsts.append(self._staging.seen.first_with(made) or (sample.key if made in own else None))
+            own.add(made)
         if not any(firsts):
             return sample, digests, []
         if all(firsts):

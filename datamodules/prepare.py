@@ -26,10 +26,9 @@ from rich.console import Console
 from datamodules.index_build import build_index
 from datamodules.journal import Staging
 from datamodules.ordered_pool import available_cpus
-from datamodules.preparation import Preparation
+from datamodules.preparation import InputChangedError, Preparation
 from datamodules.prepare_config import parse_arguments, parse_part, part_suffix, resolve, usage
 from datamodules.prepare_result import (
-    LOST,
     SKIPPED,
     PrepareResult,
     check_usable,
@@ -39,6 +38,7 @@ from datamodules.prepare_result import (
 from datamodules.recipe import MARKER, changed_names, recipe_of
 from datamodules.shard_tars import write_manifest
 from datamodules.shards import verify_shards
+from datamodules.sources.base import IMAGE_MISSING
 from mrm.errors import ConfigError, MrmError, ResumableError
 
 __all__ = ["PrepareResult", "main", "prepare", "read_result", "recipe_digest", "result_table"]
@@ -128,7 +128,7 @@ def _earlier(target: Path, recipe: dict[str, Any], part: str | None) -> PrepareR
         raise _refusal(target, f"exists but is not complete (no sound {MARKER})") from error
     if changed:
         raise _refusal(target, f"was prepared otherwise ({'; '.join(changed)})")
-    if lost := sum(result.skipped[reason] for reason in LOST):
+    if lost := result.skipped[IMAGE_MISSING]:  # a damaged one is found by the input's digest once it is another
         log.info("%s lacks %d records for their images: prepared again.", target, lost)
         return None
     if result.written:
@@ -158,6 +158,14 @@ def _build(settings: dict[str, Any], target: Path, recipe: dict[str, Any]) -> Pr
         run = Preparation(settings, staging, target)
         try:
             run.run()
+        except InputChangedError:
+            raise
+        except MrmError as error:  # a remote file that cannot be opened just now, for one
+            if not staging.shards:
+                raise
+            raise ResumableError(
+                f"{error} {len(staging.shards)} finished shard(s) are kept: give the same command again to go on behind them."
+            ) from error
         finally:
             run.close()
             staging.close()
@@ -168,6 +176,10 @@ def _build(settings: dict[str, Any], target: Path, recipe: dict[str, Any]) -> Pr
         return run.result
     except ResumableError:
         raise
+    except OSError as error:
+        raise ResumableError(
+            f"output: {staging_of(target)}: {error}; what is finished is kept: mend it, and give the same command again."
+        ) from error
     except MrmError:  # another input or other settings are needed: what was written is of no use to them
         shutil.rmtree(staging_of(target), ignore_errors=True)
         raise

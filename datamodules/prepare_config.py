@@ -182,6 +182,11 @@ def _value_problems(config: Any, given: Mapping[str, Any]) -> list[str]:
         for name, low, high, allowed in ranges
         if config[name] is not None and not low <= config[name] <= high
     ]
+    problems += [
+        f"{name}: is empty; leave it out or name something"  # as from a shell's variable that is not set
+        for name in given
+        if isinstance(given[name], str) and not given[name].strip(" ,") and name not in ("source", "output")
+    ]
     try:
         parse_part(config.part)
     except ConfigError as error:

@@ -8,11 +8,11 @@ of decoding. Images are not decoded here.
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 import os
 import weakref
+from collections import OrderedDict
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -20,7 +20,7 @@ import numpy as np
 
 from datamodules.index import Index
 from datamodules.remote import RemoteShard
-from mrm.errors import RecordError, ShardError
+from mrm.errors import ShardError
 from mrm.preference import PreferenceSample
 
 _MEND = "the shard was altered after it was indexed: copy it again or rebuild the index."
@@ -36,19 +36,15 @@ def read_sample(index: Index, row: int) -> PreferenceSample:
     checked = _checked(index)
     if checked.rows[row]:
         return PreferenceSample.from_checked_json(json.loads(text), images)
-    record = _record(index, row, text)
+    record = _record(index, row, text)  # the bytes that were indexed, and were held against the rules then
     for number, data in enumerate(images):
         if _digest(data) != index.image_digest[index.image_start[row] + number]:
             raise ShardError(
                 f"{_shard(index, row)}: image {number} of sample {index.keys[row]!r} has other bytes than were indexed;"
                 f" {_MEND}"
             )
-    try:
-        sample = PreferenceSample.from_json(record, images)
-    except RecordError as error:
-        raise _unreadable(index, row, error) from error
     checked.rows[row] = True
-    return sample
+    return PreferenceSample.from_checked_json(record, images)
 
 
 def read_record(index: Index, row: int) -> dict[str, Any]:
@@ -165,6 +161,18 @@ def _opened(shard: Path | RemoteShard) -> tuple[int, tuple[int, int], int]:
                 raise  # else another process needed its room just now: it is fetched again
 
 
-@functools.lru_cache(maxsize=256)  # a data set may have more shards than a process may open files; evicted ones close
+_OPEN: OrderedDict[tuple[Path, int, int], BinaryIO] = OrderedDict()
+_MOST_OPEN = 256  # a data set may have more shards than a process may open files
+
+
 def _open(path: Path, inode: int, mtime: int) -> BinaryIO:
-    return path.open("rb", buffering=0)
+    key = path, inode, mtime
+    if key not in _OPEN:
+        # A removed file takes its room on the disk until it is closed: a cache that evicts would not shrink.
+        for old in [old for old, file in _OPEN.items() if not os.fstat(file.fileno()).st_nlink]:
+            _OPEN.pop(old).close()
+        while len(_OPEN) >= _MOST_OPEN:
+            _OPEN.popitem(last=False)[1].close()
+        _OPEN[key] = path.open("rb", buffering=0)
+    _OPEN.move_to_end(key)
+    return _OPEN[key]

@@ -15,10 +15,10 @@ import logging
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import fsspec
 
@@ -73,13 +73,17 @@ class ShardCache:
         """
         tag = hashlib.sha256(f"{url} {size} {digest}".encode()).hexdigest()[:16]
         target = self.folder / f"{tag}-{url.rsplit('/', 1)[-1]}"
-        if _use(target):
+        if _use(target, size):
             return target
         if size > self.limit:
             raise ShardError(f"{url}: of {size} bytes does not fit data.cache_gb={self.limit / 1e9:g}; raise it.")
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with _locked(self.folder / f".{tag}.lock"):
-            if not _use(target):  # else somebody fetched it while this process waited
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            lock = (self.folder / f".{tag}.lock").open("w")
+        except OSError as error:
+            raise ShardError(f"{self.folder}: cannot hold remote shards: {error}; set data.cache_dir.") from error
+        with _locked(lock):
+            if not _use(target, size):  # else somebody fetched it while this process waited
                 self._fetch(url, size, digest, target)
         return target
 
@@ -93,6 +97,8 @@ class ShardCache:
                 download(url, partial)
                 problem = _problem(partial, size, digest)
                 if not problem:
+                    with partial.open("rb") as file:
+                        os.fsync(file.fileno())
                     os.replace(partial, target)
                     return
             except OSError as error:
@@ -113,20 +119,22 @@ class ShardCache:
         raise ShardError(f"{url}: could not be fetched in {TRIES} tries: {problem}.")
 
     def _make_room(self, size: int) -> None:
-        while sum(path.stat().st_size for path in self._shards()) + size > self.limit:
+        while sum(status.st_size for _, status in self._shards()) + size > self.limit:
             if not self._evict_one():
                 return
 
     def _evict_one(self) -> bool:
         """Removes the shard that was not used for the longest time; whoever has it open goes on reading."""
-        with _locked(self.folder / ".evict.lock"):
-            shards = sorted(self._shards(), key=lambda path: path.stat().st_atime_ns)
+        with _locked((self.folder / ".evict.lock").open("w")):
+            shards = sorted(self._shards(), key=lambda shard: shard[1].st_atime_ns)
             if shards:
-                shards[0].unlink(missing_ok=True)
+                shards[0][0].unlink(missing_ok=True)
             return bool(shards)
 
-    def _shards(self) -> Iterator[Path]:
-        return (path for path in self.folder.glob("[!.]*") if path.exists())
+    def _shards(self) -> Iterator[tuple[Path, os.stat_result]]:
+        for path in self.folder.glob("[!.]*"):
+            with suppress(FileNotFoundError):  # another process made room meanwhile
+                yield path, path.stat()
 
 
 @dataclass(frozen=True)
@@ -201,13 +209,15 @@ def _store(url: str) -> tuple[Any, str]:
         raise ShardError(f"{url}: {error}") from error
 
 
-def _use(target: Path) -> bool:
+def _use(target: Path, size: int) -> bool:
     """Whether the shard is there; notes that it was used, for the choice of what makes room."""
     try:
         status = os.stat(target)
+        if status.st_size != size:  # a machine that lost power can leave a name without its bytes
+            return False
         if time.time() - status.st_atime > _FRESH:
             os.utime(target, ns=(time.time_ns(), status.st_mtime_ns))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
     return True
 
@@ -222,8 +232,8 @@ def _problem(partial: Path, size: int, digest: str | None) -> str:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with path.open("w") as file:
+def _locked(file: IO[str]) -> Iterator[None]:
+    with file:
         fcntl.flock(file, fcntl.LOCK_EX)  # given back when the process ends, however it ends
         yield
 

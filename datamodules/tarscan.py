@@ -29,7 +29,7 @@ IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tiff")
 MANIFEST_NAME = "manifest.json"
 SHARD_PATTERN = "*.tar"
 _OUTSIDE = re.compile(r"^/|^[A-Za-z]:|(^|[/\\\\])\.\.([/\\\\]|$)|^pipe:|[|`$;<>\\\\\x00-\x1f]")
-_MEMBER = re.compile(r"(?P<key>[^./]+)\.(?:(?P<number>\d+)\.)?(?P<extension>[A-Za-z0-9]+)")
+_MEMBER = re.compile(r"(?P<key>[^./]+)\.(?:(?P<number>[0-9]{1,6})\.)?(?P<extension>[A-Za-z0-9]+)")
 
 
 @dataclass(frozen=True)
@@ -232,7 +232,7 @@ def _sample(path: Path, file: BinaryIO, current: _Open) -> ScannedSample:
     text = _read(file, current.record)
     try:
         sample = PreferenceSample.from_json(json.loads(text), data)
-    except (RecordError, ValueError, RecursionError) as error:
+    except (RecordError, ValueError, OverflowError, RecursionError) as error:
         raise ShardError(f"{path}: {current.key}.json is not a valid sample: {error}") from error
     if sample.key != current.key:
         raise ShardError(f"{path}: {current.key}.json says its key is {sample.key!r}; both must be the same.")
@@ -255,8 +255,9 @@ def short_digest(data: bytes) -> str:
 def _image_size(data: bytes) -> tuple[int, int]:
     """(width, height) from the header; (0, 0) if there is none: decoding will count and name the sample later."""
     try:
-        with warnings.catch_warnings(), Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # size warnings: nothing is decoded here
-            return image.size
+            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+                return image.size
     except Exception:  # Pillow's readers raise whatever they like: OSError, SyntaxError, struct.error, ...
         return 0, 0

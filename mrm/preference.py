@@ -7,7 +7,6 @@ into tokens are left to others.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from typing import Any
 from mrm.errors import RecordError, suggest
 
 IMAGE_MARKER = "<image>"
+MOST_RESPONSES = 2**15 - 1  # the index counts them in 16 bits
 ROLES = ("system", "user", "assistant")
 MESSAGE_FIELDS = ("role", "content")
 PAIR_FIELDS = ("chosen", "rejected", "strength")
@@ -239,6 +239,10 @@ def _check_prompt(key: str, prompt: tuple[Message, ...], images: int) -> None:
 
 
 def _check_responses(key: str, responses: tuple[str, ...]) -> None:
+    if len(responses) > MOST_RESPONSES:
+        raise RecordError(
+            "too many responses", f"sample {key!r}: {len(responses)} responses, at most {MOST_RESPONSES}."
+        )
     if len(responses) < 2:
         raise RecordError(
             "too few responses", f"sample {key!r}: {len(responses)} response(s); a preference needs at least two."
@@ -281,8 +285,7 @@ def _check_strength(key: str, strength: object) -> None:
     if (
         isinstance(strength, bool)
         or not isinstance(strength, (int, float))
-        or not math.isfinite(strength)
-        or not 0 <= strength <= 1
+        or not 0 <= strength <= 1  # NaN is not; an int may be too large for math.isfinite
     ):
         raise RecordError(
             "bad strength",

@@ -28,6 +28,7 @@ from datamodules.index import Index
 from datamodules.ledger import Ledger, ledger_rounds, round_path
 from datamodules.preference_datamodule import PreferenceDataModule
 from datamodules.reading import read_sample
+from datamodules.remote import ShardCache, make_cache
 from mrm.cli import hydra_command
 from mrm.config import RunConfig, to_run_config
 from mrm.construction.judges import Annotator
@@ -79,7 +80,7 @@ def _run(config: RunConfig, folder: Path, resumed: bool, sweep: str | None, star
     datasets = from_main(lambda: prepare_datasets(config))
     log.info("Data: %d sets, prepared under %s", len(datasets), config.prepared_root)
     curation = build_curation(config)
-    check_judges(curation.annotators, datasets)
+    check_judges(curation.annotators, datasets, make_cache(config.data.cache_dir, config.data.cache_gb))
     encoder = build_encoder(config)
     datamodule = build_datamodule(config, datasets, encoder, folder)
     module = build_module(config, datamodule)
@@ -100,7 +101,9 @@ def _run(config: RunConfig, folder: Path, resumed: bool, sweep: str | None, star
     return result
 
 
-def check_judges(annotators: Sequence[Annotator], datasets: Iterable[DatasetSpec]) -> None:
+def check_judges(
+    annotators: Sequence[Annotator], datasets: Iterable[DatasetSpec], cache: ShardCache | None = None
+) -> None:
     """Shows the judges one sample of each open set now, since their round may be hours away.
 
     Raises:
@@ -110,7 +113,7 @@ def check_judges(annotators: Sequence[Annotator], datasets: Iterable[DatasetSpec
         if spec.role != "open":
             continue
         try:
-            sample = read_sample(Index.load(spec.path), 0)
+            sample = read_sample(Index.load(spec.path, cache), 0)
         except (RecordError, ShardError):  # told, and counted, where the data is used
             continue
         for annotator in annotators:

@@ -36,11 +36,16 @@ _DECLARED = (
     re.compile(r"^\W{0,4}(?:response|answer|image) (1|2|a|b) is better\W{0,4}$", re.IGNORECASE | re.MULTILINE),
 )
 # One within a sentence, which may be about an aspect only: these count where they all say the same.
-_DEGREE = r"(?:(?!not\b|no\b|never\b)\w+ ){0,2}"
+_DEGREE = r"(?:(?!(?:not|no|never|hardly|barely|neither|nor)\b)\w+ ){0,2}"
 _SAID = (
-    re.compile(rf"\b(?:response|answer|image) (1|2|a|b) is {_DEGREE}better\b", re.IGNORECASE),
-    re.compile(rf"\bthe (first|second) (?:response|answer|image) is {_DEGREE}better\b", re.IGNORECASE),
+    re.compile(rf"\b(?:response|answer|image) (1|2|a|b) is {_DEGREE}(?:better|superior)\b", re.IGNORECASE),
+    re.compile(rf"\bthe (first|second) (?:response|answer|image|one) is {_DEGREE}(?:better|superior)\b", re.IGNORECASE),
 )
+# What takes a verdict back when it stands before it in its sentence, or leaves it open.
+_DOUBT = re.compile(
+    r"\b(?:not|never|neither|nor|whether|if|unclear|hardly|may|might|some|although|though|while)\b|n't\b", re.IGNORECASE
+)
+_SENTENCE_END = re.compile(r"[.;!?\n]")
 _EQUAL = re.compile(r"\bequally (?:good|bad)\b|\bare tied\b|\bit is a tie\b", re.IGNORECASE)
 
 
@@ -99,13 +104,13 @@ def parse_verdict(text: str) -> int | None:
     Raises:
         RecordError: "no verdict" where nothing is known to be one, or sentences differ.
     """
-    said = _last_answer(text)
+    said = _last_answer(text).replace("**", "").replace("__", "")
     word = said.lower().strip(".[] ")
     if word in (*_FIRST_WORDS, *_SECOND_WORDS):
         return int(word in _SECOND_WORDS)
     if declared := _verdicts(said, _DECLARED):
         return max(declared)[1]
-    found: set[int | None] = {verdict for _, verdict in _verdicts(said, _SAID)}
+    found: set[int | None] = {verdict for place, verdict in _verdicts(said, _SAID) if not _is_doubted(said, place)}
     if _EQUAL.search(said):
         found.add(None)
     if len(found) != 1:
@@ -125,6 +130,12 @@ def _verdicts(text: str, patterns: tuple[re.Pattern[str], ...]) -> list[tuple[in
     """Place and verdict of each match."""
     matches = (match for pattern in patterns for match in pattern.finditer(text))
     return [(match.start(), int(match[1].lower() in _SECOND_WORDS)) for match in matches]
+
+
+def _is_doubted(text: str, place: int) -> bool:
+    """Whether the sentence says something before the verdict that takes it back or leaves it open."""
+    before = text[max(0, place - 400) : place]
+    return _DOUBT.search(_SENTENCE_END.split(before)[-1]) is not None
 
 
 def _shown(text: str, end: bool = False) -> str:

@@ -27,6 +27,9 @@ REMOTE_BLOCK = (
 )  # bytes fetched at a time: about an image, so that random access does not fetch megabytes for each
 
 
+PREPARED = "prepared.json"  # stands in every folder of shards
+
+
 def is_url(text: object) -> bool:
     """Whether it is an address rather than a local path. One letter before the colon is a Windows drive."""
     return isinstance(text, str) and URL.match(text) is not None
@@ -123,10 +126,12 @@ class Location:
         return sorted((each for each in found if not each.name.startswith(".")), key=lambda each: each.name)
 
     def files(self) -> list[Location]:
-        """All files within a folder and its folders, by path; hidden ones left out."""
+        """All files within a folder and its folders, by path; hidden ones, and what `prepare` wrote there, left out."""
         start = len(self.path.rstrip("/"))
-        found = (path for path in self.fs.find(self.path) if "/." not in path[start:])
-        return [Location(self.fs, path) for path in sorted(found)]
+        found = sorted(path for path in self.fs.find(self.path) if "/." not in path[start:])
+        made = [path.removesuffix(PREPARED) for path in found if path.endswith(f"/{PREPARED}")]
+        inside = tuple(folder for folder in made if len(folder.rstrip("/")) > start)
+        return [Location(self.fs, path) for path in found if not path.startswith(inside)]
 
     def relative(self, file: Location) -> str:
         """The path of a file within this folder."""

@@ -1,7 +1,7 @@
 """RLHF-V: answers of a model and the same answers with the hallucinated segments corrected by people.
 
 `openbmb/RLHF-V-Dataset`: one file `RLHF-V-Dataset.parquet`. `text` is a JSON string with `question`, `chosen` (the
-corrected answer) and `rejected`. No strength. (Its copy `llamafactory/RLHF-V` is read by the source `llama_factory`.)
+corrected answer) and `rejected`. No strength.
 """
 
 from __future__ import annotations

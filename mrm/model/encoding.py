@@ -100,6 +100,7 @@ class EncodedSample:
             response_start=len(prefix),
             pixel_values=None,
             image_grid_thw=none,
+            normalization=None,
         )
 
 

@@ -7,12 +7,15 @@ import pytest
 
 from datamodules import ordered_pool, preparation
 from datamodules.index import Index
+from datamodules.prepare import prepare
 from datamodules.prepare_progress import RecordProgress
 from datamodules.shards import read_sample
 from mrm.construction.reformulation import T2IPreference
+from mrm.errors import ConfigError
 from mrm.preference import Pair
 from tests.datamodules.making import make_image, make_sample
 from tests.datamodules.prepare_runs import SOURCES, contents, listed, make_pairs, run
+from tests.datamodules.sources.helpers import write_jsonl
 
 
 @pytest.fixture(autouse=True)
@@ -106,3 +109,17 @@ def test_prepare_marker_holds_the_accounts(tmp_path):
     assert told["skipped"] == {
         "image does not decode": 8, "duplicate": 8, "duplicate key": 8, "empty response": 8
     }  # fmt: skip
+
+
+def test_prepare_same_pair_twice_within_a_sample_is_left_out(tmp_path):
+    record = {"key": "k", "prompt": "Q", "responses": ["yes", "no", "no"]}
+    pairs = [{"chosen": 0, "rejected": 1}, {"chosen": 0, "rejected": 2}]
+    input = write_jsonl(tmp_path / "pairs.jsonl", [{**record, "pairs": pairs}])
+    result = prepare("jsonl", input, tmp_path / "out", show_progress=False)
+    assert (result.pairs, result.duplicate_pairs) == (1, 1)
+
+
+@pytest.mark.parametrize("setting", [{"decontaminate": ""}, {"decontaminate": " , "}, {"input": ""}])
+def test_prepare_empty_setting_is_refused(tmp_path, setting):
+    with pytest.raises(ConfigError, match=f"{next(iter(setting))}: is empty"):
+        prepare(**{"source": "jsonl", "input": str(tmp_path), "output": tmp_path / "out", **setting})

@@ -1,12 +1,13 @@
 """A run that is killed anywhere and started again writes what one left alone does."""
 
+import functools
 import os
 
 import pytest
 
 from datamodules import journal, ordered_pool, preparation
 from datamodules import prepare as prepare_module
-from datamodules.index import Index
+from datamodules import sources as readers
 from datamodules.journal import Staging
 from datamodules.preparation import Preparation
 from datamodules.seen import SeenSamples
@@ -25,8 +26,8 @@ PLACES = {
     "before the journal's line": (journal, "_sync_folder", 2, True),
     "behind the journal's line": (Staging, "commit", 2, True),
     "behind the last line": (Preparation, "_commit", 5, True),
-    "before the index": (Index, "build", 1, False),
-    "behind the index": (Index, "build", 1, True),
+    "before the index": (prepare_module, "build_index", 1, False),
+    "behind the index": (prepare_module, "build_index", 1, True),
     "before it has its name": (prepare_module, "take_name", 1, False),
     "before the rename": (os, "rename", 1, False),
     "behind the rename": (os, "rename", 1, True),
@@ -162,3 +163,34 @@ def test_prepare_full_disk_keeps_finished_shards(tmp_path, monkeypatch):
             run("jsonl", data, tmp_path / "out")
     run("jsonl", data, tmp_path / "out")
     assert contents(tmp_path / "out") == contents(tmp_path / "left_alone")
+
+
+def test_prepare_error_of_the_source_keeps_finished_shards(tmp_path, monkeypatch):
+    data = make_pairs(tmp_path / "data")
+    run("jsonl", data, tmp_path / "left_alone")
+    real = readers.SOURCES["jsonl"]
+
+    @functools.wraps(real)
+    def gone(*arguments, **options):
+        for number, item in enumerate(real(*arguments, **options)):
+            if number == 60:
+                raise ConfigError("input: part 2 cannot be opened: 503.")
+            yield item
+
+    with monkeypatch.context() as patch:
+        patch.setitem(readers.SOURCES, "jsonl", gone)
+        with pytest.raises(ResumableError, match="503. . finished shard.* are kept"):
+            run("jsonl", data, tmp_path / "out")
+    run("jsonl", data, tmp_path / "out")
+    assert contents(tmp_path / "out") == contents(tmp_path / "left_alone")
+
+
+def test_prepare_full_disk_at_closing_is_told_in_one_message(tmp_path, monkeypatch):
+    data = make_pairs(tmp_path / "data")
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("datamodules.prepare.write_manifest", full)
+    with pytest.raises(ResumableError, match="No space left.*give the same command again"):
+        run("jsonl", data, tmp_path / "out")

@@ -223,3 +223,32 @@ def test_remote_shard_that_is_gone_is_named(tmp_path, loopback):
     shutil.rmtree(tmp_path / "set")
     with pytest.raises(ShardError, match=r"127\.0\.0\.1:\d+/shard-000000\.tar: could not be fetched in 3 tries"):
         read_sample(index, 0)
+
+
+def open_files_of(folder: Path) -> list[str]:
+    links = [Path("/proc/self/fd") / name for name in os.listdir("/proc/self/fd")]
+    found = [os.readlink(link) for link in links if link.is_symlink()]
+    return [name for name in found if name.startswith(str(folder))]
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="asks Linux which files are open")
+def test_evicted_shard_is_closed_and_gives_its_room_back(tmp_path, url):
+    size = max(path.stat().st_size for path in (tmp_path / "set").glob("*.tar"))
+    index = Index.load(url, cache_of(tmp_path, int(1.5 * size)))
+    for row in range(6):
+        read_sample(index, row)
+    assert len(kept(tmp_path)) == 1
+    assert [name for name in open_files_of(tmp_path / "cache") if name.endswith("(deleted)")] == []
+
+
+def test_cached_shard_that_was_cut_is_fetched_again(tmp_path, url, samples):
+    read_sample(Index.load(url, cache_of(tmp_path)), 0)
+    (cached,) = (tmp_path / "cache").glob("[!.]*")
+    cached.write_bytes(b"")
+    assert read_sample(Index.load(url, cache_of(tmp_path)), 0) == samples[0]
+
+
+def test_cache_that_cannot_be_made_is_named(tmp_path, url):
+    (tmp_path / "cache").write_text("a file")
+    with pytest.raises(ShardError, match="cannot hold remote shards.*data.cache_dir"):
+        read_sample(Index.load(url, cache_of(tmp_path)), 0)

@@ -61,6 +61,9 @@ def test_parse_caption_is_what_the_prompt_ends_in():
         ("The second response is much better.", 1),
         ("Both images are equally good.", None),
         ("Answer 1 is better", 0),
+        ("**Response 2** is better.", 1),
+        ("I do not think that Response A is better; in the end Response B is superior.", 1),
+        ("I would not say the first response is better. The second one is better.", 1),
     ],
 )
 def test_parse_verdict_known_forms(text, preferred):
@@ -71,7 +74,10 @@ def test_parse_verdict_known_forms(text, preferred):
     "text",
     ["", "Both have merits.", "The better response: a detailed one.", "<answer>1", "</answer>1<answer>", "Response 1 is not better.", "<answer>3</answer>",
      "Response 1 is better in style, but response 2 is better in substance.",
-     "Response 1 is better in style, but in the end they are equally good."],
+     "Response 1 is better in style, but in the end they are equally good.",
+     "It is unclear whether the first response is better.", "It is not true that Response 1 is better.",
+     "Neither Response 1 is better nor worse.", "Response 1 is hardly better, since Response 2 answers all.",
+     "In detail the second response is better. However, overall the first one is better."],
 )  # fmt: skip
 def test_parse_verdict_is_never_guessed(text):
     with pytest.raises(RecordError) as error:

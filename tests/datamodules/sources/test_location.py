@@ -68,3 +68,12 @@ def test_join_local_paths_and_the_home_folder(monkeypatch):
     monkeypatch.setenv("HOME", "/home/me")
     assert join("~/data", "a.json") == Path("/home/me/data/a.json")
     assert join("data", "/b.json") == Path("/b.json")
+
+
+def test_files_leave_out_what_was_prepared_within(tmp_path):
+    for name in ("a.parquet", "shards/index.parquet", "shards/prepared.json", "shards2/b.parquet"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    place = existing(tmp_path)
+    assert [place.relative(file) for file in place.files()] == ["a.parquet", "shards2/b.parquet"]
+    assert len(existing(tmp_path / "shards").files()) == 2
