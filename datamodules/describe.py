@@ -22,13 +22,10 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
-    ProgressColumn,
-    Task,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from rich.text import Text
 
 from datamodules.card import Card
 from datamodules.card_page import choose_sheet, write_card_page
@@ -37,6 +34,7 @@ from datamodules.card_table import card_tables
 from datamodules.index import Index
 from datamodules.measuring import measure, plan_visits
 from datamodules.prepare_config import parse_arguments
+from datamodules.prepare_progress import Rate
 from mrm.errors import ConfigError, MrmError, suggest
 from mrm.images import MAX_IMAGE_PIXELS
 
@@ -197,18 +195,11 @@ def _progress(show: bool) -> Progress:
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
-        _Rate(),
+        Rate(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
     return Progress(*columns, console=Console(stderr=True), disable=not show)
-
-
-class _Rate(ProgressColumn):
-    """Samples a second."""
-
-    def render(self, task: Task) -> Text:
-        return Text("" if task.speed is None else f"{task.speed:,.0f}/s")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

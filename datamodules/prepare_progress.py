@@ -23,7 +23,9 @@ _REDRAW_S = 0.2
 _LINE_S = 60.0
 
 
-class _Rate(ProgressColumn):
+class Rate(ProgressColumn):
+    """Items a second."""
+
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed
         return Text("" if speed is None else f"{speed:,.0f}/s")
@@ -48,7 +50,7 @@ class RecordProgress:
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
-            _Rate(),
+            Rate(),
             TextColumn("{task.fields[skipped]:,} skipped"),
             TimeElapsedColumn(),
             TimeRemainingColumn(),

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from datamodules.prepare_config import NEEDS, RULES, source_options
-from datamodules.sources.location import Location, existing, is_url
+from datamodules.sources.location import PREPARED, Location, existing, is_url
 from mrm.errors import ConfigError
 
 FORMAT = 4  # raise it when the same input would give other samples
-MARKER = "prepared.json"
+MARKER = PREPARED
 
 
 def recipe_of(settings: dict[str, Any]) -> dict[str, Any]:
