@@ -10,7 +10,7 @@ import io
 import warnings
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from mrm.errors import RecordError
 
@@ -18,7 +18,23 @@ UNDECODABLE = "image does not decode"
 # The formats that shards hold (JPEG includes MPO). A closed list also keeps Pillow from starting other programs (EPS calls Ghostscript).
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 MAX_IMAGE_PIXELS = 178_956_970  # where Pillow takes an image for a decompression bomb: 512 MiB decoded as RGB
-_TIFF_BITS = 258  # the tag BitsPerSample
+_TIFF_BITS, _TIFF_PHOTOMETRIC = 258, 262  # the tags BitsPerSample and PhotometricInterpretation
+_WHITE_IS_ZERO = 0  # of the latter
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}  # by EXIF's Orientation
+_EXIF_FIELDS = (
+    "exif",
+    "Raw profile type exif",
+    "xmp",
+    "XML:com.adobe.xmp",
+)  # where Pillow keeps what tells the orientation
 MAX_ASPECT_RATIO = 200  # Qwen-VL's image processors refuse anything longer
 
 
@@ -40,9 +56,9 @@ def decode_image(data: bytes, *, name: str, max_pixels: int = MAX_IMAGE_PIXELS) 
             with Image.open(io.BytesIO(data), formats=FORMATS) as image:
                 _check_size(*image.size, name, max_pixels)
                 image.load()
-                bits = getattr(image, "tag_v2", {}).get(_TIFF_BITS, (16,))[0]
-                ImageOps.exif_transpose(image, in_place=True)  # else even what stands upright would be copied
-                return _to_rgb(_to_8_bits(image, bits, name))
+                tags = getattr(image, "tag_v2", {})
+                bits, white_is_zero = tags.get(_TIFF_BITS, (16,))[0], tags.get(_TIFF_PHOTOMETRIC) == _WHITE_IS_ZERO
+                return _to_rgb(_to_8_bits(_upright(image), bits, white_is_zero, name))
     except RecordError:
         raise
     except Image.DecompressionBombError as error:
@@ -58,12 +74,25 @@ def decode_image(data: bytes, *, name: str, max_pixels: int = MAX_IMAGE_PIXELS) 
         ) from error
 
 
-def _to_8_bits(image: Image.Image, bits: int, name: str) -> Image.Image:
+def _upright(image: Image.Image) -> Image.Image:
+    """The image as EXIF's orientation says; unturned where its EXIF block is damaged, which takes nothing from the picture."""
+    try:
+        turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # SyntaxError, struct.error, ValueError, ...: whatever Pillow stumbles over
+        turn = None
+    turned = image if turn is None else image.transpose(turn)
+    for field in _EXIF_FIELDS:  # else whoever obeys them would turn it once more
+        turned.info.pop(field, None)
+    return turned
+
+
+def _to_8_bits(image: Image.Image, bits: int, white_is_zero: bool, name: str) -> Image.Image:
     """Greys of more than 8 bits scaled down; Pillow would clip them, and make nearly everything white.
 
     Args:
         image: any image.
         bits: how many of a 16-bit grey are used: TIFF knows 12, too.
+        white_is_zero: whether the greys are inverted, as TIFF may have them; Pillow sees to that for 8 bits alone.
         name: what to call it in a message.
     """
     if image.mode in ("I", "F"):
@@ -74,7 +103,8 @@ def _to_8_bits(image: Image.Image, bits: int, name: str) -> Image.Image:
     if not image.mode.startswith("I;16"):
         return image
     grey = np.asarray(image)
-    scaled = Image.fromarray((grey >> (bits - 8)).astype(np.uint8))
+    light = (1 << bits) - 1 - grey if white_is_zero else grey
+    scaled = Image.fromarray((light >> (bits - 8)).astype(np.uint8))
     if (see_through := image.info.get("transparency")) is not None:  # the one grey that stands for transparency
         scaled.putalpha(Image.fromarray((grey != see_through).astype(np.uint8) * 255))
     return scaled

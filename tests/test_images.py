@@ -6,7 +6,7 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from mrm.errors import RecordError
 from mrm.images import UNDECODABLE, decode_image
@@ -193,3 +193,25 @@ def test_decode_image_large_header_is_refused_without_decoding(kind, monkeypatch
     for owner in (ImageFile.ImageFile, WebPImagePlugin.WebPImageFile):
         monkeypatch.setattr(owner, "load", never)
     assert reason_of(data, max_pixels=59_999) == "image too large"
+
+
+def test_decode_image_16_bits_where_white_is_zero_are_not_a_negative():
+    data = saved(RAMP, "TIFF")
+    photometric = struct.pack("<HHI", 262, 3, 1)  # the tag, a short, one of them
+    assert data.count(photometric + struct.pack("<H", 1)) == 1
+    data = data.replace(photometric + struct.pack("<H", 1), photometric + struct.pack("<H", 0))
+    np.testing.assert_array_equal(np.asarray(decode_image(data, name="picture"))[..., 0], (65535 - RAMP) // 256)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("block", [b"Exif\0\0no TIFF header", b"Exif\0\0MM"])
+def test_decode_image_with_a_damaged_exif_block_is_kept_unturned(kind, block):
+    assert decode_image(written(Image.new("RGB", (40, 30)), kind, exif=block), name="picture").size == (40, 30)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_decode_image_turned_once_is_not_turned_again(kind):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image = decode_image(written(Image.new("RGB", (40, 30)), kind, exif=exif), name="picture")
+    assert ImageOps.exif_transpose(image).size == image.size == (30, 40)
