@@ -1,14 +1,14 @@
-"""Questions and images of benchmark files, whatever their fields are called, to keep training data clear of them.
+"""Items of benchmark files, to keep training data clear of their questions and images.
 
-Read are JSON lists, JSON Lines and Parquet files, folders of them with image files, and folders of shards. A question is
-the text of one of `QUESTION_FIELDS`, or of a person's turns where the field holds a conversation. An image is, in any
-field, encoded bytes, `{"bytes": ...}`, a `data:` address, or a path that ends as an image's does, relative to the file.
+Read are JSON lists, JSON Lines and Parquet files, folders of them with image files, and folders of shards; a JSON file that is
+one object (`{"pairs": [...]}`, `{"1": {...}, "2": {...}}`) holds the objects within it. `benchmark_fields` says what of a record is a
+question or an image. How many records of a file hold no question, or no image, is warned of.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
+import json
+import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,22 +17,27 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from datamodules.fingerprints import image_digest
+from datamodules.benchmark_fields import (
+    IMAGE_ENDINGS,
+    QUESTION_FIELDS,
+    Place,
+    images_in,
+    objects_in,
+    questions_in,
+    records_within,
+)
 from datamodules.index import INDEX_NAME, Index
-from datamodules.shard_tars import sniff_extension
 from datamodules.shards import read_sample
 from datamodules.sources.base import Skipped
-from datamodules.sources.records import read_records
+from datamodules.sources.records import BOM, read_records
 from mrm.errors import ConfigError
 from mrm.preference import PreferenceSample
 
-QUESTION_FIELDS = ("question", "query", "prompt", "prompt_text", "instruction", "problem", "caption", "text")
-TURN_FIELDS = ("conversations", "messages", "prompt")
-PERSON = ("user", "human")
-IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 FILE_ENDINGS = (".json", ".jsonl", ".parquet")
 ID_FIELDS = ("id", "ID", "pair_id", "idx", "key")
-_PATH_CHARS = 400  # a longer text that ends in .jpg is no path
+_PEEKED = 400  # bytes of a file that tell whether it begins with an object
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -105,28 +110,51 @@ def _read_shards(folder: Path) -> Iterator[BenchmarkItem]:
 
 def _read_file(path: Path, seen: set[Path]) -> Iterator[BenchmarkItem]:
     records = _parquet_records(path) if path.suffix.lower() == ".parquet" else _json_records(path)
-    found = False
+    number = without_question = without_image = 0
     fields: set[str] = set()
     for place, record in records:
-        item = _item(path, place, record, seen)
-        found = found or bool(item.questions or item.image_names or item.missing)
-        fields |= set(map(str, record))
-        yield item
-    if not found:
+        for inner_place, inner in records_within(place, record):
+            item = _item(path, inner_place, inner, seen)
+            number += 1
+            without_question += not item.questions
+            without_image += not item.image_names
+            fields |= set(map(str, inner))
+            yield item
+    if number == without_question == without_image:
         raise ConfigError(
             f"decontaminate: {path} holds no question ({', '.join(QUESTION_FIELDS)}) and no image; its fields are "
             f"{', '.join(sorted(fields)) or 'none'}."
         )
+    for count, what in ((without_question, "question"), (without_image, "image")):
+        if count:
+            log.warning("decontaminate: %s: %d of %d records hold no %s.", path, count, number, what)
 
 
-def _json_records(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def _json_records(path: Path) -> Iterator[Place]:
+    if (whole := _one_object(path)) is not None:
+        inner = [] if any(questions_in(whole)) else objects_in(path.name, whole)
+        yield from inner or [(path.name, whole)]
+        return
     for place, record in read_records(path):
         if isinstance(record, Skipped):
             raise ConfigError(f"decontaminate: {path}: {record.detail} Mend it: what is not read would be trained on.")
         yield place, record
 
 
-def _parquet_records(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def _one_object(path: Path) -> Mapping[str, Any] | None:
+    """What a .json file holds that is one object; None for lists and lines."""
+    if path.suffix.lower() != ".json":
+        return None
+    with path.open("rb") as stream:
+        if not stream.read(_PEEKED).removeprefix(BOM).lstrip().startswith(b"{"):
+            return None
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except (ValueError, RecursionError):  # JSON Lines by another name, or broken: told where it is read
+        return None
+
+
+def _parquet_records(path: Path) -> Iterator[Place]:
     number = 0
     try:
         with pq.ParquetFile(path) as file:
@@ -140,66 +168,13 @@ def _parquet_records(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
 
 def _item(path: Path, place: str, record: Mapping[str, Any], seen: set[Path]) -> BenchmarkItem:
     names = [f"{field} {record[field]}" for field in ID_FIELDS if isinstance(record.get(field), (str, int))][:1]
-    images: list[bytes] = []
-    image_names: list[str] = []
-    missing = 0
-    for value in _leaves(record):
-        name, data = _image(value, path.parent, seen)
-        if name is None:
-            continue
-        image_names.append(name)
-        if data is None:
-            missing += 1
-        else:
-            images.append(data)
-    name = f"{place} ({names[0]})" if names else place
-    return BenchmarkItem(name, str(path), tuple(_questions(record)), tuple(images), tuple(image_names), missing)
-
-
-def _questions(record: Mapping[str, Any]) -> Iterator[str]:
-    lower = {str(field).lower(): value for field, value in record.items()}
-    for field in QUESTION_FIELDS:
-        if isinstance(lower.get(field), str):
-            yield lower[field]
-    for field in TURN_FIELDS:
-        turns = lower.get(field)
-        for turn in turns if isinstance(turns, list) else []:
-            if isinstance(turn, Mapping) and turn.get("from", turn.get("role")) in PERSON:
-                text = turn.get("value", turn.get("content"))
-                if isinstance(text, str):
-                    yield text
-
-
-def _leaves(value: Any) -> Iterator[Any]:
-    """Values that may be images: of a record's fields and of lists in them."""
-    for entry in value.values() if isinstance(value, Mapping) else value:
-        if isinstance(entry, list):
-            yield from _leaves(entry)
-        else:
-            yield entry
-
-
-def _image(value: Any, folder: Path, seen: set[Path]) -> tuple[str | None, bytes | None]:
-    """(what to know an image by, its bytes where they are to be had); (None, None) for anything else."""
-    if isinstance(value, Mapping) and "bytes" in value:
-        if value["bytes"] is None:
-            return _image(value.get("path"), folder, seen)
-        value = value["bytes"]
-    if isinstance(value, bytes):
-        return (image_digest(value).hex(), value) if sniff_extension(value) else (None, None)
-    if not isinstance(value, str):
-        return None, None
-    if value.startswith("data:image/"):
-        try:
-            data = base64.b64decode(value.partition(",")[2], validate=True)
-        except binascii.Error:
-            return value[:_PATH_CHARS], None
-        return image_digest(data).hex(), data
-    if len(value) > _PATH_CHARS or "\n" in value or not value.lower().endswith(IMAGE_ENDINGS):
-        return None, None
-    try:
-        data = (folder / value).read_bytes()
-    except (OSError, ValueError):
-        return value, None
-    seen.add((folder / value).resolve())
-    return image_digest(data).hex(), data
+    pictures = images_in(record, path.parent, seen)
+    images = tuple(data for _, data in pictures if data is not None)
+    return BenchmarkItem(
+        name=f"{place} ({names[0]})" if names else place,
+        file=str(path),
+        questions=tuple(questions_in(record)),
+        images=images,
+        image_names=tuple(name for name, _ in pictures),
+        missing=len(pictures) - len(images),
+    )
