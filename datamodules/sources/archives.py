@@ -20,6 +20,7 @@ from mrm.images import UNDECODABLE
 
 MAX_FILE_BYTES = 1 << 28  # of an image as stored; what a zip holds may be much larger than the zip
 PART = re.compile(r"(?P<whole>.+\.zip)(?:[._-](?:part[._-]?)?(?P<part>[a-z]{1,3}|\d{1,4}))?", re.IGNORECASE)
+OTHERS = re.compile(r"^__MACOSX/|(^|/)(\._[^/]*|\.DS_Store)$")  # what macOS puts beside what was packed
 
 
 class JoinedFile(io.RawIOBase):
@@ -81,8 +82,9 @@ class ZipImages:
             self._zip = zipfile.ZipFile(raw)
         except Exception as error:  # BadZipFile, a remote file's own, or that of a server that only sends whole files
             shown = f"{parts[0]}{f' and {len(parts) - 1} more parts' if len(parts) > 1 else ''}"
-            raise ConfigError(f"input: {shown} is no whole zip file: {error}; fetch it again.") from error
-        self._members = self._zip.NameToInfo
+            mend = "fetch it again" if len(parts) == 1 else "see that all parts are there, or fetch them again"
+            raise ConfigError(f"input: {shown} is no whole zip file: {error}; {mend}.") from error
+        self._members = {name: info for name, info in self._zip.NameToInfo.items() if not OTHERS.search(name)}
         top = next(iter(self._members), "").partition("/")[0]
         self._top = top if all(name.startswith(f"{top}/") for name in self._members) else None
         self._own = re.sub(r"\.zip$", "", name, flags=re.IGNORECASE)
@@ -139,7 +141,7 @@ def find_zips(files: Iterable[Location]) -> list[tuple[str, list[Location]]]:
     """The zip files among some files, by name: each with its parts in order, or whole where both are there.
 
     Raises:
-        ConfigError: where a part in the middle is missing.
+        ConfigError: where the first part, or one in the middle, is missing.
     """
     groups: dict[str, dict[str, Location]] = {}
     for file in files:
@@ -152,7 +154,7 @@ def find_zips(files: Iterable[Location]) -> list[tuple[str, list[Location]]]:
             continue
         order = sorted(parts, key=_ordinal)
         gaps = [after for before, after in itertools.pairwise(order) if _ordinal(after) != _ordinal(before) + 1]
-        if gaps or _ordinal(order[0]) > 1:
+        if gaps or _ordinal(order[0]) > (1 if order[0].isdigit() else 0):  # numbers begin at 0 or 1, letters at a
             raise ConfigError(
                 f"input: the part before {parts[(gaps or order)[0]]} is missing; fetch all parts of {name}."
             )

@@ -3,32 +3,34 @@
 `OpenGVLab/MMPR`, `MMPR-v1.1`, `MMPR-v1.2`: `meta.json` names the parts ({"root", "annotation", "length", ...}), their JSON Lines
 are in `annotations.zip` (or the folder `annotations`), the images in `images.zip`, its pieces `images.zip_aa`, ..., or the
 folder `images`. `root` and `annotation` are paths on their author's machine: of the first what follows `images/` counts, of the
-second the file's name. A record has `image` (a path, a list of paths or none), `question`, `chosen`, `rejected`. No strength.
+second the file's name and, where several have it, as many of the folders above it as tell them apart. A record has `image` (a path, a list of paths or none), `question`, `chosen`, `rejected`. No strength.
 `repeat_time` is left to mixture weights.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
 from datamodules.sources.archives import ZipImages, find_zips
 from datamodules.sources.base import DAMAGED, Card, Counted, Item, Skipped, get_field, parse_each, safe_key
-from datamodules.sources.images import Images, record_images, safe_path
+from datamodules.sources.images import Images, path_after, record_images, safe_path
 from datamodules.sources.location import Location, existing
 from datamodules.sources.records import read_lines
 from datamodules.sources.turns import pair_sample
-from mrm.errors import ConfigError
+from mrm.errors import ConfigError, RecordError
 from mrm.preference import PreferenceSample
 
 NAME = "mmpr"
 CARD = Card("OpenGVLab/MMPR, MMPR-v1.1, MMPR-v1.2", "MIT", "some 3 million pairs", "image-text")
+FOLDER = "annotations"
 BELOW = re.compile(r"(?:^|/)MMPR[^/]*/images(?=/|$)")
 Opener = Callable[[], AbstractContextManager[BinaryIO]]
 
@@ -71,26 +73,54 @@ def _read_meta(path: Location) -> dict[str, dict[str, Any]]:
 
 
 def _find_annotations(folder: Location) -> dict[str, Opener]:
-    """How to open each file of JSON Lines, by its name."""
+    """How to open each file of JSON Lines, by its path from `annotations/` on; of two zips with the same path also by the zip."""
     found: dict[str, Opener] = {}
     for name, files in find_zips(folder.children()):
-        if name.startswith("annotations"):
+        if name.startswith(FOLDER):
             archive = ZipImages(files, name)
             for member in archive.names():
                 if member.endswith(".jsonl"):
-                    found[PurePosixPath(member).name] = lambda archive=archive, member=member: archive.open(member)
-    if (folder / "annotations").is_dir():
-        found |= {file.name: file.open for file in (folder / "annotations").files()}
+                    path = f"{FOLDER}/{path_after(member, FOLDER)}"
+                    path = f"{name}/{path}" if path in found else path
+                    found[path] = lambda archive=archive, member=member: archive.open(member)
+    if (place := folder / FOLDER).is_dir():
+        found |= {f"{FOLDER}/{place.relative(file)}": file.open for file in place.files()}
     if not found:
         raise ConfigError(f"input: {folder} holds neither annotations.zip nor a folder annotations.")
     return found
 
 
+def annotation_of(published: str, paths: Iterable[str]) -> str:
+    """The file that meta.json means: of those of its name the one whose folders agree furthest, then the one with the fewest.
+
+    Args:
+        published: a path on its author's machine.
+        paths: those that are there.
+
+    Raises:
+        RecordError: "annotations missing", or "annotations ambiguous" where several fit equally well.
+    """
+    wanted = PurePosixPath(published.replace("\\", "/")).parts[::-1]
+
+    def fit(path: str) -> tuple[int, int]:
+        parts = PurePosixPath(path).parts[::-1]
+        agreeing = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(wanted, parts, strict=False))
+        return sum(1 for _ in agreeing), -len(parts)
+
+    fitting = sorted((path for path in paths if wanted and PurePosixPath(path).name == wanted[0]), key=fit)
+    if not fitting:
+        raise RecordError("annotations missing", f"there is no {wanted[0] if wanted else published!r} among them.")
+    if len(fitting) > 1 and fit(fitting[-1]) == fit(fitting[-2]):
+        raise RecordError("annotations ambiguous", f"{published!r} may be {fitting[-2]} or {fitting[-1]}.")
+    return fitting[-1]
+
+
 def _items(parts: dict[str, dict[str, Any]], annotations: dict[str, Opener], images: Images) -> Iterator[Item]:
     for name, entry in parts.items():
-        file = PurePosixPath(entry["annotation"].replace("\\", "/")).name
-        if file not in annotations:
-            yield Skipped(name, "annotations missing", f"part {name!r}: there is no {file} among the annotations.")
+        try:
+            file = annotation_of(entry["annotation"], annotations)
+        except RecordError as error:
+            yield Skipped(name, error.reason, f"part {name!r}: {error}")
             continue
         records = Counted(_records(annotations[file], file, entry.get("length")), 0)
 

@@ -91,6 +91,20 @@ def test_find_zips_missing_part_is_told(tmp_path):
         find_zips(Location.of(tmp_path).children())
 
 
+@pytest.mark.parametrize("names", [("images.zip_ab", "images.zip_ac"), ("images.zip_b",), ("images.zip.002",)])
+def test_find_zips_missing_first_part_is_told(tmp_path, names):
+    write_files(tmp_path, dict.fromkeys(names, b""))
+    with pytest.raises(ConfigError, match=f"part before .*{names[0]} is missing; fetch all parts of images.zip"):
+        find_zips(Location.of(tmp_path).children())
+
+
+def test_read_zip_packed_on_a_mac_is_that_of_its_folder(tmp_path):
+    junk = {"__MACOSX/images/._1.png": b"", "__MACOSX/._images": b"", ".DS_Store": b"", "images/._1.png": b""}
+    write_zip(tmp_path / "more.zip", {"images/1.png": png(), **junk})
+    assert images(tmp_path).read("1.png") == png()
+    assert images(tmp_path).within("images") == ["images/1.png"]
+
+
 def test_read_cut_zip_is_one_clear_error(tmp_path):
     file = write_zip(tmp_path / "images.zip", {"a.png": png()})
     file.write_bytes(file.read_bytes()[:-30])

@@ -7,7 +7,7 @@ import pytest
 
 from datamodules.sources import mmpr
 from datamodules.sources.base import Skipped
-from mrm.errors import ConfigError
+from mrm.errors import ConfigError, RecordError
 from mrm.preference import Message
 from tests.datamodules.sources.helpers import png, write_files, write_json, write_zip
 
@@ -124,3 +124,53 @@ def test_read_missing_files_say_which(tmp_path):
 )
 def test_below_images_is_what_follows_the_dataset(root, below):
     assert mmpr.below_images(root) == below
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_read_annotations_of_one_name_in_two_folders_are_both_read(tmp_path, zipped):
+    meta = {
+        name: {"root": "MMPR/images/RLAIF-V", "annotation": f"/mnt/MMPR/annotations/{name}/x.jsonl"} for name in "ab"
+    }
+    lines = {
+        f"annotations/{name}/x.jsonl": json.dumps({"image": "a.jpg", "question": name, **PAIR}).encode()
+        for name in "ab"
+    }
+    make(tmp_path, "zips", meta)
+    (tmp_path / "annotations.zip").unlink()
+    if zipped:
+        write_zip(tmp_path / "annotations.zip", lines)
+    else:
+        write_files(tmp_path, lines)
+    samples = list(mmpr.read(tmp_path))
+    assert [sample.prompt[0].content for sample in samples] == ["<image>\na", "<image>\nb"]
+    assert [sample.key for sample in samples] == ["mmpr-a-0000000", "mmpr-b-0000000"]
+
+
+def test_read_annotations_packed_on_a_mac_are_read(tmp_path):
+    make(tmp_path, "zips")
+    junk = {f"__MACOSX/{name.replace('/', '/._')}": b"\0\5" for name in annotations()}
+    write_zip(tmp_path / "annotations.zip", {**annotations(), **junk})
+    assert sum(not isinstance(item, Skipped) for item in mmpr.read(tmp_path)) == 3
+
+
+@pytest.mark.parametrize(
+    ("published", "expected"),
+    [
+        ("/x/annotations/a/x.jsonl", "annotations/a/x.jsonl"),
+        ("C:\\b\\x.jsonl", "annotations/b/x.jsonl"),
+        ("elsewhere/x.jsonl", "annotations/x.jsonl"),
+    ],
+)
+def test_annotation_of_is_the_one_whose_folders_agree_furthest(published, expected):
+    paths = ["annotations/b/x.jsonl", "annotations/x.jsonl", "annotations/a/x.jsonl", "annotations/a/y.jsonl"]
+    assert mmpr.annotation_of(published, paths) == expected
+
+
+@pytest.mark.parametrize(
+    ("published", "reason"),
+    [("c/x.jsonl", "annotations ambiguous"), ("a/z.jsonl", "annotations missing"), ("", "annotations missing")],
+)
+def test_annotation_of_is_never_guessed(published, reason):
+    with pytest.raises(RecordError) as error:
+        mmpr.annotation_of(published, ["annotations/a/x.jsonl", "annotations/b/x.jsonl"])
+    assert error.value.reason == reason
