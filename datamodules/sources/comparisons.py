@@ -78,6 +78,11 @@ def parse_comparison(text: str) -> tuple[str, str, str]:
     )
 
 
+def shows_comparison(text: str) -> bool:
+    """Whether a text holds headings of a judge's prompt, and is more than a question."""
+    return any(heading.search(text) for heading in (*_BRACKETS[1:], *_HEADINGS))
+
+
 def parse_caption(text: str) -> str:
     """The caption that a judge of two images is shown.
 

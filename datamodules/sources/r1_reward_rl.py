@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from datamodules.sources.base import Card, Counted, Item, get_field, get_json, numbered_key, parse_each, surprise
-from datamodules.sources.comparisons import parse_comparison, parse_verdict
+from datamodules.sources.comparisons import parse_comparison, parse_verdict, shows_comparison
 from datamodules.sources.images import Images, from_base64, image_of
 from datamodules.sources.location import folder_of
 from datamodules.sources.tables import find_tables, read_rows
 from datamodules.sources.turns import pair_sample
 from mrm.errors import RecordError
-from mrm.preference import PreferenceSample
+from mrm.preference import IMAGE_MARKER, PreferenceSample
 
 NAME = "r1_reward_rl"
 CARD = Card("yifanzhang114/R1-Reward-RL", "not stated", "17,261 pairs, 3 GB", "image-text")
@@ -53,8 +53,27 @@ def parse_record(record: dict[str, Any], *, key: str, images: Images) -> Prefere
     image = get_field(record, "image", object)
     picture = from_base64(image, "image") if isinstance(image, str) else image_of(image, images, "image")
     chosen, rejected = (first, second) if preferred == 0 else (second, first)
-    question = get_field(record, "question", str).strip() or shown
+    question = _question(get_field(record, "question", str), shown)
     return pair_sample(key, NAME, question, [picture], chosen, rejected, meta={"preferred": preferred + 1})
+
+
+def _question(given: str, shown: str) -> str:
+    """What was asked.
+
+    Args:
+        given: the field `question`.
+        shown: what the judge's prompt shows as the question.
+
+    Raises:
+        RecordError: where the field holds a judge's prompt of an unknown form.
+    """
+    asked = given.replace(IMAGE_MARKER, "").strip()
+    if shows_comparison(asked):
+        try:
+            asked = parse_comparison(asked)[0]
+        except RecordError as error:
+            raise RecordError(error.reason, f"field 'question' holds a judge's prompt: {error}") from error
+    return shown if not asked or shown and shown in asked else asked
 
 
 def _prompt_text(chat: list[Any]) -> str:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from datamodules.sources.comparisons import parse_caption, parse_comparison, parse_verdict
+from datamodules.sources.comparisons import parse_caption, parse_comparison, parse_verdict, shows_comparison
 from mrm.errors import RecordError
 
 
@@ -37,6 +37,19 @@ def test_parse_comparison_other_forms_are_refused(prompt):
     with pytest.raises(RecordError) as error:
         parse_comparison(prompt)
     assert error.value.reason == "unparsed prompt"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("#### [Question]:\nWhy?", True),
+        ("Judge.\nResponse 1: [One]", True),
+        ("Question: [Why?]", False),
+        ("Which response 1: [a] or [b] is it?", False),
+    ],
+)
+def test_shows_comparison_only_where_headings_are(text, expected):
+    assert shows_comparison(text) == expected
 
 
 def test_parse_caption_is_what_the_prompt_ends_in():
@@ -86,8 +99,9 @@ def test_parse_verdict_is_never_guessed(text):
 
 
 def test_parse_verdict_and_prompt_long_odd_text_takes_no_time_worth_telling():
-    for odd in ("<answer>", "\n", "*", "Question: [", "the better response: "):
+    for odd in ("<answer>", "\n", "*", "Question: [", "the better response: ", "#", "# ", " ", "[Question]"):
         text = odd * (200_000 // len(odd))
+        assert not shows_comparison(text)
         for parse in (parse_verdict, parse_comparison, parse_caption):
             with pytest.raises(RecordError):
                 parse(text)

@@ -44,6 +44,26 @@ def test_read_answer_is_the_number_of_the_better_response(tmp_path, answer, chos
 
 
 @pytest.mark.parametrize(
+    ("question", "expected"),
+    [
+        (TEXT, "Describe it."),
+        (TEXT.replace("Describe it.", "What is it?"), "What is it?"),
+        ("You are an evaluator of two responses to: Describe it.", "Describe it."),
+        ("<image>\nDescribe it.", "Describe it."),
+        ("", "Describe it."),
+        ("Tell what you see.", "Tell what you see."),
+    ],
+)
+def test_read_question_within_a_judges_prompt_is_taken_out(tmp_path, question, expected):
+    assert read_one(tmp_path, question=question).prompt == (Message("user", f"<image>\n{expected}"),)
+
+
+def test_read_question_that_is_a_prompt_of_another_form_names_the_field(tmp_path):
+    item = read_one(tmp_path, question="Judge.\n#### [Response 1]:\nA\n#### [Response 2]:\nB")
+    assert item.reason == "unparsed prompt" and "field 'question' holds a judge's prompt" in item.detail
+
+
+@pytest.mark.parametrize(
     ("changes", "reason"),
     [
         ({"message": "no JSON"}, "malformed field"),
