@@ -5,13 +5,15 @@ files with the images in them. `completions` is a list of {"annotations", "model
 record becomes one sample with all its responses and every pair of unequal means over Helpfulness, Visual Faithfulness and
 Ethical Considerations. Strength is the gap of the means / 4, the largest possible gap.
 
-Ratings are strings, and some are no number ("N/A"): such a response is left out as "no rating". Pairs of equal means are
-skipped as "tie"; both are counted and named by the numbers of the responses.
+Ratings are strings, and some are no number ("N/A"): such a response is left out as "no rating". Responses of one text become one,
+rated with the mean of theirs, so that no two pairs contradict each other; each but the first is told as "equal responses". Pairs of equal
+means are skipped as "tie". All are counted and named by the numbers of the responses.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Generator, Iterator
 from operator import length_hint
 from pathlib import Path
 from typing import Any
@@ -75,34 +77,10 @@ def parse_record(record: dict[str, Any], *, key: str, images: Images) -> Iterato
         RecordError: for a missing field, or where no two responses differ.
     """
     completions = rows_of(get_field(record, "completions", (list, dict)), "completions")
-    responses: list[str] = []
-    means: list[float] = []
-    numbers: list[int] = []
-    for number, completion in enumerate(completions):
-        try:
-            mean, response = mean_rating(completion), get_field(completion, "response", str)
-            if not response.strip():
-                raise RecordError("empty response", f"response {number} is empty.")
-        except RecordError as error:
-            yield Skipped(f"{key}-{number}", error.reason, f"record {key!r}, response {number}: {error}")
-            continue
-        means.append(mean)
-        responses.append(response)
-        numbers.append(number)
-    pairs = []
-    for i, j in all_pairs(len(means)):
-        name = f"{key}-{numbers[i]}-{numbers[j]}"
-        if means[i] == means[j]:
-            yield Skipped(
-                name, TIE, f"record {key!r}: responses {numbers[i]} and {numbers[j]} have the same mean rating."
-            )
-        elif responses[i] == responses[j]:
-            yield Skipped(
-                name, "equal responses", f"record {key!r}: responses {numbers[i]} and {numbers[j]} are equal."
-            )
-        else:
-            better, worse = (i, j) if means[i] > means[j] else (j, i)
-            pairs.append(Pair(better, worse, (means[better] - means[worse]) / (HIGHEST - LOWEST)))
+    rated = yield from _rate(completions, key)
+    numbers = [[number for number, _ in ratings] for ratings in rated.values()]
+    means = [sum(mean for _, mean in ratings) / len(ratings) for ratings in rated.values()]
+    pairs = yield from _pairs([same[0] for same in numbers], means, key)
     if not pairs:  # each pair, and each response left out, has been told
         if len(completions) < 2:
             raise RecordError("too few responses", f"{len(completions)} response(s); a preference needs at least two.")
@@ -113,14 +91,46 @@ def parse_record(record: dict[str, Any], *, key: str, images: Images) -> Iterato
         source=NAME,
         prompt=with_images([Message("user", get_field(record, "prompt", str))], 1),
         images=(picture,),
-        responses=tuple(responses),
+        responses=tuple(rated),
         pairs=tuple(pairs),
         meta={
             **kept(record, "id"),
-            "models": [kept(completions[n], "model").get("model") for n in numbers],
+            "models": [kept(completions[same[0]], "model").get("model") for same in numbers],
             "ratings": means,
         },
     )
+
+
+def _rate(completions: list[dict[str, Any]], key: str) -> Generator[Skipped, None, dict[str, list[tuple[int, float]]]]:
+    """Returns, for each text, the numbers and mean ratings of the responses that have it; yields those left out or merged."""
+    rated: dict[str, list[tuple[int, float]]] = {}
+    for number, completion in enumerate(completions):
+        try:
+            mean, response = mean_rating(completion), get_field(completion, "response", str)
+            if not response.strip():
+                raise RecordError("empty response", f"response {number} is empty.")
+        except RecordError as error:
+            yield Skipped(f"{key}-{number}", error.reason, f"record {key!r}, response {number}: {error}")
+            continue
+        rated.setdefault(response, []).append((number, mean))
+        if len(rated[response]) > 1:
+            first = rated[response][0][0]
+            told = f"response {number} has the text of response {first}, whose ratings it joins."
+            yield Skipped(f"{key}-{number}", "equal responses", f"record {key!r}: {told}")
+    return rated
+
+
+def _pairs(numbers: list[int], means: list[float], key: str) -> Generator[Skipped, None, list[Pair]]:
+    """Returns the pairs of unequal means; yields the others as ties."""
+    pairs: list[Pair] = []
+    for i, j in all_pairs(len(means)):
+        if math.isclose(means[i], means[j]):  # means of means: equal but for rounding
+            told = f"responses {numbers[i]} and {numbers[j]} have the same mean rating."
+            yield Skipped(f"{key}-{numbers[i]}-{numbers[j]}", TIE, f"record {key!r}: {told}")
+            continue
+        better, worse = (i, j) if means[i] > means[j] else (j, i)
+        pairs.append(Pair(better, worse, (means[better] - means[worse]) / (HIGHEST - LOWEST)))
+    return pairs
 
 
 def rows_of(value: list[Any] | dict[str, Any], name: str) -> list[dict[str, Any]]:

@@ -62,6 +62,38 @@ def test_read_columnar_completions_are_the_same(read_all):
     assert read_all(completions=columns) == read_all()
 
 
+def test_read_responses_of_one_text_are_one_with_the_mean_of_their_ratings(read_all):
+    same = [
+        completion("a", "555", "yes"),
+        completion("b", "444"),
+        completion("c", "222", "yes"),
+        completion("d", "333"),
+    ]
+    (sample,), skipped = read_all(completions=same)
+    assert sample.responses == ("yes", "answer b", "answer d") and sample.meta["ratings"] == [3.5, 4, 3]
+    assert sample.pairs == (Pair(1, 0, 0.125), Pair(0, 2, 0.125), Pair(1, 2, 0.25))
+    assert sample.meta["models"] == ["model_a", "model_b", "model_d"]
+    assert [(s.key, s.reason) for s in skipped] == [("vlfeedback-0000000-svit-1-2", "equal responses")]
+
+
+def test_read_no_two_pairs_say_the_opposite(read_all):
+    completions = [completion("x", ratings, "yes") for ratings in ("555", "333", "111")] + [
+        completion("y", "444", "no")
+    ]
+    ((sample,), _) = read_all(completions=completions)
+    assert [(sample.responses[pair.chosen], sample.responses[pair.rejected]) for pair in sample.pairs] == [
+        ("no", "yes")
+    ]
+
+
+def test_read_means_that_differ_by_rounding_are_a_tie(read_all):
+    # (4 + 13/3) / 2 = 25/6 = (11/3 + 14/3) / 2, but not in floating point
+    ratings = {"a": "444", "b": "544", "c": "344", "d": "554"}
+    completions = [completion(name, each, "yes" if name in "ab" else "no") for name, each in ratings.items()]
+    samples, skipped = read_all(completions=completions)
+    assert not samples and [s.reason for s in skipped] == ["equal responses", "equal responses", "tie"]
+
+
 def test_read_rating_that_is_no_number_leaves_its_response_out(read_all):
     completions = [completion("a", ["5", "N/A", "5"]), *RECORD["completions"][1:3]]
     (sample,), skipped = read_all(completions=completions)
