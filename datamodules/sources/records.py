@@ -20,6 +20,15 @@ BOM = b"\xef\xbb\xbf"  # written by some editors at the start of a file
 BLOCK = 1 << 16  # bytes read at a time
 SAMPLED = 1 << 20  # bytes of a longer file from which the number of records is estimated
 MAX_RECORD = 1 << 27  # characters: a longer record is a file that is broken, such as a string that never ends
+# How files begin that are no text, what they are, and what to do.
+OTHER_FORMATS = (
+    (b"PAR1", "a Parquet file", "give it the ending .parquet and a source that reads Parquet, or convert it"),
+    (b"\x1f\x8b", "packed with gzip", "unpack it"),
+    (b"PK\x03\x04", "a zip file", "unpack it"),
+    (b"\x28\xb5\x2f\xfd", "packed with zstd", "unpack it"),
+    (b"\xfd7zXZ\0", "packed with xz", "unpack it"),
+    (b"BZh", "packed with bzip2", "unpack it"),
+)
 SPACE = re.compile(r"[ \t\r\n]*")
 
 
@@ -63,7 +72,7 @@ def read_records(input: str | PathLike[str] | Location) -> Records:
     beginning of a file that is longer than a megabyte.
 
     Raises:
-        ConfigError: for a file that cannot be opened; while reading, for a JSON list that isn't valid JSON: what comes
+        ConfigError: for a file that cannot be opened, or is packed or a Parquet file; while reading, for a JSON list that isn't valid JSON: what comes
             after the fault cannot be told apart.
     """
     path = Location.of(input)
@@ -74,6 +83,9 @@ def read_records(input: str | PathLike[str] | Location) -> Records:
             size = path.size() if longer else len(sample)
     except Exception as error:  # each file system has errors of its own
         raise ConfigError(f"input: {path} cannot be read: {error}.") from error
+    for magic, found, mend in OTHER_FORMATS:
+        if sample.startswith(magic):
+            raise ConfigError(f"input: {path} is {found}, not a JSON list or JSON Lines; {mend}.")
     if sample.removeprefix(BOM).lstrip().startswith(b"["):
         total = _count_entries(sample)
         items = _list_records(path)

@@ -1,6 +1,11 @@
 """JSON lists and lines: read as they come, whatever the blocks' borders."""
 
+import bz2
+import gzip
+import io
 import json
+import lzma
+import zipfile
 from operator import length_hint
 
 import pytest
@@ -18,6 +23,13 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=4), inner, max_size=4),
     max_leaves=10,
 )
+
+
+def zipped(data):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("a.json", data)
+    return buffer.getvalue()
 
 
 @settings(deadline=None)
@@ -47,6 +59,23 @@ def test_read_records_bytes_that_are_no_text_raise(tmp_path):
     (tmp_path / "a.json").write_bytes(b'[{"a": "\xff"}]')
     with pytest.raises(ConfigError, match="a.json is not a valid JSON list"):
         list(read_records(tmp_path / "a.json"))
+
+
+@pytest.mark.parametrize("name", ["a.json", "a.jsonl"])
+@pytest.mark.parametrize(
+    ("pack", "told"),
+    [
+        (gzip.compress, "packed with gzip.*unpack it"),
+        (bz2.compress, "packed with bzip2"),
+        (lzma.compress, "packed with xz"),
+        (zipped, "a zip file.*unpack it"),
+        (lambda data: b"PAR1" + data, "a Parquet file.*a source that reads Parquet"),
+    ],
+)
+def test_read_records_packed_or_parquet_file_is_refused_by_what_it_is(tmp_path, name, pack, told):
+    (tmp_path / name).write_bytes(pack(b'[{"a": 1}]'))
+    with pytest.raises(ConfigError, match=f"{name} is {told}"):
+        read_records(tmp_path / name)
 
 
 @pytest.mark.parametrize("name", ["a.json", "a.jsonl"])
