@@ -8,13 +8,12 @@ as `media_dir`, in `train2017/` or directly. No strength.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from operator import length_hint
 from pathlib import Path
 from typing import Any
 
-from datamodules.sources.base import Card, Counted, Item, get_field, numbered_key, parse_each, surprise
+from datamodules.sources.base import Card, Item, get_field, surprise
 from datamodules.sources.images import Images
-from datamodules.sources.records import find_file, read_records
+from datamodules.sources.pairs import read_list
 from datamodules.sources.turns import kept, message_of, messages_of, pair_sample, until_answer
 from mrm.errors import RecordError
 from mrm.preference import PreferenceSample
@@ -30,10 +29,7 @@ def read(input: str | Path, *, media_dir: str | None = None) -> Iterator[Item]:
         input: the file, or the folder that holds it alone.
         media_dir: where the COCO images lie; the file's folder by default.
     """
-    path = find_file(input)
-    records = read_records(path)
-    images = Images(path.parent, media_dir)
-    return Counted(parse_each(records, numbered_key(NAME, "id"), parse_record, images=images), length_hint(records))
+    return read_list(input, media_dir, NAME, parse_record)
 
 
 def parse_record(record: dict[str, Any], *, key: str, images: Images) -> PreferenceSample:

@@ -11,11 +11,11 @@ from operator import length_hint
 from pathlib import Path
 from typing import Any
 
-from datamodules.sources.base import Card, Counted, Item, get_field, numbered_key, parse_each
-from datamodules.sources.images import Images, image_of
+from datamodules.sources.base import Card, Counted, Item, numbered_key, parse_each
+from datamodules.sources.images import Images
 from datamodules.sources.location import folder_of
+from datamodules.sources.pairs import row_pair
 from datamodules.sources.tables import find_tables, read_rows
-from datamodules.sources.turns import kept, pair_sample
 from mrm.preference import PreferenceSample
 
 NAME = "rlaif_v"
@@ -42,12 +42,4 @@ def parse_record(record: dict[str, Any], *, key: str, images: Images) -> Prefere
     Raises:
         RecordError: for a missing field, or a broken rule of the record.
     """
-    return pair_sample(
-        key,
-        NAME,
-        get_field(record, "question", str),
-        [image_of(get_field(record, "image", object), images, "image")],
-        get_field(record, "chosen", str),
-        get_field(record, "rejected", str),
-        meta=kept(record, *EXTRAS),
-    )
+    return row_pair(key, NAME, record, images, extras=EXTRAS)

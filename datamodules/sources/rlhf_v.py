@@ -11,11 +11,11 @@ from operator import length_hint
 from pathlib import Path
 from typing import Any
 
-from datamodules.sources.base import Card, Counted, Item, get_field, get_json, numbered_key, parse_each
-from datamodules.sources.images import Images, image_of
+from datamodules.sources.base import Card, Counted, Item, get_json, numbered_key, parse_each
+from datamodules.sources.images import Images
 from datamodules.sources.location import folder_of
+from datamodules.sources.pairs import row_pair
 from datamodules.sources.tables import find_tables, read_rows
-from datamodules.sources.turns import kept, pair_sample
 from mrm.preference import PreferenceSample
 
 NAME = "rlhf_v"
@@ -41,13 +41,4 @@ def parse_record(record: dict[str, Any], *, key: str, images: Images) -> Prefere
     Raises:
         RecordError: for a missing field, a `text` that isn't a JSON object, or a broken rule of the record.
     """
-    text = get_json(record, "text", dict)
-    return pair_sample(
-        key,
-        NAME,
-        get_field(text, "question", str),
-        [image_of(get_field(record, "image", object), images, "image")],
-        get_field(text, "chosen", str),
-        get_field(text, "rejected", str),
-        meta=kept(record, *EXTRAS),
-    )
+    return row_pair(key, NAME, record, images, texts=get_json(record, "text", dict), extras=EXTRAS)
