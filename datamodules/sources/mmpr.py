@@ -3,8 +3,8 @@
 `OpenGVLab/MMPR`, `MMPR-v1.1`, `MMPR-v1.2`: `meta.json` names the parts ({"root", "annotation", "length", ...}), their JSON Lines
 are in `annotations.zip` (or the folder `annotations`), the images in `images.zip`, its pieces `images.zip_aa`, ..., or the
 folder `images`. `root` and `annotation` are paths on their author's machine: of the first what follows `images/` counts, of the
-second the file's name and, where several have it, as many of the folders above it as tell them apart. A record has `image` (a path, a list of paths or none), `question`, `chosen`, `rejected`. No strength.
-`repeat_time` is left to mixture weights.
+second the file's name and, where several have it, as many of the folders above it as tell them apart. A record has `image` (a path, a
+list of paths or none), `question`, `chosen`, `rejected`. No strength. `repeat_time` is left to mixture weights.
 """
 
 from __future__ import annotations
@@ -35,19 +35,19 @@ BELOW = re.compile(r"(?:^|/)MMPR[^/]*/images(?=/|$)")
 Opener = Callable[[], AbstractContextManager[BinaryIO]]
 
 
-def read(input: str | Path, *, part: str | None = None, media_dir: str | None = None) -> Iterator[Item]:
+def read(input: str | Path, *, subset: str | None = None, media_dir: str | None = None) -> Iterator[Item]:
     """Reads the parts that meta.json names.
 
     Args:
         input: the folder.
-        part: only the part of that name; all by default.
+        subset: only the part of that name; all by default.
         media_dir: what holds the images instead of `images` or `images.zip`.
     """
     folder = existing(input)
     parts = _read_meta(folder / "meta.json")
-    if part is not None and part not in parts:
-        raise ConfigError(f"part: meta.json names no {part!r}; it names {', '.join(sorted(parts)[:10])}, ...")
-    chosen = parts if part is None else {part: parts[part]}
+    if subset is not None and subset not in parts:
+        raise ConfigError(f"subset: meta.json names no {subset!r}; it names {', '.join(sorted(parts)[:10])}, ...")
+    chosen = parts if subset is None else {subset: parts[subset]}
     lengths = [entry.get("length") for entry in chosen.values()]
     total = sum(length for length in lengths if isinstance(length, int))
     return Counted(_items(chosen, _find_annotations(folder), Images(folder, media_dir)), total)

@@ -9,6 +9,7 @@ import pytest
 
 from datamodules.index import Index
 from datamodules.prepare import prepare
+from datamodules.prepare_config import COMMON, option_parameters
 from datamodules.shards import read_sample
 from datamodules.sources import CARDS, SOURCES, get_source
 from datamodules.sources.base import Skipped
@@ -180,3 +181,9 @@ def test_cards_are_whole_and_options_documented():
         read = get_source(name)
         options = set(read.__kwdefaults__ or {})
         assert all(f"{option}:" in read.__doc__ for option in options), name
+
+
+def test_options_are_none_of_prepares_own_settings_but_those_that_mean_the_same():
+    for name in SOURCES:
+        shared = set(option_parameters(name)) & set(COMMON)
+        assert shared <= {"seed", "max_image_pixels"}, name

@@ -76,10 +76,10 @@ def test_read_every_layout_gives_the_same(tmp_path, form):
 
 
 def test_read_part_reads_only_that(tmp_path):
-    (item,) = mmpr.read(make(tmp_path, "zips"), part="openbmb/RLAIF-V-Dataset")
+    (item,) = mmpr.read(make(tmp_path, "zips"), subset="openbmb/RLAIF-V-Dataset")
     assert item.images == (png("red"),)
     with pytest.raises(ConfigError, match="meta.json names no 'other'; it names mixed"):
-        mmpr.read(tmp_path, part="other")
+        mmpr.read(tmp_path, subset="other")
 
 
 def test_read_part_without_annotations_is_counted(tmp_path):
