@@ -50,6 +50,9 @@ RATED = {"annotations": {aspect: {"Rating": "3"} for aspect in vlfeedback.ASPECT
 COMPARED = "Question: [p]\nResponse 1: [a]\nResponse 2: [b]"
 JUDGED = [{"from": "human", "value": COMPARED}, {"from": "gpt", "value": "The better response: [1]"}]
 
+MARKS = "[Question]p[Assistant 1]a[End of Assistant 1][Assistant 2]b[End of Assistant 2]"
+GRADED = [{"from": "human", "value": MARKS}, {"from": "gpt", "value": "8 6"}]
+
 LEAVES = (
     st.none()
     | st.booleans()
@@ -134,6 +137,7 @@ CASES: list[tuple[Any, dict[str, Any], dict[str, Any]]] = [
         IMAGES,
         {"question": "p", "message": f'[{{"content": {json.dumps(COMPARED)}}}]', "answer": ["1"], "image": "QUJD"},
     ),
+    (llava_critic.parse_grades, IMAGES, {"conversations": GRADED, "image": {"bytes": b"x"}}),
     (llava_critic.parse_record, IMAGES, {"conversations": JUDGED, "image": {"bytes": b"x"}}),
     (
         wildvision_battle.parse_record,

@@ -3,6 +3,7 @@
 import pytest
 
 from datamodules.sources import llava_critic
+from mrm.errors import ConfigError
 from mrm.preference import Message
 from tests.datamodules.sources.helpers import hf_image, png, write_files, write_json, write_parquet
 
@@ -61,3 +62,59 @@ def test_read_json_copy_with_an_image_folder(tmp_path):
 )
 def test_read_what_is_no_pair_is_skipped_by_name(tmp_path, changes, reason):
     assert read_one(tmp_path, **changes).reason == reason
+
+
+SCORED = (
+    "<image>\n[Context]\nA room.\n\n[Question]\nWhat is it?\n\n[Assistant 1]\nA cat.\n\n[End of Assistant 1]\n\n"
+    "[Assistant 2]\nA dog.\n\n[End of Assistant 2]\n\n[System]\nRate them from 1 to 10."
+)
+ARENA = (
+    "<image>\nJudge.\n<|User Prompt|>\nWhat is it?\n\n<|The Start of Assistant A's Answer|>\nA cat.\n"
+    "<|The End of Assistant A's Answer|>\n\n<|The Start of Assistant B's Answer|>\nA dog.\n<|The End of Assistant B's Answer|>"
+)
+
+
+def read_grades(folder, conversations):
+    row = {**ROW, "conversations": conversations, "image": hf_image()}
+    write_parquet(folder / "pointwise/train-00000-of-00006.parquet", [row])
+    write_parquet(folder / "pairwise/train-00000-of-00005.parquet", [{"id": "other"}])
+    (item,) = llava_critic.read(folder, config="pointwise")
+    return item
+
+
+@pytest.mark.parametrize(
+    ("prompt", "verdict", "responses", "strength"),
+    [
+        (SCORED, "8 6.5\nThe first says more.", ("A cat.", "A dog."), 1.5 / 9),
+        (SCORED, "1, 10", ("A dog.", "A cat."), 1.0),
+        (ARENA, "It has whiskers. My final verdict is [[A>B]].", ("A cat.", "A dog."), 0.5),
+        (ARENA, "[[B>>A]], so: [[B>>A]]", ("A dog.", "A cat."), 1.0),
+    ],
+)
+def test_read_pointwise_grades_of_two_answers_are_a_pair_with_their_gap(tmp_path, prompt, verdict, responses, strength):
+    sample = read_grades(tmp_path, turns(verdict, prompt))
+    assert sample.key == "llava_critic-pointwise-0000000-vlfeedback_1"
+    assert sample.prompt == (Message("user", "<image>\nWhat is it?"),) and sample.responses == responses
+    assert sample.pairs[0].strength == pytest.approx(strength)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "verdict", "reason"),
+    [
+        (SCORED, "7 7", "tie"),
+        (ARENA, "[[A=B]]", "tie"),
+        (SCORED, "8", "no verdict"),
+        (SCORED, "0 11", "no verdict"),
+        (SCORED, "nan 1", "no verdict"),
+        (ARENA, "[[A>B]] or [[B>A]]", "no verdict"),
+        (f"{SCORED}\n[Assistant 1]", "8 6", "unparsed prompt"),
+        ("Text Caption: A cat.\nFrom 0 to 100, how good is it?", "Final Score: 90", "unparsed prompt"),
+    ],
+)
+def test_read_pointwise_record_that_is_no_pair_is_skipped_by_name(tmp_path, prompt, verdict, reason):
+    assert read_grades(tmp_path, turns(verdict, prompt)).reason == reason
+
+
+def test_read_unknown_config_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="config: 'listwise' is none of pairwise, pointwise"):
+        llava_critic.read(tmp_path, config="listwise")
