@@ -2,11 +2,13 @@
 
 `yifanzhang114/MM-RLHF`: `dpo_pairs.jsonl` with `prompt`, `chosen`, `rejected` and either `image` (a file) or `video` (a folder of
 frames), beside the folders (or zips) `long`, `mcq`, `short`, `safety`. Of a video, frames at equal distances are shown as images.
-The rank gap stands in another file, so strength is unknown.
+People's ranks stand in `data.jsonl`, whose fields nothing public describes: strength is unknown, and where that file lies beside the pairs,
+the log tells which fields it has.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from operator import length_hint
 from pathlib import Path
@@ -14,7 +16,7 @@ from typing import Any
 
 from datamodules.sources.base import Card, Counted, Item, get_field, numbered_key, parse_each
 from datamodules.sources.images import Images
-from datamodules.sources.location import folder_of
+from datamodules.sources.location import Location, folder_of
 from datamodules.sources.records import find_named, read_records
 from datamodules.sources.turns import kept, pair_sample
 from mrm.errors import ConfigError, RecordError
@@ -22,7 +24,10 @@ from mrm.preference import PreferenceSample
 
 NAME = "mm_rlhf"
 CARD = Card("yifanzhang114/MM-RLHF", "not stated", "some 80,000 pairs, images and videos", "image-text")
+LABELS = "data.jsonl"
 EXTRAS = ("id", "image", "video", "chosen_reason", "rejected_reason")
+
+log = logging.getLogger(__name__)
 
 
 def read(input: str | Path, *, frames: int = 8, media_dir: str | None = None) -> Iterator[Item]:
@@ -36,9 +41,23 @@ def read(input: str | Path, *, frames: int = 8, media_dir: str | None = None) ->
     if frames < 0:
         raise ConfigError(f"frames: must be at least 0, not {frames}.")
     records = read_records(find_named(input, "dpo_pairs.jsonl"))
+    _tell_labels(folder_of(input) / LABELS)
     images = Images(folder_of(input), media_dir)
     items = parse_each(records, numbered_key(NAME, "id"), parse_record, images=images, frames=frames)
     return Counted(items, length_hint(records))
+
+
+def _tell_labels(file: Location) -> None:
+    """Says what the file with the ranks holds, which is not read."""
+    if not file.is_file():
+        return
+    try:
+        _, first = next(read_records(file), (None, {}))
+    except ConfigError as error:
+        first = {}
+        log.warning("%s", error)
+    found = ", ".join(sorted(map(str, first))) if isinstance(first, dict) else "no record"
+    log.warning("%s: %s is not read, strength is unknown; the first record's fields: %s.", NAME, file, found or "none")
 
 
 def parse_record(record: dict[str, Any], *, key: str, images: Images, frames: int) -> PreferenceSample:

@@ -54,6 +54,16 @@ def test_read_bad_record_is_skipped_with_its_reason(tmp_path, record, options, r
     assert read_one(tmp_path, record, **options).reason == reason
 
 
+@pytest.mark.parametrize(
+    ("first", "told"),
+    [({"id": 1, "ranks": [1, 2]}, "fields: id, ranks"), ("[", "fields: none"), ("7", "fields: no record")],
+)
+def test_read_tells_what_the_file_of_ranks_holds_and_goes_on(tmp_path, caplog, first, told):
+    write_jsonl(tmp_path / "data.jsonl", [first])
+    assert read_one(tmp_path, IMAGE).pairs[0].strength is None
+    assert "data.jsonl is not read, strength is unknown" in caplog.text and told in caplog.text
+
+
 def test_read_frames_below_zero_are_refused(tmp_path):
     with pytest.raises(ConfigError, match="frames"):
         mm_rlhf.read(tmp_path, frames=-1)
