@@ -122,11 +122,11 @@ def _is_turn(value: object) -> bool:
 def _texts(content: Any) -> list[str]:
     """The texts of a content: one where it comes in parts, each where it is a list of texts."""
     if isinstance(content, str):
-        return [content]
+        return [content] if content.strip() else []
     if not isinstance(content, list):
         return []
     if all(isinstance(part, str) for part in content):
-        return list(content)
+        return [part for part in content if part.strip()]
     text = " ".join(filter(None, map(_part_text, content)))
     return [text] if text else []
 

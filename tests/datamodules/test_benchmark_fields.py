@@ -34,6 +34,13 @@ def test_questions_in_text_in_parts_is_joined():
     assert list(questions_in({"messages": [{"role": "user", "content": content}]})) == ["Which of the two?"]
 
 
+@pytest.mark.parametrize(
+    "record", [{"question": " "}, {"question": ["", "\n"]}, {"prompt": [{"type": "text", "text": ""}]}]
+)
+def test_questions_in_blank_text_is_none(record):
+    assert list(questions_in(record)) == []
+
+
 def test_questions_in_answers_and_other_fields_are_none():
     record = {
         "chosen": [{"role": "assistant", "content": PARTS}],

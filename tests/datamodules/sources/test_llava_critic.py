@@ -3,7 +3,8 @@
 import pytest
 
 from datamodules.sources import llava_critic
-from mrm.errors import ConfigError
+from datamodules.sources.graded import parse_graded
+from mrm.errors import ConfigError, RecordError
 from mrm.preference import Message
 from tests.datamodules.sources.helpers import hf_image, png, write_files, write_json, write_parquet
 
@@ -118,3 +119,11 @@ def test_read_pointwise_record_that_is_no_pair_is_skipped_by_name(tmp_path, prom
 def test_read_unknown_config_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="config: 'listwise' is none of pairwise, pointwise"):
         llava_critic.read(tmp_path, config="listwise")
+
+
+def test_parse_graded_long_odd_text_takes_no_time_worth_telling():
+    for odd in ("[Question]", "[[A>", "8", "8 ", "<|User Prompt|>"):
+        text = odd * (200_000 // len(odd))
+        for prompt in (text, SCORED, ARENA):
+            with pytest.raises(RecordError):
+                parse_graded(prompt, text)
