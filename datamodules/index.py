@@ -228,7 +228,10 @@ def _load_remote(url: str, cache: ShardCache) -> Index:
         raise ShardError(f"{name}: no index beside the shards; {mend}") from error
     table, metadata = _read_table(pa.BufferReader(data), name, mend)
     digests = remote_digests(url)
-    shards = [RemoteShard(f"{url}/{shard}", size, digests.get(shard), cache) for shard, size in metadata.shards.items()]
+    shards = [
+        RemoteShard(f"{url}/{shard}", size, digests.get(shard), cache, metadata.fingerprint)
+        for shard, size in metadata.shards.items()
+    ]
     for shard in shards:
         check_url(shard.url)
         if "/" in shard.name or f"{url}/{shard.name}" != shard.url:

@@ -2,7 +2,8 @@
 
 Several processes may share a cache: one fetches, the others wait for it, and a shard has its name only when it is whole
 and has the size and digest that index and manifest say. Where the cache is full, the shards that were not read for the
-longest time make room. Reading by index is left to `reading.py`.
+longest time make room; a download keeps its own from the start, by a partial file whose name tells the whole size. Reading
+by index is left to `reading.py`.
 """
 
 from __future__ import annotations
@@ -10,12 +11,14 @@ from __future__ import annotations
 import errno
 import fcntl
 import hashlib
+import itertools
 import json
 import logging
 import os
+import re
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -30,6 +33,7 @@ log = logging.getLogger(__name__)
 PROTOCOLS = ("s3", "gs", "gcs", "az", "abfs", "abfss", "hf", "http", "https", "memory")
 TRIES = 3
 WAIT = 1.0  # seconds before the second try; twice as long before the next
+_PARTIAL = re.compile(r"\.(?P<tag>[0-9a-f]{16})-.*?(\.(?P<size>\d+))?\.partial")
 _FRESH = 60  # seconds for which a shard that was used is not noted again
 
 
@@ -60,18 +64,19 @@ class ShardCache:
     folder: Path
     limit: int
 
-    def fetch(self, url: str, size: int, digest: str | None) -> Path:
+    def fetch(self, url: str, size: int, digest: str | None, version: str = "") -> Path:
         """The shard's local copy, fetched if it is not there.
 
         Args:
             url: of the shard.
             size: its bytes.
             digest: its sha256 in hex; None where nobody knows it.
+            version: of the whole data set; tells copies apart where there is no digest.
 
         Raises:
             ShardError: naming the URL, if it cannot be fetched whole or does not fit.
         """
-        tag = hashlib.sha256(f"{url} {size} {digest}".encode()).hexdigest()[:16]
+        tag = hashlib.sha256(f"{url} {size} {digest or version}".encode()).hexdigest()[:16]
         target = self.folder / f"{tag}-{url.rsplit('/', 1)[-1]}"
         if _use(target, size):
             return target
@@ -88,18 +93,19 @@ class ShardCache:
         return target
 
     def _fetch(self, url: str, size: int, digest: str | None, target: Path) -> None:
-        partial = target.with_name(f".{target.name}.partial")
+        partial = target.with_name(f".{target.name}.{size}.partial")
         problem = ""
         tried = 0
         while tried < TRIES:
-            self._make_room(size)
             try:
+                self._reserve(partial, size)
                 download(url, partial)
                 problem = _problem(partial, size, digest)
                 if not problem:
                     with partial.open("rb") as file:
                         os.fsync(file.fileno())
-                    os.replace(partial, target)
+                    with self._evicting():  # who counts meanwhile would see neither name
+                        os.replace(partial, target)
                     return
             except OSError as error:
                 if error.errno == errno.ENOSPC:
@@ -118,33 +124,75 @@ class ShardCache:
                 time.sleep(WAIT * 2 ** (tried - 1))
         raise ShardError(f"{url}: could not be fetched in {TRIES} tries: {problem}.")
 
-    def _make_room(self, size: int) -> None:
-        while sum(status.st_size for _, status in self._shards()) + size > self.limit:
-            if not self._evict_one():
-                return
+    def _reserve(self, partial: Path, size: int) -> None:
+        """Makes room for a download and keeps it; waits for other downloads, which hold none while they wait themselves."""
+        partial.unlink(missing_ok=True)  # the shard's lock is ours: whoever left it is dead
+        for wait in itertools.count():
+            with self._evicting():
+                under_way = self._under_way()
+                if under_way + size <= self.limit:
+                    shards = self._by_use()
+                    over = sum(status.st_size for _, status in shards) + under_way + size - self.limit
+                    for path, status in shards:
+                        if over > 0:
+                            path.unlink(missing_ok=True)  # whoever has it open goes on reading
+                            over -= status.st_size
+                    partial.touch()
+                    return
+            if not wait:
+                log.info("%s: waiting for room: other downloads fill data.cache_gb=%g.", partial, self.limit / 1e9)
+            time.sleep(WAIT)
+
+    def _under_way(self) -> int:
+        """Bytes that the downloads of all processes will take; removes what dead ones left. Under the lock of evicting."""
+        total = 0
+        for path in self.folder.glob(".*.partial"):
+            match = _PARTIAL.fullmatch(path.name)
+            if match and self._is_fetching(match["tag"]):
+                total += int(match["size"] or 0)
+            elif match:
+                path.unlink(missing_ok=True)
+        return total
+
+    def _is_fetching(self, tag: str) -> bool:
+        """Whether a process holds the shard's lock."""
+        with (self.folder / f".{tag}.lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+        return False
 
     def _evict_one(self) -> bool:
-        """Removes the shard that was not used for the longest time; whoever has it open goes on reading."""
-        with _locked((self.folder / ".evict.lock").open("w")):
-            shards = sorted(self._shards(), key=lambda shard: shard[1].st_atime_ns)
-            if shards:
-                shards[0][0].unlink(missing_ok=True)
-            return bool(shards)
+        """Removes the shard that was not used for the longest time; False where there is none."""
+        with self._evicting():
+            for path, _ in self._by_use():
+                path.unlink(missing_ok=True)
+                return True
+        return False
 
-    def _shards(self) -> Iterator[tuple[Path, os.stat_result]]:
+    def _by_use(self) -> list[tuple[Path, os.stat_result]]:
+        """The shards, first the one that was not used for the longest time."""
+        shards = []
         for path in self.folder.glob("[!.]*"):
-            with suppress(FileNotFoundError):  # another process made room meanwhile
-                yield path, path.stat()
+            with suppress(FileNotFoundError):  # removed by a person
+                shards.append((path, path.stat()))
+        return sorted(shards, key=lambda shard: shard[1].st_atime_ns)
+
+    def _evicting(self) -> AbstractContextManager[None]:
+        """What is counted and what makes room, by one process at a time."""
+        return _locked((self.folder / ".evict.lock").open("w"))
 
 
 @dataclass(frozen=True)
 class RemoteShard:
-    """A shard that is fetched when it is read first."""
+    """A shard that is fetched when it is read first; its arguments are those of `ShardCache.fetch`."""
 
     url: str
     size: int
     digest: str | None
     cache: ShardCache
+    version: str = ""
 
     @property
     def name(self) -> str:
@@ -155,7 +203,7 @@ class RemoteShard:
 
     def local(self) -> Path:
         """Its local copy; raises as `ShardCache.fetch`."""
-        return self.cache.fetch(self.url, self.size, self.digest)
+        return self.cache.fetch(self.url, self.size, self.digest, self.version)
 
 
 def read_remote(url: str) -> bytes:
@@ -234,7 +282,11 @@ def _problem(partial: Path, size: int, digest: str | None) -> str:
 @contextmanager
 def _locked(file: IO[str]) -> Iterator[None]:
     with file:
-        fcntl.flock(file, fcntl.LOCK_EX)  # given back when the process ends, however it ends
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)  # given back when the process ends, however it ends
+        except OSError as error:
+            folder = os.path.dirname(file.name)
+            raise ShardError(f"{folder}: no locks ({error}); set data.cache_dir to a disk of this machine.") from error
         yield
 
 

@@ -1,6 +1,7 @@
 """Remote shards: whole in the cache or not at all, fetched once, within its limit."""
 
 import errno
+import fcntl
 import functools
 import http.server
 import multiprocessing
@@ -251,4 +252,86 @@ def test_cached_shard_that_was_cut_is_fetched_again(tmp_path, url, samples):
 def test_cache_that_cannot_be_made_is_named(tmp_path, url):
     (tmp_path / "cache").write_text("a file")
     with pytest.raises(ShardError, match="cannot hold remote shards.*data.cache_dir"):
+        read_sample(Index.load(url, cache_of(tmp_path)), 0)
+
+
+def replace_set(tmp_path: Path, samples) -> None:
+    """Another data set of the same sizes at the same address."""
+    make_dataset(tmp_path / "other", samples, max_samples=2)
+    store = fsspec.filesystem("memory")
+    for path in (tmp_path / "other").iterdir():
+        store.pipe_file(f"/made/{path.name}", path.read_bytes())
+    sizes = [[path.stat().st_size for path in sorted((tmp_path / name).glob("*.tar"))] for name in ("set", "other")]
+    assert sizes[0] == sizes[1]
+
+
+def test_changed_set_of_the_same_sizes_without_a_manifest_is_fetched_again(tmp_path, url, samples):
+    store = fsspec.filesystem("memory")
+    store.rm("/made/manifest.json")
+    assert read_sample(Index.load(url, cache_of(tmp_path)), 0) == samples[0]
+    others = [make_sample(f"j{n}", images=sample.images) for n, sample in enumerate(samples)]
+    replace_set(tmp_path, others)
+    store.rm("/made/manifest.json")
+    assert read_sample(Index.load(url, cache_of(tmp_path)), 0) == others[0]
+
+
+def hold_download(folder: Path, tag: str, size: int):
+    """As another process that has begun to fetch a shard of that size: its lock, and an empty partial."""
+    folder.mkdir(exist_ok=True)
+    lock = (folder / f".{tag}.lock").open("w")
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    (folder / f".{tag}-far.tar.{size}.partial").touch()
+    return lock
+
+
+def test_fetch_counts_the_whole_size_of_what_others_are_fetching(tmp_path, url):
+    size = max(path.stat().st_size for path in (tmp_path / "set").glob("*.tar"))
+    index = Index.load(url, cache_of(tmp_path, 3 * size))
+    for row in (0, 2):
+        read_sample(index, row)
+    lock = hold_download(tmp_path / "cache", "a" * 16, size)
+    read_sample(index, 4)
+    lock.close()
+    assert len(kept(tmp_path)) == 2
+
+
+def test_fetch_waits_while_others_fill_the_cache_and_evicts_nothing_in_vain(tmp_path, url, monkeypatch):
+    size = max(path.stat().st_size for path in (tmp_path / "set").glob("*.tar"))
+    index = Index.load(url, cache_of(tmp_path, 2 * size))
+    read_sample(index, 0)
+    lock = hold_download(tmp_path / "cache", "a" * 16, 2 * size)
+    waits = []
+
+    def wait(seconds):
+        waits.append(kept(tmp_path))
+        if len(waits) == 3:
+            lock.close()  # the other process died
+
+    monkeypatch.setattr(remote.time, "sleep", wait)
+    assert read_sample(index, 2).key == "k2"
+    assert waits == [["shard-000000.tar"]] * 3
+    assert kept(tmp_path) == ["shard-000000.tar", "shard-000001.tar"]
+
+
+@pytest.mark.parametrize("name", [".{}-far.tar.1000.partial", ".{}-far.tar.partial"])
+def test_fetch_removes_partials_of_dead_processes(tmp_path, url, name):
+    left = tmp_path / "cache" / name.format("b" * 16)
+    left.parent.mkdir()
+    left.write_bytes(b"half")
+    read_sample(Index.load(url, cache_of(tmp_path)), 0)
+    assert not left.exists()
+
+
+def test_fetch_leaves_partials_of_living_processes(tmp_path, url):
+    with hold_download(tmp_path / "cache", "a" * 16, 1000):
+        read_sample(Index.load(url, cache_of(tmp_path)), 0)
+        assert [path.name for path in (tmp_path / "cache").glob("*.partial")] == [f".{'a' * 16}-far.tar.1000.partial"]
+
+
+def test_cache_on_a_file_system_without_locks_says_what_to_set(tmp_path, url, monkeypatch):
+    def flock(file, how):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(remote.fcntl, "flock", flock)
+    with pytest.raises(ShardError, match=r"cache: no locks .*No locks available.*set data\.cache_dir"):
         read_sample(Index.load(url, cache_of(tmp_path)), 0)
