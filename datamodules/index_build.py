@@ -112,8 +112,9 @@ def _whole_rows(
     for file in files:
         before = len(faults)
         try:
-            found = list(scan_shard(file, faults))
+            # A shard is refused before its first sample comes, so that none of them needs to be held.
+            rows = rows_of(scanned for scanned in scan_shard(file, faults) if is_kept(scanned, file))
         except ShardError as error:
             faults[before:] = [Fault(str(file), file.name, "refused shard", str(error))]
             continue
-        yield file, rows_of(scanned for scanned in found if is_kept(scanned, file))
+        yield file, rows

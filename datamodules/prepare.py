@@ -43,7 +43,7 @@ from mrm.errors import ConfigError, MrmError, ResumableError
 
 __all__ = ["PrepareResult", "main", "prepare", "read_result", "recipe_digest", "result_table"]
 
-OWN_FILES = (MARKER, SKIPPED, "manifest.json", "index.parquet", "faults.jsonl")
+OWN_FILES = (MARKER, SKIPPED, "manifest.json", "index.parquet", "index.parquet.before-salvage", "faults.jsonl")
 
 log = logging.getLogger(__name__)
 

@@ -7,6 +7,7 @@ import os
 import pickle
 import re
 import tarfile
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from datamodules import index_build as building
 from datamodules.index import INDEX_NAME, Index
 from datamodules.index_build import build_index
 from datamodules.reading import read_sample
@@ -185,7 +187,7 @@ def test_salvage_keeps_what_is_whole_and_names_the_rest(tmp_path: Path, capsys) 
     first.write_bytes(data)  # k1: an image altered
     os.truncate(second, int(index.json_offset[3]) + 4)  # k3: cut off
     run(SalvageConfig(str(tmp_path / "set")))
-    assert "4 samples kept (held against the old index)" in capsys.readouterr().out
+    assert "4 samples kept (held against index.parquet.before-salvage)" in capsys.readouterr().out
     after = Index.load(tmp_path / "set")
     assert [read_sample(after, row) for row in range(4)] == [samples[n] for n in (0, 2, 4, 5)]
     lines = [json.loads(line) for line in (tmp_path / "set/faults.jsonl").read_text().splitlines()]
@@ -209,6 +211,89 @@ def test_salvage_nothing_left_keeps_the_old_index(tmp_path: Path) -> None:
     with pytest.raises(ShardError, match="no sample"):
         salvage(tmp_path / "set")
     assert (tmp_path / "set" / INDEX_NAME).read_bytes() == before
+
+
+def faults_of(directory: Path) -> dict[str, str]:
+    lines = [json.loads(line) for line in (directory / "faults.jsonl").read_text().splitlines()]
+    return {line["what"]: line["reason"] for line in lines}
+
+
+def test_salvage_again_takes_back_what_was_mended(tmp_path: Path) -> None:
+    samples = [make_sample(f"k{n}", images=[make_image(n)]) for n in range(6)]
+    index = make_dataset(tmp_path / "set", samples, max_samples=2)
+    whole = [path.read_bytes() for path in index.shard_files]
+    for path in index.shard_files[:2]:
+        path.write_bytes(b"x" + path.read_bytes()[1:])  # the first header of each
+    assert len(salvage(tmp_path / "set").kept) == 4
+    index.shard_files[0].write_bytes(whole[0])
+    assert salvage(tmp_path / "set").kept == ["k0", "k1", "k3", "k4", "k5"]
+    assert faults_of(tmp_path / "set") == {"byte 0": "broken header", "k2": "damaged sample"}
+    index.shard_files[1].write_bytes(whole[1])
+    assert salvage(tmp_path / "set").kept == [f"k{n}" for n in range(6)]
+    assert faults_of(tmp_path / "set") == {}
+
+
+def test_salvage_again_without_an_old_index_takes_back_what_was_mended(tmp_path: Path) -> None:
+    index = make_dataset(tmp_path / "set", 2)
+    whole = index.shard_files[0].read_bytes()
+    (tmp_path / "set" / INDEX_NAME).unlink()
+    index.shard_files[0].write_bytes(b"x" + whole[1:])
+    assert salvage(tmp_path / "set").kept == ["k1"]
+    index.shard_files[0].write_bytes(whole)
+    again = salvage(tmp_path / "set")
+    assert again.kept == ["k0", "k1"] and not again.indexed
+
+
+def test_salvage_after_shards_were_added_and_indexed_keeps_them(tmp_path: Path) -> None:
+    make_dataset(tmp_path / "set", 2)
+    salvage(tmp_path / "set")
+    write_tar(tmp_path / "set/more.tar", [("b.json", record("b"))])
+    build_index(tmp_path / "set", faults=[])
+    assert salvage(tmp_path / "set").kept == ["b", "k0", "k1"]
+
+
+def test_salvage_again_still_names_what_nobody_else_knows(tmp_path: Path) -> None:
+    (tmp_path / "set").mkdir()
+    write_tar(tmp_path / "set/x.tar", [("a.json", record("a")), ("b.json", b"{")])
+    write_tar(tmp_path / "set/y.tar", [("c.json", record("c"))])
+    salvage(tmp_path / "set")
+    (tmp_path / "set/x.tar").unlink()
+    salvage(tmp_path / "set")
+    assert faults_of(tmp_path / "set") == {"b": "damaged sample"}
+
+
+def test_salvage_nothing_left_still_names_the_faults(tmp_path: Path) -> None:
+    index = make_dataset(tmp_path / "set", 1)
+    index.shard_files[0].write_bytes(b"x" + index.shard_files[0].read_bytes()[1:])
+    with pytest.raises(ShardError, match="no sample"):
+        salvage(tmp_path / "set")
+    assert faults_of(tmp_path / "set")["byte 0"] == "broken header"
+
+
+def test_salvage_holds_few_samples_of_a_tar_at_a_time(tmp_path: Path, monkeypatch) -> None:
+    make_dataset(tmp_path / "set", 30)
+    held: weakref.WeakSet[object] = weakref.WeakSet()
+    most = []
+
+    class Watched:
+        def __init__(self, scanned) -> None:
+            self.sample, self.images = scanned.sample, scanned.images
+            self.json_offset, self.json_length, self.json_digest = (
+                scanned.json_offset,
+                scanned.json_length,
+                scanned.json_digest,
+            )
+
+    def watched(path, faults=None):
+        for scanned in scan_shard(path, faults):
+            one = Watched(scanned)
+            held.add(one)
+            most.append(len(held))
+            yield one
+
+    monkeypatch.setattr(building, "scan_shard", watched)
+    assert len(salvage(tmp_path / "set").kept) == 30
+    assert max(most) <= 3
 
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40).filter(
