@@ -27,7 +27,7 @@ from rich.console import Console
 from datamodules.index import INDEX_NAME, Index
 from datamodules.index_build import write_index
 from datamodules.index_table import SCHEMA, shard_rows
-from datamodules.prepare import check_replaceable, locked, staging_of, take_name, write_marker
+from datamodules.prepare import check_replaceable, locked, staging_of, take_name, target_of, write_marker
 from datamodules.prepare_config import part_suffix
 from datamodules.prepare_result import SKIPPED, PrepareResult, read_result, result_table
 from datamodules.recipe import MARKER, changed_names
@@ -55,7 +55,7 @@ def merge(
             is an output already.
         ShardError: where a part's shards or index are damaged.
     """
-    target = Path(output).absolute()
+    target = target_of(output)
     with locked(target):
         folders = _folders(target, parts)
         recipe = _common_recipe(folders)

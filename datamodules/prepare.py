@@ -44,6 +44,7 @@ from mrm.errors import ConfigError, MrmError, ResumableError
 __all__ = ["PrepareResult", "main", "prepare", "read_result", "recipe_digest", "result_table"]
 
 OWN_FILES = (MARKER, SKIPPED, "manifest.json", "index.parquet", "index.parquet.before-salvage", "faults.jsonl")
+MOUNTS = Path("/proc/self/mountinfo")
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +73,7 @@ def prepare(
     """
     given = None if input is None else os.fspath(input)
     settings = resolve({"source": source, "input": given, "output": os.fspath(output), **options})
-    target = Path(settings["output"]).absolute()
+    target = target_of(settings["output"])
     if settings["part"] is not None:
         target = target.with_name(target.name + part_suffix(*parse_part(settings["part"])))
     with locked(target):
@@ -108,7 +109,15 @@ def locked(target: Path) -> Iterator[None]:
         except BlockingIOError:
             log.warning("another process is preparing %s; waiting until it is done.", target)
             fcntl.flock(lock, fcntl.LOCK_EX)
+        except OSError as error:  # some shared file systems know none; where jobs have an output each, none is needed
+            log.warning("%s: no file locks there (%s): see to it that one process at a time writes it.", target, error)
         yield
+
+
+def target_of(output: str | os.PathLike[str]) -> Path:
+    """The folder that is written. A link stays, and what it leads to is written, on the disk that it was laid for."""
+    target = Path(output).absolute()
+    return target.resolve() if target.is_symlink() else target
 
 
 def staging_of(target: Path) -> Path:
@@ -210,17 +219,31 @@ def take_name(staging: Path, made: Path, target: Path) -> None:
 
 
 def check_replaceable(target: Path) -> None:
-    """Overwriting must not delete what was never prepared here.
+    """Overwriting must not delete what was never prepared here, and the folder must be one that another can replace.
 
     Raises:
-        ConfigError: for a folder with other files.
+        ConfigError: for a folder with other files, and for a mount point.
     """
     if not target.exists():
         return
+    if is_mount(target):
+        raise ConfigError(
+            f"output: {target} is a mount point, which no finished folder can take the name of; name a folder in it: "
+            f"{target / 'shards'}."
+        )
     names = [p.name for p in target.iterdir()] if target.is_dir() else [target.name]
     foreign = sorted(name for name in names if name not in OWN_FILES and not name.startswith("shard-"))
     if foreign:
         raise ConfigError(f"output: {target} holds other files ({', '.join(foreign[:5])}); choose another output.")
+
+
+def is_mount(path: Path) -> bool:
+    """Whether a file system begins there; a folder bound from elsewhere on the same disk counts, where Linux tells."""
+    try:
+        mounts = [line.split()[4] for line in MOUNTS.read_text().splitlines()]
+    except (OSError, IndexError):
+        mounts = []
+    return os.path.ismount(path) or str(path.resolve()).replace(" ", "\\040") in mounts
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

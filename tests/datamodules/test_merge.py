@@ -147,6 +147,15 @@ def test_merge_output_in_the_way_is_kept_until_overwrite(tmp_path):
         merge(tmp_path / "out", overwrite=True)
 
 
+def test_merge_through_a_link_finds_the_parts_that_were_prepared_through_it(tmp_path):
+    data = make_pairs(tmp_path / "data")
+    (tmp_path / "big").mkdir()
+    (tmp_path / "out").symlink_to(tmp_path / "big" / "far")
+    run_parts("jsonl", data, tmp_path / "out", 2)
+    assert merge(tmp_path / "out").written == len(samples(tmp_path / "big" / "far"))
+    assert (tmp_path / "out").is_symlink()
+
+
 def test_main_merges_and_removes_the_parts_when_told(tmp_path, capsys):
     data = make_pairs(tmp_path / "data")
     run_parts("jsonl", data, tmp_path / "out", 2)

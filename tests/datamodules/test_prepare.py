@@ -1,6 +1,8 @@
 """The prepare command: the accounts, the balance of sides, bad images, and outputs that exist already."""
 
+import errno
 import json
+import logging
 import os
 from collections import Counter
 from pathlib import Path
@@ -9,6 +11,7 @@ import fsspec
 import pytest
 from PIL import Image
 
+from datamodules import prepare as preparing
 from datamodules.index import Index
 from datamodules.prepare import main, prepare
 from datamodules.shards import read_sample
@@ -201,6 +204,48 @@ def test_prepare_output_that_cannot_be_made_is_a_clear_error(data):
     path = write_jsonl(data / "pairs.jsonl", [record("a")])
     with pytest.raises(ConfigError, match="output: .*ok.png cannot be written to .*choose another output"):
         prepare("jsonl", path, data / "ok.png" / "out", show_progress=False)
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_prepare_through_a_link_writes_where_it_leads_and_leaves_it(data, is_there):
+    far, link = data.parent / "big" / "far", data.parent / "out"
+    if is_there:
+        far.mkdir(parents=True)
+    link.symlink_to(far)
+    assert run(data, [record("a")]).written == 1
+    assert link.is_symlink() and [s.key for s in samples(far)] == ["a"]
+    assert run(data, [record("a")]).reused
+    assert run(data, [record("b")], overwrite=True).written == 1
+    assert link.is_symlink() and [s.key for s in samples(far)] == ["b"]
+
+
+@pytest.mark.parametrize("bound", [True, False])
+def test_prepare_onto_a_mount_point_is_refused_before_anything_is_read(data, monkeypatch, bound):
+    out = data.parent / "out"
+    out.mkdir()
+    mounts = data.parent / "mountinfo"
+    mounts.write_text(f"24 29 8:1 /x {out} rw - ext4 /dev/a rw\n" if bound else "")
+    monkeypatch.setattr(preparing, "MOUNTS", mounts)
+    monkeypatch.setattr(os.path, "ismount", lambda path: not bound and Path(path) == out)
+    monkeypatch.setattr(preparing, "Preparation", None)
+    with pytest.raises(ConfigError, match=r"out is a mount point.*name a folder in it: .*out/shards"):
+        run(data, [record("a")])
+
+
+def test_prepare_finished_output_on_a_mount_point_is_used_again(data, monkeypatch):
+    run(data, [record("a")])
+    monkeypatch.setattr(os.path, "ismount", lambda path: True)
+    assert run(data, [record("a")]).reused
+
+
+def test_prepare_without_file_locks_goes_on_and_says_so(data, monkeypatch, caplog):
+    def flock(file, how):
+        raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+
+    monkeypatch.setattr(preparing.fcntl, "flock", flock)
+    with caplog.at_level(logging.WARNING):
+        assert run(data, [record("a")]).written == 1
+    assert "no file locks there" in caplog.text and "one process at a time" in caplog.text
 
 
 def test_prepare_left_overs_of_a_killed_run_are_cleared(data):
