@@ -83,7 +83,7 @@ class Duplicates:
     Args:
         images, images_distinct: of the index; most_used: how often the most frequent image occurs.
         samples_sharing_images: samples that have the same images as another one.
-        pairs_compared: pairs of these. pairs_surplus: those whose images, prompt and responses occurred before.
+        pairs_compared: pairs of these, and of samples with several. pairs_surplus: those whose images, prompt and responses occurred before.
         contradicting: groups of equal pairs that disagree about the winner.
         named: the first few groups, as `data set/key` each.
         shared_images: (data set, data set, different images that both have).

@@ -68,7 +68,7 @@ def duplicate_rows(card: Card) -> list[tuple[str, int]]:
         ("different images", found.images_distinct),
         ("uses of the most frequent image", found.most_used),
         ("samples with the images of another (or, as another, none)", found.samples_sharing_images),
-        ("pairs compared: those of these samples", found.pairs_compared),
+        ("pairs compared: those of these samples, and of samples with several", found.pairs_compared),
         ("pairs whose images, prompt and responses occurred before", found.pairs_surplus),
         ("equal pairs that disagree about the winner", found.contradicting),
         *((f"different images in both {a} and {b}", number) for a, b, number in found.shared_images),

@@ -31,10 +31,11 @@ from datamodules.card import Card
 from datamodules.card_page import choose_sheet, write_card_page
 from datamodules.card_statistics import make_card
 from datamodules.card_table import card_tables
-from datamodules.index import Index
+from datamodules.index import DEFAULT_GB, Index
 from datamodules.measuring import measure, plan_visits
 from datamodules.prepare_config import parse_arguments
 from datamodules.prepare_progress import Rate
+from datamodules.remote import make_cache
 from mrm.errors import ConfigError, MrmError, suggest
 from mrm.images import MAX_IMAGE_PIXELS
 
@@ -44,7 +45,7 @@ class DescribeConfig:
     """What to describe, and how.
 
     Args:
-        shards: directories of prepared shards, with commas between them.
+        shards: directories of prepared shards, or URLs of them, with commas between them.
         output: the HTML page to write; none by default.
         json: the JSON file to write; none by default.
         samples: how many samples the page shows.
@@ -53,6 +54,8 @@ class DescribeConfig:
         folds: parts of the style probe's cross-validation, at least 2.
         seed: of all that is drawn.
         max_image_pixels: samples with a larger image count as unread.
+        cache_dir: where shards of a URL are kept; null for the user's cache.
+        cache_gb: that they may take there.
         show_progress: whether to show a progress bar.
     """
 
@@ -64,6 +67,8 @@ class DescribeConfig:
     folds: int = 5
     seed: int = 0
     max_image_pixels: int = MAX_IMAGE_PIXELS
+    cache_dir: str | None = None
+    cache_gb: float = DEFAULT_GB
     show_progress: bool = True
 
 
@@ -76,7 +81,8 @@ def describe(config: DescribeConfig) -> Card:
     """
     _check(config)
     paths = dataset_paths(config.shards)
-    indexes = {name: Index.load(path) for name, path in paths.items()}
+    cache = make_cache(config.cache_dir, config.cache_gb)
+    indexes = {name: Index.load(path, cache) for name, path in paths.items()}
     parts = list(indexes.values())
     visits = plan_visits(parts, config.limit, config.seed)
     with _progress(config.show_progress) as progress:

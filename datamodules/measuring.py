@@ -48,13 +48,15 @@ class Visits:
     Args:
         part: int [V], number of the data set. row: int [V], in its index.
         whole: bool [V]: measured; the others are only compared.
-        alike: bool [V]: has the same images as another sample (or none, as another), so its pairs are compared.
+        alike: bool [V]: has the same images as another sample (or none, as another).
+        compared: bool [V]: its pairs are compared: it is alike, or has pairs of three responses or more among itself.
     """
 
     part: Array
     row: Array
     whole: Array
     alike: Array
+    compared: Array
 
     def __len__(self) -> int:
         return len(self.row)
@@ -98,7 +100,8 @@ class Measures:
 
 
 def plan_visits(indexes: Sequence[Index], limit: int | None, seed: int) -> Visits:
-    """Which samples are measured, and which must be compared beside them: all that share their images with another.
+    """Which samples are measured, and which must be compared beside them: those that share their images with another, and
+    those whose own pairs can be equal, since two of their responses may be.
 
     Args:
         indexes: one a data set.
@@ -114,8 +117,10 @@ def plan_visits(indexes: Sequence[Index], limit: int | None, seed: int) -> Visit
         whole[np.random.default_rng(seed).choice(total, limit, replace=False)] = True
     part = np.repeat(np.arange(len(sets)), [len(digests) for digests in sets])
     row = np.concatenate([np.arange(len(digests)) for digests in sets])
-    going = whole | alike
-    return Visits(part[going], row[going], whole[going], alike[going])
+    several = [(np.diff(index.pair_start) > 1) & (index.n_responses > 2) for index in indexes]
+    compared = alike | np.concatenate(several)
+    going = whole | compared
+    return Visits(part[going], row[going], whole[going], alike[going], compared[going])
 
 
 def measure(
@@ -136,8 +141,8 @@ def measure(
         advance: called after each visit.
     """
     found = Measures()
-    columns = (visits.part, visits.row, visits.whole, visits.alike)
-    for part, row, whole, alike in zip(*(column.tolist() for column in columns), strict=True):
+    columns = (visits.part, visits.row, visits.whole, visits.compared)
+    for part, row, whole, compared in zip(*(column.tolist() for column in columns), strict=True):
         index = indexes[part]
         try:
             if whole:
@@ -155,7 +160,7 @@ def measure(
                 _add(found, sample, image_digests, sizes, part, row)
             found.read += whole
             found.compared_only += not whole
-            for digest, first_won in pair_digests(sample, image_digests) if alike else ():
+            for digest, first_won in pair_digests(sample, image_digests) if compared else ():
                 found.digest.append(digest)
                 found.first_won.append(first_won)
                 found.digest_part.append(part)

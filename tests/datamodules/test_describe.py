@@ -1,9 +1,11 @@
 """Cards of small data sets, with every number counted by hand."""
 
+import dataclasses
 import json
 import math
 import re
 
+import fsspec
 import pytest
 
 from datamodules.describe import DescribeConfig, dataset_paths, describe, main, parse_settings
@@ -115,6 +117,30 @@ def test_describe_finds_duplicates_over_data_sets(tmp_path):
     assert (found.pairs_surplus, found.contradicting) == (2, 1)
     assert found.named == (("one/a", "one/b", "two/a"),)
     assert found.shared_images == (("one", "two", 1),)
+
+
+def test_describe_finds_duplicates_within_a_sample(tmp_path):
+    """Responses of equal text under several numbers, as published rankings have them."""
+    pairs = [Pair(0, 1), Pair(2, 1), Pair(3, 0)]
+    twice = make_sample("a", images=[make_image(1)], responses=4, pairs=pairs)
+    twice = dataclasses.replace(twice, responses=("yes", "no", "yes", "no"))
+    other = make_sample("b", images=[make_image(2)], responses=3, pairs=[Pair(0, 1), Pair(1, 2)])
+    make_dataset(tmp_path / "set", [twice, other, text_sample("c", "x", "y", images=(make_image(3),))])
+    for limit in (None, 1):
+        found = card_of(tmp_path / "set", limit=limit).duplicates
+        assert (found.samples_sharing_images, found.pairs_compared) == (0, 5)
+        assert (found.pairs_surplus, found.contradicting) == (2, 1)
+        assert found.named == (("set/a", "set/a", "set/a"),)
+
+
+def test_describe_keeps_shards_of_a_url_where_it_is_told(tmp_path):
+    make_dataset(tmp_path / "set", 3)
+    store = fsspec.filesystem("memory")
+    for path in (tmp_path / "set").iterdir():
+        store.pipe_file(f"/described/{path.name}", path.read_bytes())
+    assert card_of("memory://described", cache_dir=str(tmp_path / "cache")).measured == 3
+    assert list((tmp_path / "cache").glob("*.tar"))
+    assert card_of("memory://described", cache_dir=str(tmp_path / "small"), cache_gb=1e-6).measured == 0
 
 
 def test_describe_compares_all_pairs_though_few_are_measured(tmp_path):
