@@ -18,6 +18,7 @@ from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from datamodules.sources import CARDS, SOURCES, get_source
+from datamodules.sources.location import is_url
 from mrm.errors import ConfigError
 from mrm.images import MAX_IMAGE_PIXELS
 
@@ -193,11 +194,21 @@ def _value_problems(config: Any, given: Mapping[str, Any]) -> list[str]:
         problems.append(str(error).removesuffix("."))
     defaults = PrepareConfig()
     problems += [
+        f"decontaminate: {name} is a URL; only files and folders of this machine are taken: download it"
+        for name in named_benchmarks(config.decontaminate)
+        if is_url(name)
+    ]
+    problems += [
         f"{name}: has no effect without {other}"
         for name, other in NEEDS.items()
         if name in given and config[name] != getattr(defaults, name) and config[other] is None
     ]
     return problems
+
+
+def named_benchmarks(decontaminate: str | None) -> list[str]:
+    """The files and folders that the setting names."""
+    return [name.strip() for name in (decontaminate or "").split(",") if name.strip()]
 
 
 def parse_part(part: str | None) -> tuple[int, int]:

@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from datamodules.prepare_config import NEEDS, RULES, source_options
+from datamodules.prepare_config import NEEDS, RULES, named_benchmarks, source_options
 from datamodules.sources.location import PREPARED, Location, existing, is_url
 from mrm.errors import ConfigError
 
@@ -43,7 +43,7 @@ def changed_names(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
 
 def benchmark_paths(settings: dict[str, Any]) -> list[Path]:
     """The files and folders that `decontaminate` names."""
-    return [Path(name.strip()) for name in (settings["decontaminate"] or "").split(",") if name.strip()]
+    return [Path(name) for name in named_benchmarks(settings["decontaminate"])]
 
 
 def input_digest(given: str | Path, setting: str = "input") -> str:

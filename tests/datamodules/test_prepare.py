@@ -297,6 +297,7 @@ def test_main_all_problems_come_in_one_message(capsys):
         (["source=jsonl", "source=jsonl"], "given twice"),
         (["source=shapeworld", "input=x", "output=y"], "reads nothing"),
         (["source=jsonl", "input=/nowhere.jsonl", "output=y"], "no file or folder"),
+        (["source=shapeworld", "output=y", "decontaminate=a,s3://b/c"], "decontaminate: s3://b/c is a URL; only files"),
     ],
 )
 def test_main_bad_arguments_give_a_clear_error(arguments, text, capsys, tmp_path, monkeypatch):
