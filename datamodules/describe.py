@@ -7,16 +7,13 @@ contact sheet, or JSON. `describe` is the same as a function.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from omegaconf import MISSING, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import MISSING
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -33,10 +30,10 @@ from datamodules.card_statistics import make_card
 from datamodules.card_table import card_tables
 from datamodules.index import DEFAULT_GB, Index
 from datamodules.measuring import measure, plan_visits
-from datamodules.prepare_config import parse_arguments
 from datamodules.prepare_progress import Rate
 from datamodules.remote import make_cache
-from mrm.errors import ConfigError, MrmError, suggest
+from mrm.cli import settings_command
+from mrm.errors import ConfigError
 from mrm.images import MAX_IMAGE_PIXELS
 
 
@@ -122,39 +119,6 @@ def dataset_paths(shards: str) -> dict[str, str]:
     return {name if name and bare.count(name) == 1 else path: path for name, path in zip(bare, given, strict=True)}
 
 
-def parse_settings(words: Sequence[str]) -> DescribeConfig:
-    """`key=value` words as settings.
-
-    Raises:
-        ConfigError: names every unknown key and wrong value, with what is allowed.
-    """
-    config = OmegaConf.structured(DescribeConfig)
-    known = [field.name for field in dataclasses.fields(DescribeConfig)]
-    problems = []
-    for key, value in parse_arguments(words).items():
-        if key not in known:
-            problems.append(f"{key}: there is no such setting; known are {', '.join(known)}.{suggest(key, known)}")
-            continue
-        try:
-            config[key] = value
-        except OmegaConfBaseException as error:
-            problems.append(f"{key}: {str(error).splitlines()[0]}.")
-    if OmegaConf.is_missing(config, "shards"):
-        problems.append("shards: is missing; name one or more directories of prepared shards.")
-    if problems:
-        raise ConfigError("\n".join(problems))
-    return OmegaConf.to_object(config)  # type: ignore[return-value]
-
-
-def usage() -> str:
-    """What to type, with the defaults."""
-    defaults = DescribeConfig(shards="")
-    names = [field.name for field in dataclasses.fields(DescribeConfig) if field.name != "shards"]
-    told = {name: getattr(defaults, name) for name in names}
-    lines = [f"  {name}={'null' if value is None else value}" for name, value in told.items()]
-    return "\n".join(["python -m datamodules.describe shards=DIR[,DIR2] [key=value ...]", "", "Defaults:", *lines])
-
-
 def _check(config: DescribeConfig) -> None:
     problems = [
         f"{name}: {value} must be at least {least}."
@@ -208,18 +172,9 @@ def _progress(show: bool) -> Progress:
     return Progress(*columns, console=Console(stderr=True), disable=not show)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command. Returns its exit status."""
-    words = list(sys.argv[1:] if arguments is None else arguments)
-    if not words or words[0] in ("-h", "--help", "help"):
-        print(usage())
-        return 0 if words else 2
-    try:
-        config = parse_settings(words)
-        card = describe(config)
-    except MrmError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+def run(config: DescribeConfig) -> None:
+    """Describes, prints the tables and tells what was written."""
+    card = describe(config)
     console = Console()
     for table in card_tables(card):
         console.print(table)
@@ -227,8 +182,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for kind, path in written.items():
         if path is not None:
             console.print(f"{kind}: {path}", markup=False, highlight=False, soft_wrap=True)
-    return 0
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """The command."""
+    settings_command(DescribeConfig, run, __doc__, words)
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    main()

@@ -13,7 +13,6 @@ import json
 import os
 import re
 import shutil
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +21,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from omegaconf import MISSING
 from rich.console import Console
 
 from datamodules.index import INDEX_NAME, Index
@@ -33,10 +33,20 @@ from datamodules.prepare_result import SKIPPED, PrepareResult, read_result, resu
 from datamodules.recipe import MARKER, changed_names
 from datamodules.shard_tars import ShardInfo, ShardTars, duplicate_key, members_of, write_manifest
 from datamodules.tarscan import MANIFEST_NAME, scan_shard, verify_shards
-from mrm.errors import ConfigError, MrmError, ShardError
+from mrm.cli import settings_command
+from mrm.errors import ConfigError, ShardError
 
-OPTIONS = ("output", "parts", "remove_parts", "overwrite")
 _SUFFIX = re.compile(r"\.part-\d+-of-(\d+)")
+
+
+@dataclass
+class MergeConfig:
+    """Settings of `python -m datamodules.merge`, see `merge`."""
+
+    output: str = MISSING
+    parts: int | None = None
+    remove_parts: bool = False
+    overwrite: bool = False
 
 
 def merge(
@@ -55,6 +65,10 @@ def merge(
             is an output already.
         ShardError: where a part's shards or index are damaged.
     """
+    if not os.fspath(output):
+        raise ConfigError("output: is empty; give the directory that the parts were prepared for.")
+    if parts is not None and parts < 1:
+        raise ConfigError(f"parts: {parts} is not a number of parts.")
     target = target_of(output)
     with locked(target):
         folders = _folders(target, parts)
@@ -213,34 +227,16 @@ def _link(file: Path, name: Path) -> None:
         shutil.copyfile(file, name)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command. Returns its exit status."""
-    words = list(sys.argv[1:] if arguments is None else arguments)
-    if not words or words[0] in ("-h", "--help", "help"):
-        print("python -m datamodules.merge output=DIR [parts=16] [remove_parts=true] [overwrite=true]")
-        return 0 if words else 2
-    try:
-        result = merge(**_settings(words))
-    except MrmError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+def run(config: MergeConfig) -> None:
+    """Merges, and shows the account."""
+    result = merge(config.output, parts=config.parts, remove_parts=config.remove_parts, overwrite=config.overwrite)
     Console().print(result_table(result))
-    return 0
 
 
-def _settings(words: Sequence[str]) -> dict[str, Any]:
-    settings: dict[str, Any] = {}
-    for word in words:
-        name, _, value = word.partition("=")
-        if name not in OPTIONS or not value or (name not in ("output", "parts") and value not in ("true", "false")):
-            raise ConfigError(f"{word!r}: known are output=DIR, parts=NUMBER, remove_parts=true and overwrite=true.")
-        if name == "parts" and not (value.isdecimal() and int(value) > 0):
-            raise ConfigError(f"parts: {value!r} is not a number of parts.")
-        settings[name] = value if name == "output" else int(value) if name == "parts" else value == "true"
-    if "output" not in settings:
-        raise ConfigError("output: is missing; give the directory that the parts were prepared for.")
-    return settings
+def main(words: Sequence[str] | None = None) -> None:
+    """The command."""
+    settings_command(MergeConfig, run, __doc__, words)
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    main()

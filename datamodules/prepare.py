@@ -16,7 +16,7 @@ import logging
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,7 @@ from datamodules.recipe import MARKER, changed_names, recipe_of
 from datamodules.shard_tars import write_manifest
 from datamodules.shards import verify_shards
 from datamodules.sources.base import IMAGE_MISSING
+from mrm.cli import words_command
 from mrm.errors import ConfigError, MrmError, ResumableError
 
 __all__ = ["PrepareResult", "main", "prepare", "read_result", "recipe_digest", "result_table"]
@@ -246,29 +247,22 @@ def is_mount(path: Path) -> bool:
     return os.path.ismount(path) or str(path.resolve()).replace(" ", "\\040") in mounts
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command. Returns its exit status."""
-    words = list(sys.argv[1:] if arguments is None else arguments)
-    if not words or words[0] in ("-h", "--help", "help"):
-        print(usage())
-        return 0 if words else 2
+def run(given: Mapping[str, Any]) -> None:
+    """Prepares what the command's words say, and shows the account."""
+    settings = dict(given)
+    names = (settings.pop("source", None) or "", settings.pop("input", None), settings.pop("output", None) or "")
     try:
-        settings = parse_arguments(words)
-        result = prepare(
-            settings.pop("source", None) or "",
-            settings.pop("input", None),
-            settings.pop("output", None) or "",
-            **settings,
-        )
-    except MrmError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+        result = prepare(*names, **settings)
     except KeyboardInterrupt:
         print("stopped; finished shards are kept: run the same again to go on behind them.", file=sys.stderr)
-        return 130
+        sys.exit(130)
     Console().print(result_table(result))
-    return 0
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """The command, see `mrm.cli.settings_command`; its settings depend on the source."""
+    words_command(parse_arguments, run, usage, words)
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    main()

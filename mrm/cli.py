@@ -8,6 +8,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, TypeVar, cast, get_args, get_type_hints
 
 import hydra
@@ -97,14 +98,35 @@ def settings_command(
         about: the text of `--help`.
         words: the command line; the process' own by default.
     """
+
+    def usage() -> str:
+        keys = OmegaConf.to_yaml(OmegaConf.structured(schema)).splitlines()
+        return "\n  ".join([f"{about.strip()}\n\nKeys and their defaults (??? must be given):", *keys])
+
+    words_command(partial(parse_settings, schema), task, usage, words)
+
+
+def words_command(
+    parse: Callable[[Sequence[str]], Settings],
+    task: Callable[[Settings], None],
+    usage: Callable[[], str],
+    words: Sequence[str] | None = None,
+) -> None:
+    """`settings_command` for settings that no single dataclass holds.
+
+    Args:
+        parse: the settings of the words.
+        task: what the command does.
+        usage: gives the text of `--help`.
+        words: the command line; the process' own by default.
+    """
     set_up_logging()
     words = sys.argv[1:] if words is None else words
     if set(words) & {"-h", "--help"}:
-        keys = OmegaConf.to_yaml(OmegaConf.structured(schema)).splitlines()
-        print(f"{about.strip()}\n\nKeys and their defaults (??? must be given):", *keys, sep="\n  ")
+        print(usage())
         return
     try:
-        task(parse_settings(schema, words))
+        task(parse(words))
     except MrmError as error:
         fail(str(error))
 
@@ -115,20 +137,26 @@ def parse_settings(schema: type[Settings], words: Sequence[str]) -> Settings:
     A value is taken as it is written and converted to its field's type; as YAML, the name 2026_01_05 would be a number.
 
     Raises:
-        ConfigError: for a word of another form, a key that is unknown, given twice or missing, or a value of a wrong type.
+        ConfigError: for a word of another form, a key that is unknown, given twice or missing, or a value of a wrong type;
+            names all such keys.
     """
     given = _split_words(words)
     optional = {key for key, hint in get_type_hints(schema).items() if type(None) in get_args(hint)}
-    try:
-        config = OmegaConf.structured(schema)
-        for key, value in given.items():
+    config = OmegaConf.structured(schema)
+    problems = []
+    for key, value in given.items():
+        try:
             config[key] = None if value == "null" and key in optional else value
-        missing = sorted(OmegaConf.missing_keys(config))
-        if not missing:
+        except OmegaConfBaseException as error:
+            problems.append(explain(error))
+    try:
+        if missing := sorted(OmegaConf.missing_keys(config)):
+            problems.append(f"{', '.join(missing)}: missing; add {' '.join(f'{key}=...' for key in missing)}.")
+        if not problems:
             return cast(Settings, OmegaConf.to_object(config))
     except OmegaConfBaseException as error:
-        raise ConfigError(explain(error)) from error
-    raise ConfigError(f"{', '.join(missing)}: missing; add {' '.join(f'{key}=...' for key in missing)}.")
+        problems.append(explain(error))
+    raise ConfigError("\n".join(problems))
 
 
 def _split_words(words: Sequence[str]) -> dict[str, str]:

@@ -88,6 +88,13 @@ def test_parse_settings_wrong_word_is_explained(words: list[str], expected: str)
         parse_settings(Settings, words)
 
 
+def test_parse_settings_names_every_problem() -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_settings(Settings, ["modl=a", "batch_size=many"])
+    for part in ("Did you mean 'model'?", "batch_size: Value 'many'", "model, output: missing"):
+        assert part in str(caught.value)
+
+
 @pytest.mark.parametrize("name", ["2026_01_05", "1e5", "[a", "a: b: c", "a=b", "null", "0x10", "~", ""])
 def test_parse_settings_name_is_taken_as_it_is_written(name: str) -> None:
     assert parse_settings(Settings, ["model=a", f"output={name}"]).output == name

@@ -7,6 +7,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 from PIL import Image
@@ -15,6 +16,16 @@ from datamodules.prepare import PrepareResult, prepare
 from tests.datamodules.sources.helpers import make_mj_bench, write_jsonl
 
 SMALL_SHARDS = 30 / 1024  # MiB: a dozen samples or so
+
+
+def status_of(main: Callable[[list[str]], None], words: list[str]) -> object:
+    """A command's exit status; its log handlers would replace pytest's."""
+    with mock.patch("mrm.cli.set_up_logging"):
+        try:
+            main(words)
+        except SystemExit as ended:
+            return ended.code
+    return 0
 
 
 def noise(folder: Path, name: str, seed: int, size: tuple[int, int] = (24, 16)) -> str:

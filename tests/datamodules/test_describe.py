@@ -8,11 +8,12 @@ import re
 import fsspec
 import pytest
 
-from datamodules.describe import DescribeConfig, dataset_paths, describe, main, parse_settings
+from datamodules.describe import DescribeConfig, dataset_paths, describe, main
 from datamodules.index import Index
 from mrm.errors import ConfigError, ShardError
 from mrm.preference import Message, Pair, PreferenceSample
 from tests.datamodules.making import make_dataset, make_image, make_sample
+from tests.datamodules.prepare_runs import status_of
 
 EVIL = '<script>alert("x")</script>'
 
@@ -244,14 +245,6 @@ def test_dataset_paths_take_a_folder_with_a_comma(tmp_path):
     assert dataset_paths(str(tmp_path / "a,b")) == {"a,b": str(tmp_path / "a,b")}
 
 
-def test_parse_settings_names_every_problem():
-    with pytest.raises(ConfigError) as caught:
-        parse_settings(["limt=3", "samples=many"])
-    for part in ("limt", "Did you mean 'limit'?", "samples:", "shards: is missing"):
-        assert part in str(caught.value)
-    assert parse_settings(["shards=a", "limit=null"]).limit is None
-
-
 @pytest.mark.parametrize("setting", [{"limit": 0}, {"folds": 1}, {"samples": -1}, {"seed": -1}])
 def test_describe_refuses_settings_out_of_range(tmp_path, setting):
     with pytest.raises(ConfigError, match=f"{next(iter(setting))}: .* at least"):
@@ -272,14 +265,14 @@ def test_describe_refuses_files_it_cannot_write_before_reading(tmp_path):
 def test_main_prints_the_tables_and_where_the_page_is(tmp_path, capsys):
     make_dataset(tmp_path / "set", 3)
     page = tmp_path / "card.html"
-    assert main([f"shards={tmp_path / 'set'}", f"output={page}", "show_progress=false"]) == 0
+    assert status_of(main, [f"shards={tmp_path / 'set'}", f"output={page}", "show_progress=false"]) == 0
     told = capsys.readouterr().out
     for part in ("Sources: 3 samples", "Can style alone tell the winner", "Duplicates", "Unread: 0 of 3", str(page)):
         assert part in told
 
 
 def test_main_tells_an_error_in_one_message(tmp_path, capsys):
-    assert main([f"shards={tmp_path}"]) == 1
-    assert capsys.readouterr().err.startswith("error: ")
-    assert main(["--help"]) == 0
-    assert "limit=20000" in capsys.readouterr().out
+    assert status_of(main, [f"shards={tmp_path}"]) == 2
+    assert capsys.readouterr().err.startswith("Error: ")
+    assert status_of(main, ["--help"]) == 0
+    assert "limit: 20000" in capsys.readouterr().out

@@ -10,7 +10,7 @@ from datamodules.merge import main, merge
 from datamodules.prepare import prepare
 from datamodules.shards import read_sample, verify_shards
 from mrm.errors import ConfigError, ShardError
-from tests.datamodules.prepare_runs import SOURCES, contents, listed, make_pairs, make_t2i, run
+from tests.datamodules.prepare_runs import SOURCES, contents, listed, make_pairs, make_t2i, run, status_of
 from tests.datamodules.sources.helpers import write_jsonl
 
 
@@ -159,16 +159,21 @@ def test_merge_through_a_link_finds_the_parts_that_were_prepared_through_it(tmp_
 def test_main_merges_and_removes_the_parts_when_told(tmp_path, capsys):
     data = make_pairs(tmp_path / "data")
     run_parts("jsonl", data, tmp_path / "out", 2)
-    assert main([f"output={tmp_path / 'out'}", "remove_parts=true"]) == 0
+    assert status_of(main, [f"output={tmp_path / 'out'}", "remove_parts=true"]) == 0
     assert "80" in capsys.readouterr().out
     assert not list(tmp_path.glob("out.part-*"))
     assert json.loads((tmp_path / "out" / "prepared.json").read_text())["merged_parts"] == 2
 
 
-@pytest.mark.parametrize("word", ["ouput=x", "output", "parts=many", "remove_parts=perhaps"])
+@pytest.mark.parametrize("word", ["ouput=x", "output", "output=", "parts=many", "remove_parts=perhaps"])
 def test_main_bad_argument_is_a_clear_error(word, capsys):
-    assert main([word]) == 1
-    assert "error: " in capsys.readouterr().err
+    assert status_of(main, [word]) == 2
+    assert "Error: " in capsys.readouterr().err
+
+
+def test_merge_no_parts_at_all_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="parts: 0 is not a number of parts"):
+        merge(tmp_path / "out", parts=0)
 
 
 @pytest.mark.parametrize("part", ["0/4", "5/4", "3", "a/b", "1/0"])

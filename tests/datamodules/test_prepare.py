@@ -17,6 +17,7 @@ from datamodules.prepare import main, prepare
 from datamodules.shards import read_sample
 from datamodules.sources import CARDS
 from mrm.errors import ConfigError, UnreadableSamplesError
+from tests.datamodules.prepare_runs import status_of
 from tests.datamodules.sources.helpers import make_mj_bench, png, write_jsonl
 
 
@@ -269,14 +270,14 @@ def test_main_ends_with_a_table_and_status_0(data, capsys):
         f"output={data.parent / 'out'}",
         "show_progress=false",
     ]
-    assert main(arguments) == 0
+    assert status_of(main, arguments) == 0
     shown = capsys.readouterr().out
     for text in ("read", "written", "skipped: empty response", "b"):
         assert text in shown
 
 
 def test_main_all_problems_come_in_one_message(capsys):
-    assert main(["source=math_v", "inptu=x", "max_pairs_per_question=many", "max_unreadable=2"]) == 1
+    assert status_of(main, ["source=math_v", "inptu=x", "max_pairs_per_question=many", "max_unreadable=2"]) == 2
     shown = capsys.readouterr().err
     for text in (
         "did you mean input?",
@@ -302,12 +303,21 @@ def test_main_all_problems_come_in_one_message(capsys):
 )
 def test_main_bad_arguments_give_a_clear_error(arguments, text, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert main(arguments) == 1
+    assert status_of(main, arguments) == 2
     assert text in capsys.readouterr().err
 
 
+def test_main_interrupted_says_how_to_go_on(capsys, monkeypatch):
+    def interrupted(*args, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(preparing, "prepare", interrupted)
+    assert status_of(main, ["source=shapeworld", "output=x"]) == 130
+    assert "run the same again" in capsys.readouterr().err
+
+
 def test_main_help_lists_sources_and_options(capsys):
-    assert main(["--help"]) == 0
+    assert status_of(main, ["--help"]) == 0
     shown = capsys.readouterr().out
     assert "max_pairs_per_question=4" in shown and "flip_rate=null" in shown and "(no input)" in shown
 
@@ -348,6 +358,6 @@ def test_prepare_from_a_url_reads_it_and_sees_when_it_changes(tmp_path):
 
 
 def test_main_help_tells_licence_size_and_strength_of_every_source(capsys):
-    assert main(["--help"]) == 0
+    assert status_of(main, ["--help"]) == 0
     shown = capsys.readouterr().out
     assert all(f"{c.home}; {c.size}; licence: {c.licence}; strength: {c.strength}" in shown for c in CARDS.values())
