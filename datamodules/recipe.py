@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from datamodules.prepare_config import NEEDS, RULES, named_benchmarks, source_options
@@ -49,26 +49,29 @@ def benchmark_paths(settings: dict[str, Any]) -> list[Path]:
 def input_digest(given: str | Path, setting: str = "input") -> str:
     """A digest of the input: contents of JSON files, names and sizes of all others (times change with every copy).
 
-    Prepared folders within it and hidden files are left out. Images beside a single input file are not looked at: one
-    that was missing is found the next time, but change a sound one in place, and the output must be removed by hand.
+    The files are those that readers see, `Location.files`: prepared folders within it and hidden files are left out. Images
+    beside a single input file are not looked at: one that was missing is found the next time, but change a sound one in
+    place, and the output must be removed by hand.
 
     Args:
         given: file, folder or URL.
         setting: what names it, for messages.
     """
-    if is_url(str(given)):
-        return _remote_digest(existing(str(given)))
-    path = Path(given)
-    if not path.exists():
-        raise ConfigError(f"{setting}: there is no file or folder {path}.")
+    if not is_url(str(given)) and not Path(given).exists():
+        raise ConfigError(f"{setting}: there is no file or folder {given}.")
+    place = existing(given)
+    files = [place] if place.is_file() else place.files()
+    return _remote_digest(place, files) if is_url(str(given)) else _local_digest(place, files)
+
+
+def _local_digest(place: Location, files: list[Location]) -> str:
     digest = hashlib.sha256()
-    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
-    prepared = {marker.parent for marker in path.rglob(MARKER)} - {path}
-    for file in files:
-        inside = file.relative_to(path)
-        if prepared.intersection(file.parents) or any(part.startswith(".") for part in inside.parts):
+    named = {PurePath(place.relative(file)): file for file in files}
+    for name in sorted(named):  # folder by folder, as earlier outputs have it in their recipes
+        file = Path(named[name].path)
+        if not file.is_file():  # a link to nothing
             continue
-        digest.update(f"{inside}\0{file.stat().st_size}\0".encode("utf-8", "surrogateescape"))
+        digest.update(f"{name}\0{file.stat().st_size}\0".encode("utf-8", "surrogateescape"))
         if file.suffix in (".json", ".jsonl"):
             with file.open("rb") as stream:
                 for block in iter(lambda: stream.read(1 << 20), b""):
@@ -76,11 +79,12 @@ def input_digest(given: str | Path, setting: str = "input") -> str:
     return digest.hexdigest()
 
 
-def _remote_digest(place: Location) -> str:
+def _remote_digest(place: Location, files: list[Location]) -> str:
     """A digest of names, sizes and what the file system tells of versions: contents are not fetched twice."""
     digest = hashlib.sha256()
-    files = {place.path: place.fs.info(place.path)} if place.is_file() else place.fs.find(place.path, detail=True)
-    for path, info in sorted(files.items()):
+    infos = {place.path: place.fs.info(place.path)} if place.is_file() else place.fs.find(place.path, detail=True)
+    for path in sorted(file.path for file in files):
+        info = infos[path]
         version = next((info[name] for name in ("ETag", "etag", "sha256", "md5Hash", "blob_id") if info.get(name)), "")
         digest.update(f"{path}\0{info.get('size')}\0{version}\0".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()

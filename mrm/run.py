@@ -28,7 +28,7 @@ from datamodules.index import Index
 from datamodules.ledger import Ledger, ledger_rounds, round_path
 from datamodules.preference_datamodule import PreferenceDataModule
 from datamodules.reading import read_sample
-from datamodules.remote import ShardCache, make_cache
+from datamodules.remote import ShardCache
 from mrm.cli import hydra_command
 from mrm.config import RunConfig, to_run_config
 from mrm.construction.judges import Annotator
@@ -80,9 +80,9 @@ def _run(config: RunConfig, folder: Path, resumed: bool, sweep: str | None, star
     datasets = from_main(lambda: prepare_datasets(config))
     log.info("Data: %d sets, prepared under %s", len(datasets), config.prepared_root)
     curation = build_curation(config)
-    check_judges(curation.annotators, datasets, make_cache(config.data.cache_dir, config.data.cache_gb))
     encoder = build_encoder(config)
     datamodule = build_datamodule(config, datasets, encoder, folder)
+    check_judges(curation.annotators, datasets, datamodule.cache)
     module = build_module(config, datamodule)
     loggers = build_loggers(config, folder, sweep)
     trainer = build_trainer(config, folder, curation, loggers)
