@@ -39,7 +39,7 @@ class PrepareConfig:
             bring it to at that budget; None writes all images as published. Training and scoring never see more of them.
         backbone: whose image processor; "tiny", a folder or a hub id.
         deduplicate: whether to leave out preference pairs that an earlier sample has: the same images, prompt and responses.
-        decontaminate: benchmark files and folders with commas between; samples with their images or questions are left out.
+        decontaminate: benchmark files and folders of this machine, with commas between; samples with their images or questions are left out.
         contaminated_distance: bits, of 64, in which perceptual hashes of two images may differ; -1 looks at exact copies only.
         contaminated_question_chars: characters that a normalised question must have to be compared.
         shard_mb: MiB a shard at most; a larger sample gets a shard of its own.

@@ -15,7 +15,6 @@ import itertools
 import json
 import logging
 import os
-import re
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -32,8 +31,8 @@ log = logging.getLogger(__name__)
 # A closed list: fsspec also knows file systems that run commands or other people's code.
 PROTOCOLS = ("s3", "gs", "gcs", "az", "abfs", "abfss", "hf", "http", "https", "memory")
 TRIES = 3
+TAG = 16  # digits before a shard's name
 WAIT = 1.0  # seconds before the second try; twice as long before the next
-_PARTIAL = re.compile(r"\.(?P<tag>[0-9a-f]{16})-.*?(\.(?P<size>\d+))?\.partial")
 _FRESH = 60  # seconds for which a shard that was used is not noted again
 
 
@@ -76,7 +75,7 @@ class ShardCache:
         Raises:
             ShardError: naming the URL, if it cannot be fetched whole or does not fit.
         """
-        tag = hashlib.sha256(f"{url} {size} {digest or version}".encode()).hexdigest()[:16]
+        tag = hashlib.sha256(f"{url} {size} {digest or version}".encode()).hexdigest()[:TAG]
         target = self.folder / f"{tag}-{url.rsplit('/', 1)[-1]}"
         if _use(target, size):
             return target
@@ -94,8 +93,7 @@ class ShardCache:
 
     def _fetch(self, url: str, size: int, digest: str | None, target: Path) -> None:
         partial = target.with_name(f".{target.name}.{size}.partial")
-        problem = ""
-        tried = 0
+        problem, tried = "", 0
         while tried < TRIES:
             try:
                 self._reserve(partial, size)
@@ -147,10 +145,10 @@ class ShardCache:
         """Bytes that the downloads of all processes will take; removes what dead ones left. Under the lock of evicting."""
         total = 0
         for path in self.folder.glob(".*.partial"):
-            match = _PARTIAL.fullmatch(path.name)
-            if match and self._is_fetching(match["tag"]):
-                total += int(match["size"] or 0)
-            elif match:
+            size = path.name.rsplit(".", 2)[1]  # of .TAG-NAME.SIZE.partial
+            if self._is_fetching(path.name[1 : 1 + TAG]):
+                total += int(size) if size.isdecimal() else 0
+            else:
                 path.unlink(missing_ok=True)
         return total
 
