@@ -23,20 +23,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from datamodules.index_table import (
-    FORMAT,
-    FormatError,
-    IndexMetadata,
-    digest_of,
-    doubles,
-    read_index,
-)
+from datamodules.index_doubles import check_unique
+from datamodules.index_table import FORMAT, FormatError, IndexMetadata, digest_of, read_index
 from datamodules.memory import system_memory
 from datamodules.remote import RemoteShard, ShardCache, check_url, is_remote, make_cache, read_remote, remote_digests
-from datamodules.tarscan import (
-    local_directory,
-    shard_paths,
-)
+from datamodules.tarscan import local_directory, shard_paths
 from datamodules.texts import Texts, coded
 from mrm.errors import ShardError
 
@@ -55,9 +46,10 @@ class Index:
         shard_files: [S] the tars.
         keys: Texts [N]. key_hash: uint64 [N], `number_of` the keys.
         source: int32 [N], into `source_names`.
-        shard: int32 [N], into `shard_files`. json_offset, json_length: int64 [N], bytes. json_digest: uint64 [N].
+        shard: int32 [N], into `shard_files`. json_offset, json_length: int64 [N], bytes. json_crc: uint32 [N], zlib's.
         image_start: int64 [N + 1]: images of row i are `image_start[i]:image_start[i + 1]`.
-        image_offset, image_length: int64 [M], bytes. image_digest: uint64 [M]. Digests are `short_digest` as a number.
+        image_offset, image_length: int64 [M], bytes. image_crc: uint32 [M], zlib's. image_digest: uint64 [M],
+            `short_digest` as a number.
         n_responses: int16 [N]. text_chars: int32 [N], prompt and all responses. image_pixels: int64 [N].
         pair_start: int64 [N + 1], as `image_start`. pair_sample: int32 [P], the pair's row.
         pair_number: int16 [P], within its sample. pair_chosen, pair_rejected: int16 [P], response numbers.
@@ -74,10 +66,11 @@ class Index:
     shard: Array
     json_offset: Array
     json_length: Array
-    json_digest: Array
+    json_crc: Array
     image_start: Array
     image_offset: Array
     image_length: Array
+    image_crc: Array
     image_digest: Array
     n_responses: Array
     text_chars: Array
@@ -161,7 +154,7 @@ class Index:
         parts, names = list(indexes.values()), tuple(indexes)
         fingerprint = digest_of(*(part for name, index in indexes.items() for part in (name, index.fingerprint)))
         if len(parts) == 1:
-            _check_unique(parts[0].key_hash, parts[0].keys, parts[0].dataset, names)
+            check_unique(parts[0].key_hash, parts[0].keys, parts[0].dataset, names)
             return dataclasses.replace(parts[0], dataset_names=names, fingerprint=fingerprint)
 
         def join(name: str) -> Array:
@@ -178,7 +171,7 @@ class Index:
 
         dataset = np.repeat(np.arange(len(parts), dtype=np.int16), [len(part) for part in parts])
         keys, key_hash = Texts.concat([part.keys for part in parts]), join("key_hash")
-        _check_unique(key_hash, keys, dataset, names)
+        check_unique(key_hash, keys, dataset, names)
         source_names = tuple(dict.fromkeys(name for part in parts for name in part.source_names))
         places = [np.array([source_names.index(n) for n in part.source_names], np.int32) for part in parts]
         return cls(
@@ -199,7 +192,8 @@ class Index:
 
 
 _PLAIN = (  # columns that hold no reference to others
-    *("json_offset", "json_length", "json_digest", "image_offset", "image_length", "image_digest"),
+    *("json_offset", "json_length", "json_crc"),
+    *("image_offset", "image_length", "image_crc", "image_digest"),
     *("n_responses", "text_chars", "image_pixels"),
     *("pair_number", "pair_chosen", "pair_rejected", "pair_strength"),
 )
@@ -210,7 +204,7 @@ def rebuild_hint(directory: Path) -> str:
     return f"rebuild it: python -m datamodules.reindex shards={shlex.quote(str(directory))}"
 
 
-def _read_table(source: Any, name: str, mend: str) -> tuple[pa.Table, IndexMetadata]:
+def _read_table(source: Path | bytes, name: str, mend: str) -> tuple[pa.Table, IndexMetadata]:
     """The hot columns and the metadata of an index."""
     try:
         return read_index(source)
@@ -226,7 +220,7 @@ def _load_remote(url: str, cache: ShardCache) -> Index:
         data = read_remote(name)
     except FileNotFoundError as error:
         raise ShardError(f"{name}: no index beside the shards; {mend}") from error
-    table, metadata = _read_table(pa.BufferReader(data), name, mend)
+    table, metadata = _read_table(data, name, mend)
     digests = remote_digests(url)
     shards = [
         RemoteShard(f"{url}/{shard}", size, digests.get(shard), cache, metadata.fingerprint)
@@ -262,10 +256,11 @@ def index_from_table(table: pa.Table, files: Sequence[Path | RemoteShard], name:
         shard=flat("shard"),
         json_offset=flat("json_offset"),
         json_length=flat("json_length"),
-        json_digest=flat("json_hash"),
+        json_crc=flat("json_crc"),
         image_start=starts("image_offsets"),
         image_offset=values("image_offsets"),
         image_length=values("image_lengths"),
+        image_crc=values("image_crcs"),
         image_digest=values("image_hashes"),
         n_responses=flat("n_responses"),
         text_chars=flat("text_chars"),
@@ -292,25 +287,3 @@ def _starts(counts: Array) -> Array:
     start = np.zeros(len(counts) + 1, np.int64)
     np.cumsum(counts, out=start[1:])
     return start
-
-
-def first_double(key_hash: Array, keys: Texts) -> tuple[int, int] | None:
-    """The first two rows of the same key, or None; rows of equal hash are compared by their keys."""
-    seen: dict[str, int] = {}
-    for row in doubles(key_hash).tolist():
-        first = seen.setdefault(keys[row], row)
-        if first != row:
-            return first, row
-    return None
-
-
-def _check_unique(key_hash: Array, keys: Texts, dataset: Array, names: tuple[str, ...]) -> None:
-    double = first_double(key_hash, keys)
-    if double is None:
-        return
-    first, second = double
-    raise ShardError(
-        f"duplicate key {keys[first]!r} in data sets {names[dataset[first]]!r} and {names[dataset[second]]!r};"
-        " keys must be unique over all training data. Keys made from the file's name differ where one data set has another"
-        f" name (data.datasets.{names[dataset[second]]}.options.name=...); keys that the records give must be changed there."
-    )

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from datamodules.index import INDEX_NAME, Index, first_double, index_from_table
+from datamodules.index import INDEX_NAME, Index, index_from_table
+from datamodules.index_doubles import first_double
 from datamodules.index_table import IndexWriter, read_index, rows_of, shard_rows
 from datamodules.ordered_pool import OrderedPool
 from datamodules.tarscan import (

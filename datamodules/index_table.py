@@ -1,7 +1,8 @@
 """The file `index.parquet`: its columns, written a piece at a time and read without a loop over rows.
 
 Digests stand as numbers, sums over a row's members are taken beforehand and shards are numbered, so that a million rows
-are read in a fraction of a second. Every page carries a checksum. What the columns mean in memory is told in `index.py`.
+are read in a fraction of a second. The file carries its own digest, see `index_seal.py`. What the columns mean in memory
+is told in `index.py`.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -17,12 +18,14 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from datamodules.index_seal import SEAL, UNSEALED, is_sealed, seal, seal_holds
 from datamodules.tarscan import ScannedSample, check_digest, scan_shard
 from mrm.errors import ShardError
 
-FORMAT = "2"
+FORMAT = "3"
 SCHEMA = pa.schema(
     [
         ("key", pa.large_string()),
@@ -31,17 +34,19 @@ SCHEMA = pa.schema(
         ("shard", pa.int32()),  # into the metadata's list of shards, which is by name
         ("json_offset", pa.int64()),
         ("json_length", pa.int64()),
-        ("json_hash", pa.uint64()),
+        ("json_crc", pa.uint32()),  # zlib's crc32: what is read is held against it
         ("image_offsets", pa.list_(pa.int64())),
         ("image_lengths", pa.list_(pa.int64())),
-        ("image_hashes", pa.list_(pa.uint64())),
+        ("image_crcs", pa.list_(pa.uint32())),
+        ("image_hashes", pa.list_(pa.uint64())),  # `short_digest` as a number: which images are the same
         ("n_responses", pa.int16()),
         ("pair_chosen", pa.list_(pa.int16())),
         ("pair_rejected", pa.list_(pa.int16())),
         ("pair_strength", pa.list_(pa.float32())),
         ("text_chars", pa.int32()),  # prompt and all responses
         ("image_pixels", pa.int64()),  # all images
-        # for statistics only, never read for training
+        # never read for training: what salvage holds records against, and statistics
+        ("json_hash", pa.uint64()),
         ("image_exts", pa.list_(pa.string())),
         ("image_widths", pa.list_(pa.int32())),
         ("image_heights", pa.list_(pa.int32())),
@@ -49,7 +54,7 @@ SCHEMA = pa.schema(
         ("response_chars", pa.list_(pa.int32())),
     ]
 )
-COLD = ("image_exts", "image_widths", "image_heights", "prompt_chars", "response_chars")
+COLD = ("json_hash", "image_exts", "image_widths", "image_heights", "prompt_chars", "response_chars")
 HOT = [name for name in SCHEMA.names if name not in COLD]
 BATCH_ROWS, GROUP_ROWS = 4096, 2**18  # rows that are held as Python objects, and rows that are held at all
 
@@ -83,6 +88,7 @@ class IndexWriter:
         self._held: list[pa.Table] = []
         self._fingerprint = Fingerprint()
         self.rows = 0
+        self._path = path
         self._writer = parquet_writer(path)
 
     def write(self, shard: str, rows: pa.Table) -> None:
@@ -96,10 +102,11 @@ class IndexWriter:
             self._flush()
 
     def close(self) -> None:
-        """Writes what is left, and the metadata."""
+        """Writes what is left, the metadata and the seal."""
         self._flush()
         self._writer.add_key_value_metadata(file_metadata(self._shards, self._fingerprint.hexdigest()))
         self._writer.close()
+        seal(self._path)
 
     def _flush(self) -> None:
         if self._held:
@@ -145,29 +152,51 @@ def rows_of(samples: Iterable[ScannedSample]) -> pa.Table:
 
 
 def parquet_writer(path: str | os.PathLike[str]) -> pq.ParquetWriter:
-    """A writer with this format's settings."""
-    return pq.ParquetWriter(
-        path, SCHEMA, compression="lz4", use_dictionary=["source", "shard", "n_responses"], write_page_checksum=True
-    )
+    """A writer with this format's settings; the closed file still wants its seal."""
+    return pq.ParquetWriter(path, SCHEMA, compression="lz4", use_dictionary=["source", "shard", "n_responses"])
 
 
 def file_metadata(shards: dict[str, int], fingerprint: str) -> dict[str, str]:
     """The key-value metadata of an index file; `shards` is name -> bytes, by name."""
-    return {"format": FORMAT, "fingerprint": fingerprint, "shards": json.dumps(shards)}
+    return {"format": FORMAT, "fingerprint": fingerprint, "shards": json.dumps(shards), SEAL: UNSEALED}
 
 
-def read_index(path: Any) -> tuple[pa.Table, IndexMetadata]:
-    """The columns that training needs, and the metadata.
+def read_index(source: str | os.PathLike[str] | bytes, columns: Sequence[str] = HOT) -> tuple[pa.Table, IndexMetadata]:
+    """Some columns, and the metadata; nothing is decoded of a file whose bytes are not those that were written.
+
+    Args:
+        source: the file, or what stands in it.
+        columns: those to read; at first what training needs.
 
     Raises:
         FormatError: if it was written in another format.
         pa.ArrowException, KeyError, ValueError, OSError: if it is damaged.
     """
-    with pq.ParquetFile(path, page_checksum_verification=True) as file:
-        metadata = {key.decode(): value.decode() for key, value in (file.metadata.metadata or {}).items()}
-        if metadata["format"] != FORMAT or not file.schema_arrow.equals(SCHEMA):
-            raise FormatError(metadata["format"])
-        return file.read(columns=HOT), IndexMetadata(json.loads(metadata["shards"]), metadata["fingerprint"])
+    with pa.BufferReader(source) if isinstance(source, bytes) else pa.OSFile(os.fspath(source)) as data:
+        sealed = is_sealed(data)  # other formats were not
+        if sealed and not seal_holds(data):
+            raise ValueError("its bytes are not those that were written")
+        with pq.ParquetFile(data) as file:
+            metadata = {key.decode(): value.decode() for key, value in (file.metadata.metadata or {}).items()}
+            if metadata["format"] != FORMAT or not file.schema_arrow.equals(SCHEMA):
+                raise FormatError(metadata["format"])
+            if not sealed:
+                raise ValueError("it has no seal")
+            table = file.read(columns=list(columns))
+    found = IndexMetadata(json.loads(metadata["shards"]), metadata["fingerprint"])
+    _check_numbers(table, len(found.shards))
+    return table, found
+
+
+def _check_numbers(table: pa.Table, shards: int) -> None:
+    """Every row is of one of the shards, and of a source: whoever wrote the file may have erred."""
+    for name in {"shard", "source"} & set(table.column_names):
+        for chunk in table[name].chunks:
+            numbers, count = (chunk.indices, len(chunk.dictionary)) if name == "source" else (chunk, shards)
+            if numbers.null_count or (
+                len(numbers) and not 0 <= pc.min(numbers).as_py() <= pc.max(numbers).as_py() < count
+            ):
+                raise ValueError(f"column {name!r} holds other numbers than 0 to {count - 1}")
 
 
 class FormatError(Exception):
@@ -186,9 +215,10 @@ def table_row(scanned: ScannedSample) -> dict[str, Any]:
         "shard": 0,
         "json_offset": scanned.json_offset,
         "json_length": scanned.json_length,
-        "json_hash": int(scanned.json_digest, 16),
+        "json_crc": scanned.json_crc,
         "image_offsets": [image.offset for image in images],
         "image_lengths": [image.length for image in images],
+        "image_crcs": [image.crc for image in images],
         "image_hashes": [int(image.digest, 16) for image in images],
         "n_responses": len(sample.responses),
         "pair_chosen": [pair.chosen for pair in sample.pairs],
@@ -196,6 +226,7 @@ def table_row(scanned: ScannedSample) -> dict[str, Any]:
         "pair_strength": [pair.strength for pair in sample.pairs],
         "text_chars": prompt_chars + sum(response_chars),
         "image_pixels": sum(image.width * image.height for image in images),
+        "json_hash": int(scanned.json_digest, 16),
         "image_exts": [image.extension for image in images],
         "image_widths": [image.width for image in images],
         "image_heights": [image.height for image in images],
@@ -236,10 +267,3 @@ class Fingerprint:
 
     def hexdigest(self) -> str:
         return self._digest.hexdigest()
-
-
-def doubles(hashes: np.ndarray) -> np.ndarray:
-    """int64, rising: the rows whose hash another row has too; mostly none."""
-    ordered = np.sort(hashes)  # a plain sort of numbers is 20 times as fast as one that also gives places
-    same = ordered[1:] == ordered[:-1]
-    return np.flatnonzero(np.isin(hashes, ordered[1:][same])) if same.any() else np.zeros(0, np.int64)

@@ -128,7 +128,7 @@ def _old_index(root: Path) -> Known | None:
 def _known(path: Path) -> Known | None:
     """An index's digests; None where it cannot be read."""
     try:
-        table, metadata = read_index(path)
+        table, metadata = read_index(path, ("key", "shard", "json_hash", "image_hashes"))
     except (FormatError, pa.ArrowException, OSError, ValueError, KeyError):
         return None
     names = list(metadata.shards)

@@ -24,6 +24,7 @@ import pyarrow as pa
 
 from datamodules.dataset_spec import DatasetSpec
 from datamodules.index import INDEX_NAME, Index
+from datamodules.index_seal import seal
 from datamodules.index_table import SCHEMA, file_metadata, parquet_writer
 from datamodules.ledger import Decision, Ledger
 from datamodules.plan import epoch_plan, padding_share
@@ -58,9 +59,10 @@ def make_shards(directory: Path, samples: int, name: str, seed: int = 0) -> None
         "shard": row // SHARD_SAMPLES,
         "json_offset": row % SHARD_SAMPLES * 200_000,
         "json_length": rng.integers(500, 3000, samples),
-        "json_hash": hashes(),
+        "json_crc": rng.integers(0, 2**32, samples, dtype=np.uint32),
         "image_offsets": listed(row % SHARD_SAMPLES * 200_000 + 4096, one, "image_offsets"),
         "image_lengths": listed(rng.integers(20_000, 190_000, samples), one, "image_lengths"),
+        "image_crcs": listed(rng.integers(0, 2**32, samples, dtype=np.uint32), one, "image_crcs"),
         "image_hashes": listed(hashes(), one, "image_hashes"),
         "n_responses": np.full(samples, 2),
         "pair_chosen": listed(np.zeros(samples, np.int64), one, "pair_chosen"),
@@ -68,6 +70,7 @@ def make_shards(directory: Path, samples: int, name: str, seed: int = 0) -> None
         "pair_strength": listed(rng.random(samples), one, "pair_strength"),
         "text_chars": prompt + responses.reshape(-1, 2).sum(axis=1),
         "image_pixels": width * height,
+        "json_hash": hashes(),
         "image_exts": listed(np.full(samples, "jpg", object), one, "image_exts"),
         "image_widths": listed(width, one, "image_widths"),
         "image_heights": listed(height, one, "image_heights"),
@@ -81,6 +84,7 @@ def make_shards(directory: Path, samples: int, name: str, seed: int = 0) -> None
         arrays = [c if isinstance(c, pa.Array) else pa.array(c, SCHEMA.field(n).type) for n, c in columns.items()]
         writer.write_table(pa.Table.from_arrays(arrays, schema=SCHEMA))
         writer.add_key_value_metadata(file_metadata(dict.fromkeys(names, SHARD_BYTES), f"{seed:064x}"))
+    seal(directory / INDEX_NAME)
 
 
 class _NoEncoder:

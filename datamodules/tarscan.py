@@ -13,6 +13,7 @@ import json
 import os
 import re
 import warnings
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,7 +35,7 @@ _MEMBER = re.compile(r"(?P<key>[^./]+)\.(?:(?P<number>[0-9]{1,6})\.)?(?P<extensi
 
 @dataclass(frozen=True)
 class ScannedImage:
-    """One image member: bytes in the tar, extension, size in pixels (0 x 0 where the header is unreadable), digest."""
+    """One image member: bytes in the tar, extension, size in pixels (0 x 0 where the header is unreadable), digest, crc32."""
 
     offset: int
     length: int
@@ -42,6 +43,7 @@ class ScannedImage:
     width: int
     height: int
     digest: str
+    crc: int
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,7 @@ class ScannedSample:
     json_offset: int
     json_length: int
     json_digest: str
+    json_crc: int
     images: tuple[ScannedImage, ...]
 
 
@@ -237,18 +240,23 @@ def _sample(path: Path, file: BinaryIO, current: _Open) -> ScannedSample:
     if sample.key != current.key:
         raise ShardError(f"{path}: {current.key}.json says its key is {sample.key!r}; both must be the same.")
     images = tuple(
-        ScannedImage(member.offset, member.size, extension, *_image_size(content), short_digest(content))
+        ScannedImage(member.offset, member.size, extension, *_image_size(content), *_checksums(content))
         for (member, extension), content in zip(members, data, strict=True)
     )
-    return ScannedSample(sample, current.record.offset, current.record.size, short_digest(text), images)
+    return ScannedSample(sample, current.record.offset, current.record.size, *_checksums(text), images)
 
 
 def _read(file: BinaryIO, member: Member) -> bytes:
     return os.pread(file.fileno(), member.size, member.offset)
 
 
+def _checksums(data: bytes) -> tuple[str, int]:
+    """What tells contents apart for good, and what is looked at whenever they are read: three times as fast."""
+    return short_digest(data), zlib.crc32(data)
+
+
 def short_digest(data: bytes) -> str:
-    """The first 64 bits of the sha256, in hex: enough to notice what was altered."""
+    """The first 64 bits of the sha256, in hex: enough to tell all images of a data set apart."""
     return hashlib.sha256(data).hexdigest()[:16]
 
 
