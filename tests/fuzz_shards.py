@@ -1,9 +1,10 @@
 """Damages shards at random and checks that no sample is lost in silence: `python -m tests.fuzz_shards count=10000`.
 
 Each case writes a few samples, harms the tar or its index (flips, cuts, insertions, repeats, fields of headers, with and
-without a mended sum), and reads what is left in three ways:
+without a mended sum, members that are too much of something), and reads what is left in three ways:
 
-1. as training does: the index is refused by name, or every sample is read unchanged or named;
+1. as training does: the index is refused by name, or has every value that was written, and every sample is read
+   unchanged or named;
 2. as `salvage` does with the old index: every sample is kept unchanged or named, or nothing is left and that is said;
 3. as `salvage` does without one: whatever is kept keeps the record's rules, and a sample that is not kept stands beside
    at least one fault. A tar that ends early in zeros is a whole, shorter tar to anyone; such cases are counted apart.
@@ -13,15 +14,22 @@ A crash, an answer that takes longer than SECONDS, or accounts that do not balan
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+import io
+import json
 import random
 import shutil
 import signal
+import tarfile
 import tempfile
 import time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+
+import numpy as np
 
 import datamodules.index
 from datamodules.index import INDEX_NAME, Index
@@ -115,7 +123,7 @@ VALUES = (
 
 def header(data: bytearray, rng: random.Random) -> None:
     """Another value in a header's field, mostly with the right sum."""
-    places = [at for at in range(0, len(data), BLOCK) if data[at + 257 : at + 262] == b"ustar"]
+    places = headers(data)
     if not places:
         return flip(data, rng)
     at = rng.choice(places)
@@ -128,7 +136,41 @@ def header(data: bytearray, rng: random.Random) -> None:
         data[at + 148 : at + 156] = b"%06o\0 " % sum(block)
 
 
-HARMS = (flip, flip, cut, cut_out, insert, repeat, overwrite, header, header, header)
+def member(name: str, data: bytes) -> bytes:
+    """One member as it stands in a tar, without the archive's end."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        info = tarfile.TarInfo(name)
+        info.size = len(data)
+        tar.addfile(info, io.BytesIO(data))
+        return buffer.getvalue()
+
+
+@functools.cache
+def excessive() -> tuple[bytes, ...]:
+    """Members that well-meant code falls over: numbers that Python or a column cannot hold."""
+    record = make_sample("k", images=()).to_json()
+    text = json.dumps(record | {"pairs": [{"chosen": 0, "rejected": 1, "strength": "STRENGTH"}]})
+    many = [f"answer {number}" for number in range(2**15)]
+    return (
+        member(f"k.{'1' * 5000}.png", make_image()),
+        member("k.json", text.replace('"STRENGTH"', "9" * 400).encode()),
+        member("k.json", json.dumps(record | {"responses": many}).encode()),
+        member("k.json", json.dumps(record | {"pairs": [{"chosen": 2**70, "rejected": 0}]}).encode()),
+    )
+
+
+def headers(data: bytearray) -> list[int]:
+    """Where headers seem to begin."""
+    return [at for at in range(0, len(data), BLOCK) if data[at + 257 : at + 262] == b"ustar"]
+
+
+def exceed(data: bytearray, rng: random.Random) -> None:
+    place = rng.choice(headers(data) or [0])
+    data[place:place] = rng.choice(excessive())
+
+
+HARMS = (flip, flip, cut, cut_out, insert, repeat, overwrite, header, header, header, exceed)
 
 
 class Case:
@@ -136,6 +178,7 @@ class Case:
 
     def __init__(self, whole: Path, folder: Path, samples: list[PreferenceSample], number: int, seed: int) -> None:
         self.rng = random.Random(f"{seed}-{number}")
+        self.whole = Index.load(whole)
         self.samples = {sample.key: sample for sample in samples}
         self.root = folder / "set"
         shutil.rmtree(self.root, ignore_errors=True)
@@ -160,7 +203,7 @@ class Case:
         except ShardError as error:
             assert str(self.root) in str(error), f"the refusal names no file: {error}"
             return "refused"
-        assert sorted(index.keys) == sorted(self.samples), "the index lost or made up a key"
+        self._check_index(index)
         outcome = "whole"
         for row, key in enumerate(index.keys):
             try:
@@ -169,6 +212,13 @@ class Case:
                 assert key in str(error) and ".tar" in str(error), f"the error names no sample: {error}"
                 outcome = "some unreadable"
         return outcome
+
+    def _check_index(self, index: Index) -> None:
+        """An index that is read at all has every value that was written."""
+        for field in dataclasses.fields(index):
+            if field.name not in ("shard_files", "dataset_names"):  # which tell where it lies
+                found, written = (np.asarray(getattr(of, field.name)) for of in (index, self.whole))
+                np.testing.assert_array_equal(found, written, err_msg=f"{field.name} was read altered")
 
     def salvage(self) -> str:
         """As `salvage` does with the old index, or what was left of it."""

@@ -7,6 +7,7 @@ import tracemalloc
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
@@ -14,6 +15,7 @@ from PIL import Image
 from datamodules import index_table
 from datamodules.index import Index
 from datamodules.index_build import build_index
+from datamodules.index_seal import seal
 from datamodules.shards import read_sample
 from mrm.errors import ShardError
 from mrm.preference import Pair
@@ -300,24 +302,64 @@ def test_index_concat_sources_keep_their_names(tmp_path: Path) -> None:
     assert list(Index.concat(parts).sources) == ["x", "y", "x", "z", "x"]
 
 
-@pytest.mark.parametrize("place", [0.2, 0.5])
-def test_index_load_bytes_changed_are_noticed(tmp_path: Path, place: float) -> None:
+def test_index_load_any_byte_changed_is_noticed(tmp_path: Path) -> None:
+    """Also in headers of pages, in the footer, in the seal itself, and in what only statistics look at."""
+    make_dataset(tmp_path / "set", 2)
+    path = tmp_path / "set/index.parquet"
+    whole = path.read_bytes()
+    for at in range(0, len(whole), 7):
+        data = bytearray(whole)
+        data[at] ^= 1 << at % 8
+        path.write_bytes(data)
+        with pytest.raises(ShardError, match=r"not a readable index|written in format"):
+            Index.load(tmp_path / "set")
+    path.write_bytes(whole)
+    assert len(Index.load(tmp_path / "set")) == 2
+
+
+def test_index_load_bytes_changed_says_how_to_rebuild(tmp_path: Path) -> None:
     make_dataset(tmp_path / "set", 300)
     path = tmp_path / "set/index.parquet"
     data = bytearray(path.read_bytes())
-    footer = len(data) - 8 - int.from_bytes(data[-8:-4], "little")
-    data[int(place * footer)] ^= 4
+    data[len(data) // 2] ^= 4
     path.write_bytes(data)
-    with pytest.raises(ShardError, match=r"not a readable index.*python -m datamodules\.reindex shards="):
+    with pytest.raises(ShardError, match=r"its bytes are not those that were written.*datamodules\.reindex shards="):
+        Index.load(tmp_path / "set")
+
+
+def test_index_load_without_a_seal_is_refused(tmp_path: Path) -> None:
+    make_dataset(tmp_path / "set", 2)
+    path = tmp_path / "set/index.parquet"
+    metadata = dict(pq.read_metadata(path).metadata)
+    del metadata[b"seal"]
+    pq.write_table(pq.read_table(path).replace_schema_metadata(metadata), path)
+    with pytest.raises(ShardError, match=r"it has no seal.*reindex"):
+        Index.load(tmp_path / "set")
+
+
+@pytest.mark.parametrize("number", [-1, 1])
+def test_index_load_shard_that_is_not_there_is_refused(tmp_path: Path, number: int) -> None:
+    """A rightly sealed file that somebody wrote wrongly."""
+    make_dataset(tmp_path / "set", 2)
+    path = tmp_path / "set/index.parquet"
+    table, metadata = index_table.read_index(path, index_table.SCHEMA.names)
+    place = index_table.SCHEMA.get_field_index("shard")
+    table = table.set_column(place, index_table.SCHEMA.field(place), pa.array([0, number], pa.int32()))
+    with index_table.parquet_writer(path) as writer:
+        writer.write_table(table)
+        writer.add_key_value_metadata(index_table.file_metadata(metadata.shards, metadata.fingerprint))
+    seal(path)
+    with pytest.raises(ShardError, match="column 'shard' holds other numbers than 0 to 0"):
         Index.load(tmp_path / "set")
 
 
 def test_index_load_another_format_says_how_to_rebuild(tmp_path: Path) -> None:
     make_dataset(tmp_path / "set", 2)
     path = tmp_path / "set/index.parquet"
-    metadata = {**pq.read_metadata(path).metadata, b"format": b"1"}
+    metadata = {**pq.read_metadata(path).metadata, b"format": b"2"}
+    del metadata[b"seal"]  # which it did not have
     pq.write_table(pq.read_table(path).replace_schema_metadata(metadata), path)
-    with pytest.raises(ShardError, match=r"format 1, this version reads 2; rebuild it: .*reindex shards=.*set"):
+    with pytest.raises(ShardError, match=r"format 2, this version reads 3; rebuild it: .*reindex shards=.*set"):
         Index.load(tmp_path / "set")
 
 
