@@ -70,7 +70,7 @@ def data_bench(config: DataBenchConfig, console: Console) -> dict[str, Any]:
 
     Returns:
         `data_decode_vs_pil` and, with nine of ten pairs dropped, `data_decode_vs_pil_at_10pct`: each sample read for the first time
-        by its process, with every digest looked at; `data_decode_vs_pil_again`: read before by it; `data_bytes_vs_webdataset`,
+        by its process, with every checksum looked at; `data_decode_vs_pil_again`: read before by it; `data_bytes_vs_webdataset`,
         `data_decode_vs_pil_small` (images of 64 to 448 pixels a side), and `data_details`.
     """
     _check(config)

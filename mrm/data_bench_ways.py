@@ -109,7 +109,7 @@ class Reading:
                 decode_image(data, name="image")
 
     def first(self, rows: Sequence[int]) -> None:
-        """The same, by a process that has seen none of them before: every byte is held against its digest."""
+        """The same, by a process that has seen none of them before: every byte is held against its checksum."""
         index = replace(self.index)
         for row in rows:
             for data in read_sample(index, row).images:
