@@ -1,9 +1,11 @@
 import dataclasses
+import hashlib
 import io
 import json
 import os
 import tarfile
 import tracemalloc
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,7 @@ from datamodules import index_table
 from datamodules.index import Index
 from datamodules.index_build import build_index
 from datamodules.index_seal import seal
+from datamodules.reading import read_members
 from datamodules.shards import read_sample
 from mrm.errors import ShardError
 from mrm.preference import Pair
@@ -54,6 +57,10 @@ def test_index_load_columns_are_the_samples(tmp_path: Path) -> None:
     assert index.text_chars.tolist() == [27 + 2 * 13, 13 + 3 * 13]
     assert index.image_pixels.tolist() == [8 * 6 + 4 * 4, 0]
     assert index.image_start.tolist() == [0, 2, 2]
+    images = [make_image(size=(8, 6)), make_image(size=(4, 4))]
+    assert index.image_crc.tolist() == [zlib.crc32(image) for image in images]
+    assert index.image_digest.tolist() == [int(hashlib.sha256(image).hexdigest()[:16], 16) for image in images]
+    assert index.json_crc.tolist() == [zlib.crc32(read_members(index, row)[0]) for row in range(2)]
 
 
 def test_index_build_again_equals_the_writers(tmp_path: Path) -> None:
