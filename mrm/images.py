@@ -76,6 +76,8 @@ def decode_image(data: bytes, *, name: str, max_pixels: int = MAX_IMAGE_PIXELS) 
 
 def _upright(image: Image.Image) -> Image.Image:
     """The image as EXIF's orientation says; unturned where its EXIF block is damaged, which takes nothing from the picture."""
+    if image.format == "JPEG" and image.info.keys().isdisjoint(_EXIF_FIELDS):
+        return image  # most pictures of a training set; asking Pillow takes 1 % of the time of decoding
     try:
         turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:  # SyntaxError, struct.error, ValueError, ...: whatever Pillow stumbles over
