@@ -182,7 +182,8 @@ def read_index(source: str | os.PathLike[str] | bytes, columns: Sequence[str] = 
                 raise FormatError(metadata["format"])
             if not sealed:
                 raise ValueError("it has no seal")
-            table = file.read(columns=list(columns))
+            # In one thread: Arrow's own allocator keeps what each of its threads has used, 50 MB and more for good.
+            table = file.read(columns=list(columns), use_threads=False)
     found = IndexMetadata(json.loads(metadata["shards"]), metadata["fingerprint"])
     _check_numbers(table, len(found.shards))
     return table, found

@@ -235,7 +235,7 @@ class Ledger:
         """
         mend = "delete it to do the round again, or start in a new run directory."
         try:
-            table = pq.read_table(path, read_dictionary=_FEW)
+            table = pq.read_table(path, read_dictionary=_FEW, use_threads=False)
             metadata = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
             if metadata["format"] != FORMAT:
                 raise LedgerError(f"{path}: ledger format {metadata['format']}, this version reads {FORMAT}; {mend}")

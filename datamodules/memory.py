@@ -25,6 +25,7 @@ def system_memory() -> Iterator[None]:
 
 def release_memory() -> None:
     """Gives what is free back to the system, where the C library is one that can be asked to (glibc)."""
+    pa.default_memory_pool().release_unused()  # Parquet's buffers are in it whatever pool is set
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
