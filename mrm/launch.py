@@ -61,7 +61,7 @@ def from_main(make: Callable[[], T]) -> T:
     if not torch.distributed.is_initialized():
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
         torch.distributed.init_process_group(backend)
-        atexit.register(_leave)
+        atexit.register(leave_group)
     outcome: list = [None, None]
     if is_main():
         try:
@@ -74,7 +74,7 @@ def from_main(make: Callable[[], T]) -> T:
     return outcome[0]
 
 
-def _leave() -> None:
+def leave_group() -> None:
     """Ends the group's threads while Python still runs: one that frees a tensor after its end aborts the process."""
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()

@@ -277,12 +277,7 @@ def test_salvage_holds_few_samples_of_a_tar_at_a_time(tmp_path: Path, monkeypatc
 
     class Watched:
         def __init__(self, scanned) -> None:
-            self.sample, self.images = scanned.sample, scanned.images
-            self.json_offset, self.json_length, self.json_digest = (
-                scanned.json_offset,
-                scanned.json_length,
-                scanned.json_digest,
-            )
+            vars(self).update(vars(scanned))
 
     def watched(path, faults=None):
         for scanned in scan_shard(path, faults):

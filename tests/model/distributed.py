@@ -13,7 +13,7 @@ from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.strategies import deepspeed
 from safetensors.torch import save_file
 
-from mrm.launch import is_main, world_size
+from mrm.launch import is_main, leave_group, world_size
 from mrm.model.saving import gathered
 from mrm.parts import build_strategy
 from tests.model.test_reward_module import build
@@ -92,3 +92,4 @@ def main(
 
 if __name__ == "__main__":
     main(*sys.argv[1:5], **dict(argument.split("=", 1) for argument in sys.argv[5:]))
+    leave_group()
