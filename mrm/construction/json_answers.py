@@ -18,7 +18,7 @@ import json_repair
 from mrm.construction.calls import UnusableAnswer
 
 # json_repair needs a time that grows with the square of the nesting, and of some texts' length.
-MOST_REPAIRED = 60_000  # characters; an answer for four responses has some 10,000
+MOST_REPAIRED = 30_000  # characters; an answer for four responses has some 10,000
 MOST_UNCLOSED = 40  # brackets; half an answer has at most 6
 _MOST_STARTS = 16  # places at which a well-formed object is looked for
 _BEGINNING = re.compile(r"""\{\s*["'“]""")  # of an object; formulas have braces too

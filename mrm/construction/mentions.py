@@ -18,8 +18,8 @@ _ANY_CASE = (
     r"|mixtral|pixtral|doubao|hunyuan|baichuan|ernie[ -]?bot|moonshot ai|idefics\d?|molmo|paligemma"
 )
 _AS_WRITTEN = (
-    r"(?<!Jean-)Claude(?! (?:Monet|Lorrain|Debussy|Rains))|Gemini|LLaMA|Llama[ -]?\d|GLM-?\d|Mistral|Grok|Gemma[ -]?\d"
-    r"|Phi-\d|Yi-VL|Kimi|(?:Google|Microsoft|GitHub) (?:Bard|Copilot)"
+    r"(?<!Jean-)Claude(?! (?:Monet|Lorrain|Debussy|Rains))|Gemini|LLaMA|Llama(?=[ -]?\d)|GLM(?=-?\d)|Mistral|Grok|Gemma(?=[ -]?\d)"
+    r"|Phi(?=-\d)|Yi-VL|Kimi|(?:Google|Microsoft|GitHub) (?:Bard|Copilot)"
 )
 _CHINESE = r"通义千问|千问|文心一言|豆包|混元|书生(?=·|浦语|万象)|百川大模型|智谱清言|讯飞星火|月之暗面|深度求索"
 _ASSISTANT = re.compile(f"{_LEFT}(?:(?i:{_ANY_CASE})|{_AS_WRITTEN}){_RIGHT}|{_CHINESE}")

@@ -1,0 +1,114 @@
+"""The JSON in an answer: where it may stand, what may be mended, and what is never made up."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mrm.construction import json_answers
+from mrm.construction.calls import UnusableAnswer
+from mrm.construction.json_answers import MOST_REPAIRED, find_json
+
+WANTED = {"items": [1, {"a": "x {y} ```"}]}
+TEXT = json.dumps(WANTED)
+
+
+def find(text):
+    return find_json(text, ("items",))
+
+
+def reason(text):
+    with pytest.raises(UnusableAnswer) as error:
+        find(text)
+    return error.value.reason
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        TEXT,
+        f"\n {TEXT}\n",
+        f"```json\n{TEXT}\n```",
+        f"```\n{TEXT}\n```\nDone.",
+        f"{TEXT}\n```",
+        f"<think>Perhaps {{'items': 3}}</think>\n{TEXT}",
+        f'It is \\frac{{1}}{{2}}</think>{{"note": 1}}\n{TEXT}',
+        f"Here is {{what}} you asked: {TEXT} I hope {{it}} helps.",
+        f'Draft: {{"items": [2]}}. Final: {TEXT}',
+        f'{TEXT} And {{"else": 1}}',
+        "\\frac{1}{2}" * 50 + TEXT,
+    ],
+)
+def test_find_json_well_formed_is_found_wherever_it_stands(text):
+    assert find(text) == json_answers.FoundJson(WANTED)
+
+
+def test_find_json_closing_think_tag_in_a_string_does_not_cut_it():
+    assert find('```\n{"items": "</think>"}\n```').value == {"items": "</think>"}
+
+
+def test_find_json_line_break_in_a_string_is_no_fault():
+    assert find('{"items": "a\nb"}') == json_answers.FoundJson({"items": "a\nb"})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"items": [1, {"a": 2},],}',
+        "{'items': [1, {'a': 2}]}",
+        '{"items": [1 {"a": 2}]}',
+        '```json\n{"items": [1, {"a": 2}]',
+    ],
+)
+def test_find_json_broken_is_mended_and_says_so(text):
+    found = find(text)
+    assert found.value == {"items": [1, {"a": 2}]} and found.repaired
+
+
+def test_find_json_half_a_value_behind_the_last_bracket_is_dropped():
+    found = find('{"items": [{"score": 1}], "overall": 1')
+    assert found.value == {"items": [{"score": 1}]}
+    assert found.repaired and found.cut_off
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", "empty answer"),
+        (" \n", "empty answer"),
+        ("I am sorry, I cannot judge this.", "no JSON"),
+        ("[1, 2]", "no JSON"),
+        ('"items"', "no JSON"),
+        ("{" * 5000, "cut off"),
+        ("{'a'," * 5000 + "}", "no JSON"),
+        ('{"items": [1', "cut off"),
+        (f"<think>I begin {TEXT}", "cut off"),
+        ('{"items": 1, "items": 2}', "duplicate key"),
+        ('x {"items": {"a": 1, "a": 2}}', "duplicate key"),
+        ("{'items': [" + "'x', " * MOST_REPAIRED + "]}", "answer too long"),
+    ],
+)
+def test_find_json_unusable_has_a_stable_reason(text, expected):
+    assert reason(text) == expected
+
+
+def test_find_json_tries_a_bounded_number_of_places(monkeypatch):
+    tried = []
+
+    class Decoder:
+        def raw_decode(self, text, place=0):
+            tried.append(place)
+            raise ValueError
+
+    monkeypatch.setattr(json_answers, "_DECODER", Decoder())
+    assert reason("x " + '{"a":' * 100_000) == "cut off"
+    assert len(tried) == json_answers._MOST_STARTS
+
+
+@given(st.text() | st.text(alphabet="{}[]\"',:\\ a1`<think>/"))
+def test_find_json_any_text_gives_an_object_or_is_unusable(text):
+    try:
+        assert isinstance(find(text).value, dict)
+    except UnusableAnswer as error:
+        str(error).encode()
