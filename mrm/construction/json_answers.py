@@ -22,6 +22,9 @@ MOST_REPAIRED = 30_000  # characters; an answer for four responses has some 10,0
 MOST_UNCLOSED = 40  # brackets; half an answer has at most 6
 _MOST_STARTS = 16  # places at which a well-formed object is looked for
 _BEGINNING = re.compile(r"""\{\s*["'“]""")  # of an object; formulas have braces too
+# What stands behind a key up to the next quote or bracket; only numbers' keys are known without quotes.
+_BARE_VALUE = re.compile(r"""(?:["'”]|\b(?:score|weight|overall))\s*:\s*([^"'“”\[\]{}]+)""")
+_NUMBER = re.compile(r"[+-]?\d+(?:\.\d*)?")
 
 
 class _DuplicateKey(Exception):
@@ -62,7 +65,7 @@ def find_json(text: str, keys: tuple[str, ...]) -> FoundJson:
         keys: of the object that is looked for: a draft or a quotation may stand before it.
 
     Raises:
-        UnusableAnswer: "empty answer", "no JSON", "cut off", "duplicate key" or "answer too long".
+        UnusableAnswer: "empty answer", "no JSON", "cut off", "duplicate key", "unclear number" or "answer too long".
     """
     text = text.strip()
     if not text:
@@ -131,6 +134,7 @@ def _repaired(text: str) -> FoundJson | None:
     unclosed = broken.count("{") + broken.count("[") - broken.count("}") - broken.count("]")
     if abs(unclosed) > MOST_UNCLOSED:
         raise UnusableAnswer("no JSON", f"the answer's JSON has {unclosed} more opening brackets than closing ones.")
+    _refuse_unclear_numbers(broken)
     try:
         value = json_repair.loads(broken, skip_json_loads=True)
     except Exception:  # its guesses on hostile texts end in errors of many kinds
@@ -139,3 +143,11 @@ def _repaired(text: str) -> FoundJson | None:
         if isinstance(candidate, dict):
             return FoundJson(candidate, repaired=True, cut_off=unclosed > 0)
     return None
+
+
+def _refuse_unclear_numbers(broken: str) -> None:
+    """json_repair takes the 8 of "8 or 9" and the 1 of "1 0"."""
+    for match in _BARE_VALUE.finditer(broken):
+        value = match[1].strip().removesuffix(",").rstrip()
+        if value.lstrip("+-~<(.")[:1].isdigit() and not _NUMBER.fullmatch(value):
+            raise UnusableAnswer("unclear number", f"{value[:40]!r} stands where a number should, in broken JSON.")

@@ -96,8 +96,8 @@ def parse_scoring(text: str, rubric: Rubric, n_responses: int, mode: str) -> Sco
         mode: "listwise" or "pointwise"; only in the latter the one response may stand at the top, without a list.
 
     Raises:
-        UnusableAnswer: with the reason, one of "empty answer", "no JSON", "cut off", "duplicate key", "answer too long", "no
-            responses", "wrong number of responses", "missing response number", "unknown response", "duplicate response",
+        UnusableAnswer: with the reason, one of "empty answer", "no JSON", "cut off", "duplicate key", "unclear number", "answer
+            too long", "no responses", "wrong number of responses", "missing response number", "unknown response", "duplicate response",
             "malformed response", "missing criterion", "missing score", "score not an integer", "score out of range", "bad
             weights".
     """

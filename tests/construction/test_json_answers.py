@@ -93,6 +93,17 @@ def test_find_json_unusable_has_a_stable_reason(text, expected):
     assert reason(text) == expected
 
 
+@pytest.mark.parametrize("value", ["8 or 9", "1 0", "8, 5", "7-8", "8/10", "~8", "1_0", "8 (of 10)", "<8>"])
+def test_find_json_broken_with_an_unclear_number_is_refused(value):
+    assert reason(f'{{"items": {{"score": {value}, "weight": 0.1}}}}') == "unclear number"
+    assert reason(f"{{'items': {{score: {value}, weight: 0.1}}}}") == "unclear number"
+
+
+def test_find_json_numbers_in_broken_texts_are_no_matter():
+    found = find("{'items': 'ratio: 3 to 4', 'score': 8 'weight': 0.10,}")
+    assert found.value == {"items": "ratio: 3 to 4", "score": 8, "weight": 0.1}
+
+
 def test_find_json_tries_a_bounded_number_of_places(monkeypatch):
     tried = []
 
