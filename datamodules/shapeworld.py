@@ -329,7 +329,8 @@ def _make(
     )
 
 
-def _question(rng: random.Random, kind: str | None = None) -> tuple[Scene, Question]:
+def ask_any(rng: random.Random, kind: str | None = None) -> tuple[Scene, Question]:
+    """A scene and a question of the kind about it; of any kind where none is given."""
     kind = kind or rng.choice(KINDS)
     while True:  # `ask_position` falls back to another kind where all things look alike
         scene = sample_scene(rng)
@@ -343,7 +344,7 @@ def _wrong(rng: random.Random, question: Question) -> int:
 
 
 def _trusted_sample(rng: random.Random, key: str) -> PreferenceSample:
-    scene, question = _question(rng)
+    scene, question = ask_any(rng)
     told = [(0, rng.choice(STYLES)), (_wrong(rng, question), rng.choice(STYLES))]
     further = [errors for errors in question.wrong if errors > told[1][0]]
     if question.kind == "description" and further:
@@ -352,7 +353,7 @@ def _trusted_sample(rng: random.Random, key: str) -> PreferenceSample:
 
 
 def _open_sample(rng: random.Random, key: str, flip_rate: float, style_rate: float) -> PreferenceSample:
-    scene, question = _question(rng)
+    scene, question = ask_any(rng)
     flipped = rng.random() < flip_rate
     winner_fancy = rng.random() < style_rate  # the labelled winner: the label is what style goes with
     right_fancy = winner_fancy != flipped
@@ -363,7 +364,7 @@ def _open_sample(rng: random.Random, key: str, flip_rate: float, style_rate: flo
 
 def _test_sample(rng: random.Random, key: str, split: str) -> PreferenceSample:
     name = split.removeprefix("test_")
-    scene, question = _question(rng, name if name in KINDS else None)
+    scene, question = ask_any(rng, name if name in KINDS else None)
     if name == "style_matched":
         style = rng.choice(STYLES)
         styles = (style, style)

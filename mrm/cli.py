@@ -23,12 +23,14 @@ from rich.logging import RichHandler
 from transformers.utils import logging as transformers_logging
 
 from mrm.config import AnnotatorConfig, RoundConfig, RunConfig, experiments_dir, register_schema, to_run_config
+from mrm.construct_config import register_construct_schema
 from mrm.errors import ConfigError, MrmError, suggest
 
 EXIT_BAD_INPUT = 2
 LIST_ITEMS = {RoundConfig: "curation.schedule[*]", AnnotatorConfig: "curation.annotators[*]"}  # lists of the schema
 console = Console(stderr=True)
 Settings = TypeVar("Settings")
+Config = TypeVar("Config")
 
 
 def compose_run_config(overrides: Sequence[str]) -> RunConfig:
@@ -37,19 +39,41 @@ def compose_run_config(overrides: Sequence[str]) -> RunConfig:
     Raises:
         ConfigError: one clear message for anything that does not compose.
     """
-    register_schema()
+    return compose_config(overrides)
+
+
+def compose_config(
+    overrides: Sequence[str], *, root: str = "config", convert: Callable[[DictConfig], Config] = to_run_config
+) -> Config:
+    """Composes a configuration of any root.
+
+    Args:
+        overrides: words of the command line.
+        root: a yaml of experiments/.
+        convert: makes the typed configuration of what was composed.
+
+    Raises:
+        ConfigError: one clear message for anything that does not compose.
+    """
+    _register_schemas()
     try:
         with initialize_config_dir(str(experiments_dir()), version_base="1.3"):
-            return to_run_config(compose("config", overrides=list(overrides)))
+            return convert(compose(root, overrides=list(overrides)))
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(explain(error)) from error
 
 
-def hydra_command(task: Callable[[RunConfig], Any]) -> None:
+def hydra_command(
+    task: Callable[[Config], Any], *, root: str = "config", convert: Callable[[DictConfig], Config] = to_run_config
+) -> None:
     """Runs `task` with the configuration that the command line composes, once, or once a member with `-m`.
 
     Ends the process with status 2 and one message where the input is at fault; other errors keep their traceback. A
     member of a sweep that fails does not end the sweep: the failed ones are named at the end, with status 2.
+
+    Args:
+        task: what the command does.
+        root, convert: as of `compose_config`.
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints errors itself, with a traceback, before they get here
     set_up_logging()
@@ -59,7 +83,7 @@ def hydra_command(task: Callable[[RunConfig], Any]) -> None:
     def member(cfg: DictConfig) -> None:
         in_sweep = HydraConfig.get().mode == RunMode.MULTIRUN
         try:
-            task(to_run_config(cfg))
+            task(convert(cfg))
         except MrmError as error:
             show_error(str(error))
         except OmegaConfBaseException as error:
@@ -75,14 +99,19 @@ def hydra_command(task: Callable[[RunConfig], Any]) -> None:
         failed.append(" ".join(HydraConfig.get().overrides.task))
 
     try:
-        register_schema()
-        hydra.main(version_base="1.3", config_path=str(experiments_dir()), config_name="config")(member)()
+        _register_schemas()
+        hydra.main(version_base="1.3", config_path=str(experiments_dir()), config_name=root)(member)()
     except MrmError as error:
         fail(str(error))
     except (HydraException, OmegaConfBaseException) as error:
         fail(explain(error))
     if failed:
         fail("\n".join([f"{len(failed)} member(s) of the sweep failed, see above:", *(f"  - {one}" for one in failed)]))
+
+
+def _register_schemas() -> None:
+    register_schema()
+    register_construct_schema()
 
 
 def settings_command(

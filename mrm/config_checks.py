@@ -44,6 +44,7 @@ PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")  # head and optimizer stay fl
 MLFLOW_STORES = ("http", "https", "sqlite", "file", "postgresql", "mysql", "mssql", "databricks")
 MAX_SEED = 2**32 - 1  # NumPy's largest
 SHARDS = "shards"  # the source of a folder that is prepared already
+CONSTRUCT = "construct"  # the source of what `mrm.construct` makes
 
 Problems = list[str]
 
@@ -121,7 +122,7 @@ def _check_data(config: RunConfig, problems: Problems) -> None:
         if not dataset.use:
             continue
         _one_of(problems, f"{path}.role", dataset.role, ROLES)
-        _one_of(problems, f"{path}.source", dataset.source, [*SOURCES, SHARDS])
+        _one_of(problems, f"{path}.source", dataset.source, [*SOURCES, SHARDS, CONSTRUCT])
         _positive(problems, f"{path}.weight", dataset.weight)
         for source, weight in dataset.source_weights.items():
             _within(problems, f"{path}.source_weights.{source}", weight, 0, float("inf"), open_end=True)
@@ -129,7 +130,7 @@ def _check_data(config: RunConfig, problems: Problems) -> None:
             problems.append(f"{path}.source_weights: have no effect on a test set; leave them out.")
         if dataset.role == "test" and dataset.weight != 1:
             problems.append(f"{path}.weight={dataset.weight}: has no effect on a test set; leave it at 1.")
-        if dataset.source in SOURCES and not needs_input(dataset.source):
+        if dataset.source == CONSTRUCT or (dataset.source in SOURCES and not needs_input(dataset.source)):
             if dataset.path is not None:
                 problems.append(f"{path}.path={dataset.path!r}: {dataset.source} makes its data; leave the path null.")
         elif dataset.path is None:

@@ -22,13 +22,12 @@ from callbacks.iterative_curation import IterativeCuration
 from callbacks.throughput import Throughput
 from datamodules import prepare_config
 from datamodules.preference_datamodule import DatasetSpec, PreferenceDataModule
-from datamodules.prepare import PrepareResult, prepare, read_result, recipe_digest
 from datamodules.remote import make_cache
 from datamodules.sources import SOURCES, get_source
-from datamodules.sources.location import join
 from mrm.config import AnnotatorConfig, DatasetConfig, RoundConfig, RunConfig
-from mrm.config_checks import SHARDS, check_config
+from mrm.config_checks import CONSTRUCT, check_config
 from mrm.construction.judges import Annotator, ShapeWorldJudge
+from mrm.datasets import check_construction
 from mrm.devices import pick_device
 from mrm.errors import ConfigError, suggest
 from mrm.launch import check_launch, is_main
@@ -41,7 +40,6 @@ from mrm.model.reward_model import RewardModel
 from mrm.model.reward_module import RewardModule
 from mrm.model.sharded_checkpoints import ShardedStrategy
 from mrm.model.zero import Zero2Strategy, check_zero
-from mrm.summary import print_data
 from mrm.tracking import HistoryLogger, set_tag, start_mlflow
 
 EXPECTED_WARNINGS = (  # Lightning's, on what is meant here
@@ -64,6 +62,11 @@ def check(config: RunConfig) -> None:
         for name, dataset in config.data.datasets.items()
         if dataset.use and dataset.source in SOURCES
     }
+    parts |= {
+        f"data.datasets.{name}.options": functools.partial(check_construction, dataset)
+        for name, dataset in config.data.datasets.items()
+        if dataset.use and dataset.source == CONSTRUCT
+    }
     if config.curation.enabled:
         parts["curation"] = functools.partial(build_curation, config)
     parts["trainer.devices"] = functools.partial(check_launch, config.trainer.devices, config.trainer.num_nodes)
@@ -72,41 +75,6 @@ def check(config: RunConfig) -> None:
         parts["trainer.strategy"] = functools.partial(check_zero, config.trainer.accelerator)
     parts["model.backbone"] = functools.partial(check_backbone, config.model.backbone)
     check_config(config, parts=parts)
-
-
-def prepare_datasets(config: RunConfig) -> list[DatasetSpec]:
-    """Shards of every dataset in use, made where they do not exist yet; prints what became of the records."""
-    specs = []
-    results: dict[str, PrepareResult | None] = {}
-    for name, dataset in config.data.datasets.items():
-        if not dataset.use:
-            continue
-        source = None if dataset.path is None else join(config.data_root, dataset.path)
-        source = source.resolve() if isinstance(source, Path) else source
-        if dataset.source == SHARDS and isinstance(source, str):
-            results[name] = None
-            specs.append(DatasetSpec(name, source, dataset.role, dataset.weight))
-            continue
-        if dataset.source == SHARDS:
-            assert isinstance(source, Path), "checked before"
-            target = source
-            results[name] = _account(target)
-        else:
-            digest = recipe_digest(dataset.source, source, **dataset.options)
-            target = Path(config.prepared_root).expanduser().resolve() / f"{name}-{digest}"
-            common = {"max_unreadable": config.data.max_unreadable, "show_progress": config.trainer.progress}
-            results[name] = prepare(dataset.source, source, target, **common, **dataset.options)
-        specs.append(DatasetSpec(name, target, dataset.role, dataset.weight, dataset.source_weights))
-    print_data(results)
-    return specs
-
-
-def _account(shards: Path) -> PrepareResult | None:
-    """What was told when a folder of shards was prepared; None where it was written by something else."""
-    try:
-        return read_result(shards)
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
 
 
 def build_encoder(config: RunConfig) -> Encoder:

@@ -32,6 +32,7 @@ from datamodules.remote import ShardCache
 from mrm.cli import hydra_command
 from mrm.config import RunConfig, to_run_config
 from mrm.construction.judges import Annotator
+from mrm.datasets import prepare_datasets
 from mrm.errors import RecordError, ShardError
 from mrm.launch import from_main, is_main, join_cluster
 from mrm.model.reward_module import RewardModule
@@ -44,7 +45,6 @@ from mrm.parts import (
     build_module,
     build_trainer,
     check,
-    prepare_datasets,
 )
 from mrm.run_dirs import CONFIG_FILE, RESULTS_FILE, close_run_dir, open_run_dir, write_json, write_state
 from mrm.summary import RunResult, print_summary

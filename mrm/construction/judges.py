@@ -6,12 +6,11 @@ favour a position. Counting the votes is left to `mrm.curation.policy.vote`.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+from mrm.construction.draws import uniform
 from mrm.errors import ConfigError, CurationError
 from mrm.preference import PreferenceSample
 
@@ -84,9 +83,7 @@ class ShapeWorldJudge:
         return float((errors[first] < errors[second]) == right)
 
     def _draw(self, *parts: object) -> float:
-        """A uniform number in [0, 1) that depends on the parts alone."""
-        digest = hashlib.blake2b(json.dumps([self.seed, self.name, *parts]).encode(), digest_size=8).digest()
-        return (int.from_bytes(digest, "big") >> 11) / 2**53
+        return uniform(self.seed, self.name, *parts)
 
 
 def _true_errors(judge: str, sample: PreferenceSample) -> Sequence[float]:

@@ -1,0 +1,219 @@
+"""`python -m mrm.construct construction=NAME input=... output=FOLDER [key=value ...]`: preference pairs from prompts, judged and free of style.
+
+Models answer, judges score side by side and one by one, pairs on which they agree stay, and of these so many that style does not tell
+the winner. `construct` is the same as a function. FOLDER/shards is a data set to train on; FOLDER/report.html says what became of every record.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import importlib
+import logging
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from datamodules.shards import ShardWriter
+from mrm.cli import hydra_command
+from mrm.construct_config import ConstructConfig, ModelSpec, check_construct, to_construct_config, used
+from mrm.construct_input import read_prompts, source_of
+from mrm.construction.agreement import AgreementRule
+from mrm.construction.answer_log import AnswerLog
+from mrm.construction.asking import Asker
+from mrm.construction.callables import CallableModel
+from mrm.construction.calls import Model
+from mrm.construction.embedded import ShapeWorldResponder, ShapeWorldRewriter, ShapeWorldScorer
+from mrm.construction.pipeline import Construction, Recipe
+from mrm.construction.records import ImageStore
+from mrm.construction.responding import Responder
+from mrm.construction.rubrics import load_rubric
+from mrm.construction.run_settings import RunSettings
+from mrm.construction.servers import OpenAIServer
+from mrm.construction.stage_files import Left, StageAccount
+from mrm.errors import ConfigError, RecordError
+from mrm.preference import PreferenceSample
+
+SHARDS = "shards"
+EMBEDDED = {"responder": ShapeWorldResponder, "judge": ShapeWorldScorer, "rewriter": ShapeWorldRewriter}
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ConstructResult:
+    """What came out: the folder of shards, and each stage's account."""
+
+    shards: Path
+    accounts: Mapping[str, StageAccount]
+
+
+def construct(cfg: ConstructConfig | DictConfig) -> ConstructResult:
+    """Does what a configuration asks for; goes on where an earlier call with the same `output` ended.
+
+    Raises:
+        MrmError: for anything in configuration or data that a person can mend.
+        ResumableError: if the budget ended first.
+    """
+    config = to_construct_config(cfg)
+    check_construct(config)
+    work = Path(config.output).expanduser().resolve()
+    work.mkdir(parents=True, exist_ok=True)
+    recipe = build_recipe(config)
+    with _locked(work), AnswerLog(work / "answers") as answers:
+        (work / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.structured(config)))
+        asker = Asker(work, _models(recipe), answers, _run_settings(config), config.show_progress)
+        construction = Construction(
+            work,
+            recipe,
+            asker,
+            source_of(config),
+            read_prompts=lambda: read_prompts(config, ImageStore(work)),
+            write_samples=lambda items: _to_shards(items, work / SHARDS, config.shard_samples),
+            retry_failed=config.running.retry_failed,
+        )
+        accounts = construction.run(config.stages)
+    return ConstructResult(work / SHARDS, accounts)
+
+
+def build_recipe(config: ConstructConfig) -> Recipe:
+    """The configuration's parts, built.
+
+    Raises:
+        ConfigError: for a model or rubric that cannot be.
+    """
+    responders, judges = used(config.responders), used(config.judges)
+    rubrics = {
+        language: load_rubric(config.rubrics.get(told, told))
+        for language in ("en", "zh")
+        for told in [language if config.language == "auto" else config.language]
+    }
+    rule = AgreementRule(
+        modes=config.agreement.modes,
+        judges=config.agreement.judges,
+        least_difference=config.agreement.least_difference,
+    )
+    return Recipe(
+        [Responder(build_model("responder", n, spec, config.seed), spec.samples) for n, spec in responders.items()],
+        [build_model("judge", name, spec, config.seed) for name, spec in judges.items()],
+        rubrics,
+        rule,
+        rewriter=config.rewriter and build_model("rewriter", "rewriter", config.rewriter, config.seed),
+        seed=config.seed,
+        listwise_repeats=config.listwise_repeats,
+        keep_responses=config.keep_responses,
+        rewrite_tolerance=config.rewrite_tolerance,
+        style_mode=config.style.mode,
+        style_target=config.style.target,
+    )
+
+
+def build_model(role: str, name: str, spec: ModelSpec, seed: int) -> Model:
+    """A model by its specification.
+
+    Args:
+        role: responder, judge or rewriter.
+        name: its name.
+        spec: what it is.
+        seed: of an embedded model's draws.
+
+    Raises:
+        ConfigError: if it cannot be built; names the key.
+    """
+    if spec.kind == "shapeworld":
+        try:
+            return EMBEDDED[role](name, seed=seed, **spec.options)
+        except TypeError as error:
+            raise ConfigError(f"{role} {name!r}, options: {error}.") from error
+    if spec.kind == "callable":
+        return CallableModel(name, _imported(name, spec.target or ""), concurrency=spec.concurrency)
+    return OpenAIServer(
+        name,
+        model=spec.model or "",
+        base_url=spec.base_url,
+        api=spec.api,
+        key_env=spec.key_env,
+        json_schema=spec.json_schema,
+        temperature=spec.temperature,
+        top_p=spec.top_p,
+        max_tokens=spec.max_tokens,
+        timeout_s=spec.timeout_s,
+        concurrency=spec.concurrency,
+        max_image_pixels=spec.max_image_pixels,
+        image_detail=spec.image_detail,
+        price_input=spec.price_input,
+        price_output=spec.price_output,
+        extra_body=spec.extra_body,
+    )
+
+
+def _imported(name: str, target: str) -> Any:
+    module, _, function = target.partition(":")
+    try:
+        return getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"model {name!r}, target={target!r}: {error}; it must be importable from here.") from error
+
+
+def _models(recipe: Recipe) -> dict[str, Model]:
+    models = [each.model for each in recipe.responders] + list(recipe.judges)
+    return {model.name: model for model in [*models, *([recipe.rewriter] if recipe.rewriter else [])]}
+
+
+def _run_settings(config: ConstructConfig) -> RunSettings:
+    running = config.running
+    return RunSettings(
+        concurrency=running.concurrency,
+        tries=running.tries,
+        unusable_tries=running.unusable_tries,
+        budget_money=running.budget_money,
+        budget_tokens=running.budget_tokens,
+        seed=config.seed,
+    )
+
+
+@contextmanager
+def _locked(work: Path) -> Iterator[None]:
+    """Keeps a second process out of the folder."""
+    file = os.open(work / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(file)
+        raise ConfigError(f"output={str(work)!r}: another construction is at work there; wait for it.") from error
+    try:
+        yield
+    finally:
+        os.close(file)
+
+
+def _to_shards(
+    items: Iterable[PreferenceSample | Left], directory: Path, max_samples: int
+) -> Iterator[dict[str, Any] | Left]:
+    """Writes the samples to shards in place of an earlier output; gives a line for each."""
+    if directory.exists():
+        shutil.rmtree(directory)  # of an earlier outcome of this construction
+    with ShardWriter(directory, max_samples=max_samples) as writer:
+        for item in items:
+            if isinstance(item, Left):
+                yield item
+                continue
+            try:
+                writer.write(item)
+            except RecordError as error:
+                yield Left(item.key, error.reason, str(error))
+            else:
+                yield {"key": item.key, "pairs": len(item.pairs)}
+
+
+def main() -> None:
+    """The command."""
+    hydra_command(construct, root="construct", convert=to_construct_config)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,207 @@
+"""The typed schema under experiments/construct.yaml and the files of experiments/construction/, and what types cannot say."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING, DictConfig, OmegaConf
+
+from mrm.errors import ConfigError, suggest
+
+STAGES = ("prompts", "respond", "listwise", "pointwise", "agree", "rewrite", "style", "write")
+KINDS = ("openai", "shapeworld", "callable")
+LANGUAGES = ("auto", "en", "zh")
+STYLE_MODES = ("subsample", "match", "none")
+SERVER_ONLY = ("model", "base_url", "temperature", "max_image_pixels", "price_input", "price_output")
+
+
+@dataclass
+class ModelSpec:
+    """One model. Keys are read from the environment, never from a file."""
+
+    kind: str = "openai"  # openai: any OpenAI-compatible server | shapeworld: the embedded world's | callable
+    use: bool = True
+    samples: int = 1  # responses to a prompt; for responders
+    # of kind openai
+    model: str | None = None  # as the server calls it
+    base_url: str | None = None  # null = OpenAI's
+    api: str = "chat"  # chat: Chat Completions | responses: Responses
+    key_env: str | None = "OPENAI_API_KEY"  # environment variable with the key; null = none, for local servers
+    json_schema: str = "auto"  # auto | on | off: whether judges are asked for JSON by schema
+    temperature: float | None = None  # null = the server's default, as for all that follow
+    top_p: float | None = None
+    max_tokens: int | None = 4096
+    timeout_s: float = 180.0
+    concurrency: int = 16  # calls at once
+    max_image_pixels: int | None = None  # larger images are sent at this size
+    image_detail: str | None = None  # low | high | auto
+    price_input: float = 0.0  # money a million tokens
+    price_output: float = 0.0
+    extra_body: dict[str, Any] = field(default_factory=dict)  # for servers with settings of their own
+    # of kind callable
+    target: str | None = None  # package.module:function, which takes a Call and gives its text
+    # of kind shapeworld, and arguments of its model
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class ShapeWorldConfig:
+    """Prompts of the embedded world, where `input` is shapeworld."""
+
+    count: int = 1000
+    seed: int = 0
+    wrong_references: float = 0.1
+
+
+@dataclass
+class AgreementConfig:
+    modes: str = "both"  # both: listwise and pointwise must agree | any: what there is
+    judges: str = "all"  # all | majority | any, of the judges that agree with themselves
+    least_difference: float = 0.0  # of overall scores, 0 to 10; closer pairs are dropped
+
+
+@dataclass
+class StyleConfig:
+    mode: str = "subsample"  # subsample | match: pairs of like style first | none
+    target: float = 0.55  # accuracy of the style probe at most
+
+
+@dataclass
+class RunningConfig:
+    """How calls are run."""
+
+    concurrency: int = 64  # calls at once, all models together
+    tries: int = 6  # a call at most, where the server failed
+    unusable_tries: int = 3  # a call at most, where the answer could not be used
+    budget_money: float | None = None  # in the prices' currency, whole construction
+    budget_tokens: int | None = None
+    retry_failed: bool = True  # whether a later run asks again what got no answer
+
+
+@dataclass
+class ConstructConfig:
+    construction: str = "own"
+    input: str = MISSING  # a .jsonl or .json file, a folder of shards, or shapeworld
+    output: str = MISSING  # the construction's folder; its shards are in output/shards
+    stages: list[str] = field(default_factory=lambda: list(STAGES))  # rewrite is skipped where there is no rewriter
+    seed: int = 0
+    language: str = "auto"  # of the rubric; auto = the question's
+    rubrics: dict[str, str] = field(default_factory=dict)  # language -> file of one's own
+    responders: dict[str, ModelSpec] = field(default_factory=dict)
+    judges: dict[str, ModelSpec] = field(default_factory=dict)
+    rewriter: ModelSpec | None = None
+    rewrite_tolerance: float = 0.5  # of the mean overall score, 0 to 10
+    keep_responses: int | None = None  # the most different ones of a prompt's; null = all
+    listwise_repeats: int = 1  # 2: each judge sees another order too
+    agreement: AgreementConfig = field(default_factory=AgreementConfig)
+    style: StyleConfig = field(default_factory=StyleConfig)
+    running: RunningConfig = field(default_factory=RunningConfig)
+    shapeworld: ShapeWorldConfig = field(default_factory=ShapeWorldConfig)
+    shard_samples: int = 1000  # samples a shard at most
+    dry_run: bool = False  # estimate calls, tokens and cost, and ask nobody
+    show_progress: bool = True
+
+
+def register_construct_schema() -> None:
+    """Puts the schema under the name that experiments/construct.yaml asks for."""
+    ConfigStore.instance().store(name="construct_schema", node=ConstructConfig)
+
+
+def to_construct_config(cfg: DictConfig | ConstructConfig, changes: Mapping[str, Any] | None = None) -> ConstructConfig:
+    """The composed configuration, with `changes` merged in, as plain dataclasses.
+
+    Raises:
+        ConfigError: naming every key without a value, and every problem.
+        OmegaConfBaseException: for a key that the schema does not have; `mrm.cli` explains it.
+    """
+    if isinstance(cfg, ConstructConfig):
+        cfg = OmegaConf.structured(cfg)
+    plain = OmegaConf.to_container(cfg, resolve=True)
+    checked = OmegaConf.merge(OmegaConf.structured(ConstructConfig), plain, dict(changes or {}))
+    missing = sorted(OmegaConf.missing_keys(checked))
+    if missing:
+        lines = "\n".join(f"  - {key}=..." for key in missing)
+        raise ConfigError(f"the configuration has keys without a value; set:\n{lines}")
+    config = OmegaConf.to_object(checked)
+    assert isinstance(config, ConstructConfig)
+    return config
+
+
+def check_construct(config: ConstructConfig) -> None:
+    """Checks the whole configuration.
+
+    Raises:
+        ConfigError: one message with every problem, each with its dotted path and what is allowed.
+    """
+    problems: list[str] = []
+    for stage in config.stages:
+        if stage not in STAGES:
+            problems.append(f"stages: {stage!r} must be one of {', '.join(STAGES)}.{suggest(stage, STAGES)}")
+    _one_of(problems, "language", config.language, LANGUAGES)
+    _one_of(problems, "agreement.modes", config.agreement.modes, ("both", "any"))
+    _one_of(problems, "agreement.judges", config.agreement.judges, ("all", "majority", "any"))
+    _one_of(problems, "style.mode", config.style.mode, STYLE_MODES)
+    _within(problems, "style.target", config.style.target, 0.5, 1)
+    _within(problems, "agreement.least_difference", config.agreement.least_difference, 0, 10)
+    _within(problems, "rewrite_tolerance", config.rewrite_tolerance, 0, 10)
+    _within(problems, "listwise_repeats", config.listwise_repeats, 1, 2)
+    _within(problems, "keep_responses", config.keep_responses, 2, 1000)
+    for name in ("concurrency", "tries", "unusable_tries", "budget_money", "budget_tokens"):
+        _within(problems, f"running.{name}", getattr(config.running, name), 0 if "budget" in name else 1, float("inf"))
+    _check_models(config, problems)
+    if problems:
+        heading = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        raise ConfigError(f"{heading} in the configuration:\n" + "\n".join(f"  - {p}" for p in problems))
+
+
+def used(specs: Mapping[str, ModelSpec]) -> dict[str, ModelSpec]:
+    """Those that are not switched off."""
+    return {name: spec for name, spec in specs.items() if spec.use}
+
+
+def _check_models(config: ConstructConfig, problems: list[str]) -> None:
+    responders, judges = used(config.responders), used(config.judges)
+    if not judges and {"listwise", "pointwise"} & set(config.stages):
+        problems.append("judges: there is none; name at least one, of two families better two.")
+    for name in sorted(responders.keys() & judges.keys()):
+        problems.append(
+            f"judges.{name}: a responder has this name too; answers are kept under their model's name, so rename one."
+        )
+    named = {f"responders.{name}": spec for name, spec in responders.items()}
+    named |= {f"judges.{name}": spec for name, spec in judges.items()}
+    if config.rewriter is not None:
+        named["rewriter"] = config.rewriter
+    for path, spec in named.items():
+        _check_model(path, spec, problems)
+
+
+def _check_model(path: str, spec: ModelSpec, problems: list[str]) -> None:
+    _one_of(problems, f"{path}.kind", spec.kind, KINDS)
+    _within(problems, f"{path}.samples", spec.samples, 1, 1000)
+    _within(problems, f"{path}.concurrency", spec.concurrency, 1, 100_000)
+    if spec.kind == "openai":
+        _one_of(problems, f"{path}.api", spec.api, ("chat", "responses"))
+        _one_of(problems, f"{path}.json_schema", spec.json_schema, ("auto", "on", "off"))
+        if not spec.model:
+            problems.append(f"{path}.model: is missing; give the name by which the server knows the model.")
+    if spec.kind == "callable" and ":" not in (spec.target or ""):
+        problems.append(f"{path}.target={spec.target!r}: must be of the form package.module:function.")
+    if spec.kind != "openai":
+        defaults = {each.name: each.default for each in dataclasses.fields(ModelSpec)}
+        idle = [name for name in SERVER_ONLY if getattr(spec, name) != defaults[name]]
+        if idle:
+            problems.append(f"{path}: {', '.join(idle)} mean nothing to kind={spec.kind}; leave them out.")
+
+
+def _one_of(problems: list[str], path: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        problems.append(f"{path}={value!r}: must be one of {', '.join(allowed)}.{suggest(value, allowed)}")
+
+
+def _within(problems: list[str], path: str, value: float | None, low: float, high: float) -> None:
+    if value is not None and not low <= value <= high:
+        problems.append(f"{path}={value}: must be in [{low:g}, {high:g}].")

@@ -1,0 +1,100 @@
+"""From scores to pairs: the stages `agree` and `style`, and the samples that are written in the end.
+
+What is decided about one pair stands in `agreement.py`, which pairs stay for the sake of style in `balance.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mrm.construction.agreement import AgreementRule, Scored, agree
+from mrm.construction.embedded import errors_of
+from mrm.construction.records import ImageStore, PromptRecord
+from mrm.construction.stage_files import Left
+from mrm.construction.style import FEATURES, style_features
+from mrm.preference import Pair, PreferenceSample
+
+Pairs = list[dict[str, Any]]  # {"chosen", "rejected", "strength"}
+
+
+def agreed(key: str, scorings: Sequence[Scored], n_responses: int, rule: AgreementRule) -> tuple[Pairs, list[Left]]:
+    """The pairs of a record that are agreed on, and the others with their reasons."""
+    pairs: Pairs = []
+    left = []
+    for decision in agree(scorings, n_responses, rule):
+        if decision.chosen is None:
+            left.append(Left(f"{key} {decision.first}-{decision.second}", decision.reason, ""))
+        else:
+            pairs.append(
+                {"chosen": decision.chosen, "rejected": decision.rejected, "strength": round(decision.strength, 4)}
+            )
+    return pairs, left
+
+
+@dataclass(frozen=True, eq=False)
+class PairTable:
+    """All pairs of a construction, in the records' order.
+
+    Dimension letters: P pairs, F features.
+
+    Args:
+        chosen, rejected: float64 [P, F] counts of style.
+        group: int64 [P] number of each pair's record.
+        key: P names "KEY chosen-rejected".
+    """
+
+    chosen: np.ndarray
+    rejected: np.ndarray
+    group: np.ndarray
+    key: list[str]
+
+
+def pair_table(records: Iterable[tuple[PromptRecord, Pairs]]) -> PairTable:
+    """The style of every pair."""
+    chosen, rejected, group, names = [], [], [], []
+    for number, (record, pairs) in enumerate(records):
+        features = [style_features(response.text) for response in record.responses] if pairs else []
+        for pair in pairs:
+            chosen.append(features[pair["chosen"]])
+            rejected.append(features[pair["rejected"]])
+            group.append(number)
+            names.append(f"{record.key} {pair['chosen']}-{pair['rejected']}")
+    shape = (len(names), len(FEATURES))
+    return PairTable(np.reshape(chosen, shape), np.reshape(rejected, shape), np.array(group, np.int64), names)
+
+
+def sample_of(record: PromptRecord, pairs: Pairs, images: ImageStore) -> PreferenceSample:
+    """A record and its pairs as a preference sample, with where each response came from and how it looks.
+
+    Raises:
+        RecordError: if it breaks a rule of the record, or an image is gone.
+    """
+    used = sorted({pair[side] for pair in pairs for side in ("chosen", "rejected")})
+    place = {number: place for place, number in enumerate(used)}
+    responses = [record.responses[number] for number in used]
+    made = tuple(Pair(place[pair["chosen"]], place[pair["rejected"]], pair["strength"]) for pair in pairs)
+    meta = {name: value for name, value in record.meta.items() if name != "truth"}
+    meta["construction"] = {
+        "models": [response.model for response in responses],
+        "style": [dict(zip(FEATURES, map(int, style_features(response.text)), strict=True)) for response in responses],
+    }
+    if record.reference is not None:
+        meta["reference"] = record.reference
+    truth = [errors_of(record.meta, response.text) for response in responses]
+    if all(found is not None for found in truth):
+        errors, styles = [found[0] for found in truth], [found[1] for found in truth]
+        flipped = [errors[pair.chosen] >= errors[pair.rejected] for pair in made]
+        meta["truth"] = {"errors": errors, "flipped": flipped, "styles": styles}
+    return PreferenceSample(
+        key=record.key,
+        source=record.source,
+        prompt=record.prompt,
+        images=tuple(images.read(image) for image in record.images),
+        responses=tuple(response.text for response in responses),
+        pairs=made,
+        meta=meta,
+    )

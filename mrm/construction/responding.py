@@ -1,0 +1,71 @@
+"""The stage `respond`: several models, or several samples of one, answer each prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from mrm.construction.asking import Asked, Asker, conversation, make_call, subject_of
+from mrm.construction.calls import Answer, Call, ChatRequest, Model, UnusableAnswer
+from mrm.construction.diversity import most_diverse
+from mrm.construction.records import PromptRecord, Response, distinct
+from mrm.construction.runner import CallAccount
+from mrm.construction.stage_files import Left
+
+
+@dataclass(frozen=True)
+class Responder:
+    """A model, and how many responses it gives to a prompt."""
+
+    model: Model
+    samples: int
+
+
+def respond(
+    asker: Asker,
+    records: Callable[[], Iterable[PromptRecord]],
+    responders: Sequence[Responder],
+    *,
+    keep: int | None = None,
+) -> tuple[CallAccount, Iterator[PromptRecord | Left]]:
+    """Adds the responders' answers to those that a record brings.
+
+    Args:
+        asker: asks.
+        records: gives the records.
+        responders: who answers; none leaves the records as they are.
+        keep: of a record's responses only so many stay, those that differ most; None keeps all.
+
+    Returns:
+        What became of the calls, and the records with at least two distinct responses; the others as `Left`.
+    """
+
+    def plan(record: PromptRecord, images: tuple[bytes, ...]) -> Iterator[Call]:
+        chat, subject = ChatRequest(conversation(record.prompt, images)), subject_of(record, images)
+        for responder in responders:
+            for repeat in range(responder.samples):
+                yield make_call("respond", record, responder.model, chat, subject, repeat=repeat)
+
+    account, asked = asker.ask("respond", records, plan, accept_response)
+    return account, (_with_responses(item, keep) for item in asked)
+
+
+def accept_response(call: Call, answer: Answer) -> None:
+    """Refuses an empty text."""
+    if not answer.text.strip():
+        raise UnusableAnswer("empty response", f"model {call.model!r}: answered record {call.record!r} with nothing.")
+
+
+def _with_responses(item: Asked | Left, keep: int | None) -> PromptRecord | Left:
+    if isinstance(item, Left):
+        return item
+    came = [Response(answer.text, answer.model) for answer in item.answers if answer is not None]
+    responses = distinct([*item.record.responses, *came])
+    if len(responses) < 2:
+        missing = len(item.answers) - len(came)
+        detail = f"record {item.record.key!r}: {len(responses)} distinct response(s); two are needed. Calls without answer: {missing}."
+        return Left(item.record.key, "too few responses", detail)
+    if keep is not None and keep < len(responses):
+        chosen = most_diverse([response.text for response in responses], keep)
+        responses = tuple(responses[number] for number in sorted(chosen))
+    return replace(item.record, responses=responses)
