@@ -22,13 +22,10 @@ import numpy as np
 from mrm.construction.style import (
     FEATURES,
     Array,
-    FeatureBalance,
-    ProbeResult,
-    feature_balance,
     fit_style,
     style_differences,
-    style_probe,
 )
+from mrm.construction.style_figures import StyleFigures, StyleRuler
 from mrm.construction.thinning import leaning, share_ahead, thin
 from mrm.errors import ConfigError, suggest
 
@@ -37,7 +34,6 @@ UNLIKE_REASON = "its prompt has pairs of more like style"
 SUBSAMPLE, MATCH = "subsample", "match"
 BALANCE_MODES = (SUBSAMPLE, MATCH)
 LEAST_PAIRS = 20  # with fewer, the probe's accuracy is mostly chance and nothing can be told
-PROBE_SEEDS = 5  # different foldings that an accuracy is taken over
 _SEEMING = (
     0.3  # a probe's accuracy above 1/2 on the pairs it was fitted on, in sqrt(features / pairs), with nothing to find
 )
@@ -46,29 +42,6 @@ _ROUNDS = 8  # of fitting again; two or three are enough in practice
 _SHARES = (0.5, 0.51, 0.52, 0.53, 0.54, 0.55, 0.56, 0.57, 0.58, 0.59, 0.6, 0.625, 0.65)
 _LIKEST = 3  # of a prompt's pairs, at most, that "match" looks for, beside all of them
 _HALVINGS = 3  # between the best of these and the next
-
-
-@dataclass(frozen=True)
-class StyleFigures:
-    """What style tells of a set of pairs.
-
-    Args:
-        probe: on one folding, with its interval and weights.
-        lowest, highest: accuracy of the probe over PROBE_SEEDS foldings; NaN with less than two groups. Below chance is
-            chance: a probe that finds the loser's style in the other folds names the other response.
-        former: accuracy of the probe that was fitted on all pairs before; below 0.5, its style now goes with losing.
-        features: how each goes with winning.
-        groups: prompts.
-        distance: mean distance in style of chosen and rejected, in root mean squares of all pairs' differences.
-    """
-
-    probe: ProbeResult
-    lowest: float
-    highest: float
-    former: float
-    features: tuple[FeatureBalance, ...]
-    groups: int
-    distance: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,29 +96,16 @@ def balance_style(
     chosen, rejected, groups = (np.asarray(values) for values in (chosen, rejected, groups))
     chosen, rejected = (counts.reshape(-1, len(names)) for counts in (chosen, rejected))
     x = style_differences(chosen, rejected)
-    distance = _distances(x)
-    former = 0.5 + 0.5 * np.sign(fit_style(x).margin(x))
+    ruler = StyleRuler.of(x, folds=folds, seed=seed, names=names)
 
     def figures(keep: Array) -> StyleFigures:
-        probes = [
-            style_probe(x[keep], groups[keep], folds=folds, seed=seed + i, names=names) for i in range(PROBE_SEEDS)
-        ]
-        accuracies = [probe.accuracy for probe in probes]
-        return StyleFigures(
-            probes[0],
-            min(accuracies),
-            max(accuracies),
-            float(former[keep].mean()) if keep.any() else math.nan,
-            tuple(feature_balance(chosen[keep], rejected[keep], names)),
-            probes[0].groups,
-            float(distance[keep].mean()) if keep.any() else math.nan,
-        )
+        return ruler.measure(chosen[keep], rejected[keep], groups[keep])
 
     keep = likest = np.ones(len(x), bool)
     before = after = figures(keep)
     if _can_tell(before) and (before.highest > target or leaning(x, target, deviations=3)):
         order = _order(keys, seed)
-        looked_at = _likest(groups, distance, order) if mode == MATCH else [likest]
+        looked_at = _likest(groups, ruler.distances(x), order) if mode == MATCH else [likest]
         found = [(*_search(x, order, target, figures, among), among) for among in looked_at]
         keep, after, likest = max(
             found, key=lambda f: (_holds(f[1], target), mode == MATCH and f[1].groups, f[0].sum())
@@ -219,12 +179,6 @@ def _holds(figures: StyleFigures, target: float) -> bool:
 
 def _former_is_near(figures: StyleFigures, target: float) -> bool:
     return 1 - target - 1e-9 <= figures.former <= target + 1e-9
-
-
-def _distances(x: Array) -> Array:
-    """[P] root of the mean squared difference over features, each in its root mean square."""
-    scale = np.sqrt(np.mean(np.square(x), axis=0)) if len(x) else np.ones(x.shape[1])
-    return np.sqrt(np.mean(np.square(x / np.where(scale > 0, scale, 1.0)), axis=1))
 
 
 def _order(keys: Sequence[str], seed: int) -> Array:
