@@ -1,0 +1,72 @@
+"""One model's side of a run: its waiting calls, how long the server asked to be left alone, and whether it is up."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+
+from mrm.construction.calls import Call, CallError, Model
+from mrm.construction.run_settings import RunSettings
+
+_SPREAD_S = 0.5  # those that waited for one moment must not all come at it
+
+log = logging.getLogger(__name__)
+
+
+class Lane:
+    """One model in a run.
+
+    Args:
+        model: the model.
+        settings: the run's.
+
+    Attributes:
+        waiting: calls that were taken and not begun; None ends a worker.
+        closed: why no further call is begun ("outage of NAME", ...); "" while they are.
+    """
+
+    def __init__(self, model: Model, settings: RunSettings) -> None:
+        self.model = model
+        self.waiting: asyncio.Queue[Call | None] = asyncio.Queue(settings.ahead)
+        self.closed = ""
+        self._settings = settings
+        self._held_until = 0.0
+        self._given_up = 0  # calls, since the last answer
+        self._last_answer = time.monotonic()
+
+    def held_s(self) -> float:
+        """Seconds until the next attempt may be made; 0 or less where it may now."""
+        return self._held_until - time.monotonic()
+
+    def spread_s(self) -> float:
+        """A random further wait for those that were held back together."""
+        return random.uniform(0, min(_SPREAD_S, self._settings.base_s))
+
+    def hear(self, error: CallError) -> None:
+        """Obeys what a fault says for all calls of the model."""
+        if error.retry_after is None:
+            return
+        if error.retry_after > self._settings.longest_wait_s:
+            self._close(f"{self.model.name} asks to wait", error)
+        else:
+            self._held_until = max(self._held_until, time.monotonic() + error.retry_after)
+
+    def answered(self) -> None:
+        """An answer came, usable or not: the model is up."""
+        self._given_up, self._last_answer = 0, time.monotonic()
+
+    def gave_up(self, error: CallError) -> None:
+        """A call was given up for faults; many in a row over some time are an outage."""
+        self._given_up += 1
+        silent_s = time.monotonic() - self._last_answer
+        if self._given_up >= self._settings.outage_calls and silent_s >= self._settings.outage_s:
+            self._close(f"outage of {self.model.name}", error)
+
+    def _close(self, reason: str, error: CallError) -> None:
+        if not self.closed:
+            self.closed = reason
+            log.warning(
+                "%s: no further call to it in this run; the next one asks them. The last fault: %s", reason, error
+            )

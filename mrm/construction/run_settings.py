@@ -1,0 +1,66 @@
+"""How a run asks: limits, tries and waits."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+
+from mrm.construction.budget import Budget
+from mrm.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """Settings of a run.
+
+    Args:
+        concurrency: calls at once over all models, at most; each model has its own limit beside it.
+        timeout_s: seconds that one attempt may take.
+        fault_tries: attempts at a call that meets faults (429, 5xx, time-out, connection).
+        unusable_tries: attempts at a call whose answers cannot be used.
+        base_s, longest_s: the n-th wait is drawn from 0 to min(longest_s, base_s x 2^(n-1)) seconds.
+        longest_wait_s: a server that asks for more is not asked again in this run.
+        outage_calls, outage_s: a model is not asked again in this run when as many calls in a row were given up for faults
+            and as many seconds passed without an answer, so that the other models go on.
+        ahead: calls taken from the iterable for each model before they are begun; their images are in memory.
+        grace_s: seconds that calls under way may take to finish when the run is stopped.
+        budget: what may be spent.
+
+    Raises:
+        ConfigError: for settings that cannot be.
+    """
+
+    concurrency: int = 256
+    timeout_s: float = 600.0
+    fault_tries: int = 6
+    unusable_tries: int = 3
+    base_s: float = 1.0
+    longest_s: float = 60.0
+    longest_wait_s: float = 600.0
+    outage_calls: int = 20
+    outage_s: float = 120.0
+    ahead: int = 256
+    grace_s: float = 5.0
+    budget: Budget = field(default_factory=Budget)
+
+    def __post_init__(self) -> None:
+        whole = ("concurrency", "fault_tries", "unusable_tries", "outage_calls", "ahead")
+        problems = [f"{name}={getattr(self, name)}: must be at least 1" for name in whole if getattr(self, name) < 1]
+        seconds = ("base_s", "longest_s", "longest_wait_s", "outage_s", "grace_s")
+        problems += [f"{name}={getattr(self, name)}: must be at least 0" for name in seconds if getattr(self, name) < 0]
+        if self.timeout_s <= 0:
+            problems.append(f"timeout_s={self.timeout_s}: must be above 0")
+        if problems:
+            raise ConfigError(f"running calls: {'; '.join(problems)}.")
+
+
+def backoff_s(tries: int, settings: RunSettings, rng: random.Random) -> float:
+    """Seconds before the next attempt: exponential, with full jitter.
+
+    Args:
+        tries: attempts that failed so far, from 1.
+        settings: the run's.
+        rng: the source of chance.
+    """
+    most = min(settings.longest_s, settings.base_s * 2.0 ** min(tries - 1, 60))
+    return rng.uniform(0, most)

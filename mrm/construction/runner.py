@@ -1,0 +1,299 @@
+"""Asks many calls of many models, and loses no answer: limits, retries, waits, budget and a clean stop.
+
+Calls are taken one by one from an iterable of any length. Those that the log answers are not asked; an answer is in the
+log as soon as it is accepted, so that a kill at any moment costs the calls under way at most.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from mrm.construction.answer_checks import check_answer
+from mrm.construction.answer_log import AnswerLog
+from mrm.construction.budget import BudgetMeter, find_model, price_of
+from mrm.construction.call_account import CallAccount, Watcher
+from mrm.construction.calls import Answer, Call, CallError, Model, UnusableAnswer
+from mrm.construction.lanes import Lane
+from mrm.construction.purse import Purse
+from mrm.construction.run_settings import RunSettings, backoff_s
+from mrm.construction.stopping import Stop, stopping_signals
+from mrm.errors import ConfigError, ResumableError
+
+BUDGET, STOPPED = "budget", "stopped"
+_TICK_S, _SYNC_S = 0.25, 1.0
+_BREATH = 64  # calls dealt with at once before others have their turn
+
+_logger = logging.getLogger(__name__)
+
+
+async def run_calls(
+    calls: Iterable[Call],
+    models: Mapping[str, Model],
+    log: AnswerLog,
+    *,
+    accept: Callable[[Call, Answer], None],
+    settings: RunSettings | None = None,
+    progress: Watcher | None = None,
+) -> CallAccount:
+    """Asks what the log does not answer yet.
+
+    Args:
+        calls: any number; taken as they are needed.
+        models: by name.
+        log: where answers are found and kept.
+        accept: raises `UnusableAnswer` for an answer that is not to be kept; empty, cut off and refused ones never are.
+        settings: limits, tries, waits, budget; None takes the defaults.
+        progress: is told the account several times a second.
+
+    Returns:
+        The account. `stopped` says whether SIGINT, SIGTERM or the budget ended the run: what was answered is kept, and
+        the same run again goes on behind it.
+
+    Raises:
+        ConfigError: where all further calls to a model would fail (key, address, model's name), a call's model is missing,
+            or a budget in money lacks a price; what was answered is kept.
+        ResumableError: if the log cannot be written.
+    """
+    for name, model in models.items():
+        if (check := getattr(model, "check", None)) is not None:
+            check()
+        if name != model.name:
+            raise ConfigError(f"models[{name!r}] is called {model.name!r}; give it under its own name.")
+    run = _Run(models, log, accept, settings or RunSettings(), progress)
+    try:
+        with stopping_signals(run.stop):
+            return await run.all(calls)
+    finally:
+        for model in models.values():
+            if (close := getattr(model, "aclose", None)) is not None:
+                await close()
+
+
+class _Run:
+    """One run: a feeder takes calls into lanes, each lane's workers ask."""
+
+    def __init__(
+        self,
+        models: Mapping[str, Model],
+        log: AnswerLog,
+        accept: Callable[[Call, Answer], None],
+        settings: RunSettings,
+        progress: Watcher | None,
+    ) -> None:
+        self.stop, self.account = Stop(), CallAccount()
+        self._models, self._log, self._accept = models, log, accept
+        self._settings, self._progress = settings, progress
+        self._lanes = {name: Lane(model, settings) for name, model in models.items()}
+        self._purse = Purse(BudgetMeter(settings.budget, log, models), self.stop)
+        self._total = asyncio.Semaphore(settings.concurrency)
+        self._open: dict[str, int] = {}  # keys without an outcome yet -> equal calls that wait for it
+        self._failed: dict[str, str] = {}
+        self._busy: set[asyncio.Task[None]] = set()
+        self._under_way = 0
+        self._rng = random.Random()
+        self._began = time.monotonic()
+
+    async def all(self, calls: Iterable[Call]) -> CallAccount:
+        """Asks them all, or until something ends the run."""
+        workers = [
+            asyncio.create_task(self._work(lane))
+            for lane in self._lanes.values()
+            for _ in range(min(lane.model.concurrency, self._settings.concurrency))
+        ]
+        through = asyncio.create_task(self._through(calls, workers))
+        stopped, watch = asyncio.create_task(self.stop.wait()), asyncio.create_task(self._watch())
+        try:
+            await asyncio.wait((through, stopped), return_when=asyncio.FIRST_COMPLETED)
+            if self.stop.is_set():
+                through.cancel()
+                await self._wait_for_busy(workers)
+        finally:
+            for task in (through, stopped, watch, *workers):
+                task.cancel()
+            await asyncio.gather(through, stopped, watch, *workers, return_exceptions=True)
+            self._close_account()
+            await asyncio.to_thread(self._log.sync)
+        if self.stop.error is not None:
+            raise self.stop.error
+        return self.account
+
+    async def _through(self, calls: Iterable[Call], workers: Sequence[asyncio.Task[None]]) -> None:
+        try:
+            await self._feed(calls)
+        except Exception as error:
+            self.stop.set(f"{type(error).__name__}: {error}", error)
+            return
+        await asyncio.wait(workers)
+
+    async def _feed(self, calls: Iterable[Call]) -> None:
+        """Takes calls and hands them to their models' lanes."""
+        for number, call in enumerate(calls):
+            self.account.calls += 1
+            if not self._is_known(call):
+                self._open[call.key] = 1
+                find_model(call, self._models)
+                await self._lanes[call.model].waiting.put(call)
+            if number % _BREATH == 0:
+                await asyncio.sleep(0)
+        for lane in self._lanes.values():
+            await lane.waiting.put(None)
+
+    def _is_known(self, call: Call) -> bool:
+        if call.key in self._open:
+            self._open[call.key] += 1
+        elif (reason := self._failed.get(call.key)) is not None:
+            self.account.fail(call, reason)
+        elif call.key in self._log:
+            self.account.reused += 1
+        else:
+            return False
+        return True
+
+    async def _work(self, lane: Lane) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        while not self.stop.is_set() and (call := await lane.waiting.get()) is not None:
+            self._busy.add(task)
+            try:
+                await self._deal(lane, call)
+            except Exception as error:  # a fault of the run, not of a call: kept for the end
+                self.stop.set(f"{type(error).__name__}: {error}", error)
+            finally:
+                self._busy.discard(task)
+        if not self.stop.is_set():
+            lane.waiting.put_nowait(None)  # for the next worker: there is room, one was just taken
+
+    async def _deal(self, lane: Lane, call: Call) -> None:
+        """Sees a call to its outcome, within the budget."""
+        if lane.closed:
+            self._leave_out(call, lane.closed)
+        elif (expected := await self._purse.take(call)) is not None:
+            try:
+                await self._ask(lane, call)
+            finally:
+                self._purse.give_back(expected)
+        elif not self.stop.is_set():
+            self._leave_out(call, BUDGET)
+
+    async def _ask(self, lane: Lane, call: Call) -> None:
+        """Attempts until there is an outcome; without one where the run is stopped."""
+        faults = unusable = 0
+        while await self._may_ask(lane, call):
+            wait_s = 0.0
+            try:
+                await self._attempt(lane, call, faults + unusable + 1, unusable + 1)
+                return
+            except UnusableAnswer as error:
+                unusable += 1
+                reason, final = error.reason, unusable >= self._settings.unusable_tries
+            except CallError as error:
+                faults += 1
+                if error.fatal:
+                    self.stop.set(error.reason, ConfigError(str(error)))
+                    return
+                lane.hear(error)
+                wait_s = backoff_s(faults, self._settings, self._rng)
+                reason, final = error.reason, not error.retry or faults >= self._settings.fault_tries
+                if final:
+                    self._give_up(lane, call, error, faults + unusable)
+            if final:
+                self._fail(call, reason)
+                return
+            self.account.retried[reason] += 1
+            await self.stop.sleep(wait_s)
+
+    async def _may_ask(self, lane: Lane, call: Call) -> bool:
+        """Waits as long as the server asked; False where the call is not to be asked (any more)."""
+        while not self.stop.is_set() and not lane.closed and (wait_s := lane.held_s()) > 0:
+            await self.stop.sleep(wait_s + lane.spread_s())
+        if self.stop.is_set():
+            return False
+        if lane.closed:
+            self._leave_out(call, lane.closed)
+        return not lane.closed
+
+    async def _attempt(self, lane: Lane, call: Call, attempt: int, unusable_attempt: int) -> None:
+        """One attempt: the answer is in the log, or an error says why there is none."""
+        began, answer, cost = 0.0, None, None
+        try:
+            async with self._total:
+                self._under_way += 1
+                began = time.monotonic()
+                try:
+                    answer = await asyncio.wait_for(lane.model.answer(call), self._settings.timeout_s)
+                except asyncio.TimeoutError:
+                    message = f"{call.model}: no answer in {self._settings.timeout_s:g} s"
+                    raise CallError("time-out", message, retry=True) from None
+                finally:
+                    self._under_way -= 1
+            lane.answered()
+            cost = self._pay(lane, answer)
+            check_answer(answer)
+            self._accept(call, answer)
+        except UnusableAnswer as error:
+            final = unusable_attempt >= self._settings.unusable_tries
+            self._log.append_failure(
+                call, reason=error.reason, message=str(error), final=final, attempts=attempt, answer=answer, cost=cost
+            )
+            raise
+        self._log.append(call, answer, seconds=time.monotonic() - began, attempts=attempt, cost=cost)
+        self.account.answered += 1
+        self.account.reused += self._open.pop(call.key) - 1
+
+    def _pay(self, lane: Lane, answer: Answer) -> float | None:
+        price = price_of(lane.model)
+        cost = price.of(answer.input_tokens, answer.output_tokens) if price else None
+        self.account.input_tokens += answer.input_tokens
+        self.account.output_tokens += answer.output_tokens
+        self.account.cost += cost or 0.0
+        return cost
+
+    def _give_up(self, lane: Lane, call: Call, error: CallError, attempts: int) -> None:
+        self._log.append_failure(call, reason=error.reason, message=str(error), final=True, attempts=attempts)
+        if error.retry:
+            lane.gave_up(error)
+
+    def _fail(self, call: Call, reason: str) -> None:
+        self._failed[call.key] = reason
+        for _ in range(self._open.pop(call.key)):
+            self.account.fail(call, reason)
+
+    def _leave_out(self, call: Call, reason: str) -> None:
+        self.account.not_asked[reason] += self._open.pop(call.key)
+
+    async def _wait_for_busy(self, workers: Sequence[asyncio.Task[None]]) -> None:
+        """Lets calls under way finish, for some seconds."""
+        _logger.warning("stopping (%s): waiting for %d calls under way", self.stop.reason, len(self._busy))
+        hurry = asyncio.create_task(self.stop.at_once.wait())
+        waited_until = time.monotonic() + self._settings.grace_s
+        while (busy := set(self._busy)) and not hurry.done() and (left := waited_until - time.monotonic()) > 0:
+            await asyncio.wait({*busy, hurry}, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+        hurry.cancel()
+
+    async def _watch(self) -> None:
+        """Shows the account and syncs the log, for as long as the run goes on."""
+        synced = time.monotonic()
+        while True:
+            await asyncio.sleep(_TICK_S)
+            self._show()
+            if time.monotonic() - synced >= _SYNC_S:
+                try:
+                    await asyncio.to_thread(self._log.sync)
+                except OSError as error:
+                    self.stop.set(str(error), ResumableError(f"{self._log.directory}: cannot be written: {error}"))
+                synced = time.monotonic()
+
+    def _show(self) -> None:
+        self.account.seconds = time.monotonic() - self._began
+        if self._progress is not None:
+            self._progress.update(self.account, self._under_way)
+
+    def _close_account(self) -> None:
+        if left := sum(self._open.values()):
+            self.account.not_asked[STOPPED] += left
+        self.account.stopped = self.stop.reason or self._purse.empty
+        self._show()

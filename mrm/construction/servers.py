@@ -1,0 +1,270 @@
+"""OpenAI-compatible servers as models: OpenAI, Gemini's compatible endpoint, vLLM, SGLang and others.
+
+Over the openai client, without its retries: repeating is the runner's. Chat Completions or Responses. The key is read
+from the environment when a connection is opened, and kept nowhere else. TLS is always verified; a certificate authority
+of one's own goes into the environment variable SSL_CERT_FILE, as for every program over OpenSSL.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+from urllib.parse import urlsplit
+
+import openai
+
+from mrm.construction.budget import Price
+from mrm.construction.calls import Answer, Call, CallError
+from mrm.construction.server_errors import explain_error, refuses_schema, wants_completion_tokens
+from mrm.construction.server_requests import (
+    APIS,
+    chat_messages,
+    read_reply,
+    responses_input,
+    schema_setting,
+)
+from mrm.errors import ConfigError
+
+SCHEMA_MODES = ("auto", "on", "off")
+DETAILS = (None, "low", "high", "auto")
+MOST_CONNECTIONS = 1000  # that the client keeps open at once
+NO_KEY = "EMPTY"  # what vLLM and SGLang are told by custom; the client cannot send nothing
+_CONNECT_S = 10.0
+_HIDDEN = "[key]"
+_SECRET_WORDS = ("api_key", "apikey", "authorization", "password", "secret")
+
+log = logging.getLogger(__name__)
+
+
+class OpenAIServer:
+    """One model behind one server. A `Model`, for one run at a time.
+
+    Args:
+        name: unique in a run.
+        model: the server's name for its model.
+        base_url: such as "https://api.openai.com/v1" or "http://127.0.0.1:8000/v1".
+        api: "chat" (Chat Completions) or "responses".
+        key_env: environment variable that holds the key; None sends none, for local servers.
+        json_schema: "on" asks for answers by the request's JSON schema, "off" never does, "auto" asks until the server
+            refuses.
+        temperature, top_p, seed: sampling; None leaves it to the server. Responses knows no seed.
+        max_tokens: of an answer, at most; None leaves it to the server.
+        timeout_s: seconds of silence after which a call is given up.
+        concurrency: calls at once, at most.
+        max_image_pixels: larger images are scaled down before they are sent; None sends them as they are.
+        image_detail: "low", "high" or "auto", for servers that know it.
+        price: money per million tokens; None where nobody knows.
+        extra_body: further fields of the request, such as vLLM's and SGLang's own. Part of the identity: no secrets.
+
+    Raises:
+        ConfigError: for settings that cannot be; every problem in one message.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        model: str,
+        base_url: str,
+        api: str = "chat",
+        key_env: str | None = None,
+        json_schema: str = "auto",
+        temperature: float | None = None,
+        top_p: float | None = None,
+        seed: int | None = None,
+        max_tokens: int | None = None,
+        timeout_s: float = 600.0,
+        concurrency: int = 16,
+        max_image_pixels: int | None = None,
+        image_detail: str | None = None,
+        price: Price | None = None,
+        extra_body: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.name, self.model, self.base_url, self.api, self.key_env = name, model, base_url, api, key_env
+        self.json_schema, self.max_tokens, self.timeout_s = json_schema, max_tokens, timeout_s
+        self.concurrency, self.price = concurrency, price
+        self.max_image_pixels, self.image_detail = max_image_pixels, image_detail
+        self.extra_body = dict(extra_body or {})
+        self._sampling = {"temperature": temperature, "top_p": top_p, "seed": seed}
+        self._asks_schema = json_schema != "off"
+        self._tokens_field = "max_tokens" if api == "chat" else "max_output_tokens"
+        self._client: openai.AsyncOpenAI | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        if problems := self._problems():
+            raise ConfigError(f"server {name!r}: {'; '.join(problems)}.")
+        self.identity: Mapping[str, Any] = {
+            "server": "openai",
+            "api": api,
+            "model": model,
+            **self._sampling,
+            "max_tokens": max_tokens,
+            "json_schema": json_schema,
+            "max_image_pixels": max_image_pixels,
+            "image_detail": image_detail,
+            "extra_body": json.loads(json.dumps(self.extra_body)),
+        }
+
+    def __repr__(self) -> str:
+        return (
+            f"OpenAIServer({self.name!r}, model={self.model!r}, base_url={self.base_url!r}, key_env={self.key_env!r})"
+        )
+
+    def _problems(self) -> list[str]:
+        url = _parts_of(self.base_url)
+        checks = {
+            f"api={self.api!r}: must be one of {', '.join(APIS)}": self.api in APIS,
+            f"json_schema={self.json_schema!r}: must be one of {', '.join(SCHEMA_MODES)}": self.json_schema
+            in SCHEMA_MODES,
+            f"image_detail={self.image_detail!r}: must be low, high, auto or null": self.image_detail in DETAILS,
+            "model: must be given": bool(self.model),
+            "base_url: must be http:// or https:// and a host, such as https://api.openai.com/v1": url is not None
+            and url.scheme in ("http", "https")
+            and bool(url.hostname),
+            "base_url: holds a password or a query; keys come from the environment, name the variable in key_env": url
+            is None
+            or not (url.username or url.password or url.query or url.fragment),
+            f"concurrency={self.concurrency}: must be 1 to {MOST_CONNECTIONS}": 1
+            <= self.concurrency
+            <= MOST_CONNECTIONS,
+            f"timeout_s={self.timeout_s}: must be above 0": self.timeout_s > 0,
+            f"max_tokens={self.max_tokens}: must be at least 1": self.max_tokens is None or self.max_tokens >= 1,
+            f"max_image_pixels={self.max_image_pixels}: must be at least 1": self.max_image_pixels is None
+            or self.max_image_pixels >= 1,
+            "seed: the Responses API knows none; leave it out": self.api != "responses"
+            or self._sampling["seed"] is None,
+            "extra_body: holds what looks like a key; keys come from the environment, name the variable in key_env": not any(
+                word in str(field).lower() for field in self.extra_body for word in _SECRET_WORDS
+            ),
+        }
+        return [problem for problem, sound in checks.items() if not sound]
+
+    def check(self) -> None:
+        """Looks whether the key is there, before a run begins.
+
+        Raises:
+            ConfigError: naming the variable.
+        """
+        self._key()
+        url = _parts_of(self.base_url)
+        if self.key_env and url and url.scheme == "http" and url.hostname not in ("127.0.0.1", "localhost", "::1"):
+            log.warning("server %r: %s is not encrypted; the key of %s goes over it in the clear.",
+                        self.name, self.base_url, self.key_env)  # fmt: skip
+
+    async def answer(self, call: Call) -> Answer:
+        """See `Model.answer`.
+
+        Raises:
+            CallError: where no answer came; its message names server, base URL and variable, never the key.
+        """
+        try:
+            return read_reply(self.api, await self._reply(call))
+        except openai.OpenAIError as error:
+            fault = explain_error(error)
+        except CallError as error:
+            fault = error
+        raise self._told(fault) from None  # the client's own error may quote a key that the server sent back
+
+    async def aclose(self) -> None:
+        """Closes the connections; the next call opens new ones."""
+        client, self._client = self._client, None
+        if client is not None and self._loop is asyncio.get_running_loop():
+            await client.close()
+
+    async def _reply(self, call: Call) -> Any:
+        """The reply's JSON; goes on without what the server turns out not to take."""
+        fields = await self._fields(call)
+        while True:
+            asks, tokens_field = self._asks_schema and call.chat.schema is not None, self._tokens_field
+            settings = schema_setting(self.api, call.chat.schema) if asks and call.chat.schema is not None else {}
+            limit = {} if self.max_tokens is None else {tokens_field: self.max_tokens}
+            try:
+                return await self._send({**fields, **settings, **limit})
+            except openai.APIStatusError as error:
+                if asks and refuses_schema(error):
+                    self._drop_schema(error)
+                elif limit and tokens_field == "max_tokens" and wants_completion_tokens(error):
+                    self._tokens_field = "max_completion_tokens"
+                else:
+                    raise
+
+    async def _fields(self, call: Call) -> dict[str, Any]:
+        form = chat_messages if self.api == "chat" else responses_input
+        build = partial(form, max_image_pixels=self.max_image_pixels, image_detail=self.image_detail)
+        if any(isinstance(part, bytes) for turn in call.chat.messages for part in turn.parts):
+            turns = await asyncio.to_thread(build, call.chat.messages)  # scaling would hold up other calls
+        else:
+            turns = build(call.chat.messages)
+        sampling = {key: value for key, value in self._sampling.items() if value is not None}
+        # Else OpenAI keeps Responses for 30 days.
+        kept = {"messages": turns} if self.api == "chat" else {"input": turns, "store": False}
+        return {"model": self.model, **sampling, **kept}
+
+    async def _send(self, fields: dict[str, Any]) -> Any:
+        client = self._connected()
+        api: Any = client.chat.completions if self.api == "chat" else client.responses
+        raw = await api.with_raw_response.create(**fields, extra_body=self.extra_body or None)
+        try:
+            return json.loads(raw.content)
+        except ValueError as error:
+            shown = raw.content[:100].decode("utf-8", "replace")
+            raise CallError("unreadable reply", f"the reply is no JSON ({error}): {shown!r}", retry=True) from None
+
+    def _connected(self) -> openai.AsyncOpenAI:
+        """The client; a new one in a new event loop, whose connections the old loop cannot serve."""
+        loop = asyncio.get_running_loop()
+        if self._client is None or self._loop is not loop:
+            timeout = openai.Timeout(self.timeout_s, connect=min(_CONNECT_S, self.timeout_s))
+            self._client = openai.AsyncOpenAI(
+                api_key=self._key() or NO_KEY, base_url=self.base_url, max_retries=0, timeout=timeout
+            )
+            self._loop = loop
+        return self._client
+
+    def _drop_schema(self, error: openai.APIStatusError) -> None:
+        if self.json_schema == "on":
+            message = f"{explain_error(error)}; the server takes no JSON schema: set json_schema=auto or off"
+            raise CallError("refused", message, retry=False, fatal=True)
+        if self._asks_schema:
+            self._asks_schema = False
+            log.warning("%s takes no JSON schema (%s); going on without.", self._place(), self._scrub(str(error)))
+
+    def _key(self) -> str:
+        if self.key_env is None:
+            return ""
+        key = os.environ.get(self.key_env, "").strip()
+        if not key:
+            raise ConfigError(
+                f"{self._place()}: the environment variable {self.key_env} is not set; put the key there."
+            )
+        if (
+            not key.isascii() or not key.isprintable() or " " in key
+        ):  # a header that cannot be sent would be quoted in an error
+            raise ConfigError(f"{self._place()}: {self.key_env} holds characters that no key has; set it again.")
+        return key
+
+    def _place(self) -> str:
+        return f"server {self.name!r} ({self.base_url})"
+
+    def _told(self, fault: CallError) -> CallError:
+        mend = ""
+        if fault.fatal:
+            source = f"the key in {self.key_env}" if self.key_env else "key_env (no key is sent)"
+            mend = f" Check base_url, model={self.model!r} and {source}."
+        message = f"{self._place()}: {self._scrub(str(fault))}{mend}"
+        return CallError(fault.reason, message, retry=fault.retry, retry_after=fault.retry_after, fatal=fault.fatal)
+
+    def _scrub(self, text: str) -> str:
+        key = os.environ.get(self.key_env, "").strip() if self.key_env else ""
+        return text.replace(key, _HIDDEN) if key else text
+
+
+def _parts_of(url: str) -> Any:
+    try:
+        return urlsplit(url)
+    except ValueError:
+        return None
