@@ -212,6 +212,7 @@ def set_up_logging() -> None:
     transformers_logging.disable_progress_bar()  # of loading and writing weights; downloads show their own
     for noisy in (
         "httpx",
+        "httpx2",
         "datamodules.prepare",
         "alembic",
         "mlflow",
