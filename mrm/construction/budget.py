@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mrm.construction import token_estimates
-from mrm.construction.calls import Call, Model
+from mrm.construction.calls import Answer, Call, Model
 from mrm.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -148,6 +148,12 @@ class BudgetMeter:
 def price_of(model: Model) -> Price | None:
     """A model's price; None where it has none."""
     return getattr(model, "price", None)
+
+
+def cost_of(model: Model, answer: Answer) -> float | None:
+    """Money for an answer; None where the model has no price."""
+    price = price_of(model)
+    return price.of(answer.input_tokens, answer.output_tokens) if price else None
 
 
 def estimate_call(call: Call, model: Model, log: AnswerLog) -> Spent:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from mrm.construction.calls import Call
+from mrm.construction.calls import Answer, Call
 
 NAMED = 20  # failed calls named for each reason; failures.jsonl names all
 
@@ -55,6 +55,12 @@ class CallAccount:
     def complete(self) -> bool:
         """Whether every call that there was is answered or failed: a further run would only ask what failed."""
         return self.balanced and not self.stopped and not self.not_asked.total()
+
+    def pay(self, answer: Answer, cost: float | None) -> None:
+        """Counts what an answer took, usable or not."""
+        self.input_tokens += answer.input_tokens
+        self.output_tokens += answer.output_tokens
+        self.cost += cost or 0.0
 
     def fail(self, call: Call, reason: str) -> None:
         """Counts a call that was given up."""

@@ -6,7 +6,10 @@ import random
 from dataclasses import dataclass, field
 
 from mrm.construction.budget import Budget
+from mrm.construction.calls import CallError
 from mrm.errors import ConfigError
+
+RATE_LIMIT = "rate limit"  # the reason of a CallError that says: later
 
 
 @dataclass(frozen=True)
@@ -16,7 +19,9 @@ class RunSettings:
     Args:
         concurrency: calls at once over all models, at most; each model has its own limit beside it.
         timeout_s: seconds that one attempt may take.
-        fault_tries: attempts at a call that meets faults (429, 5xx, time-out, connection).
+        fault_tries: attempts at a call that meets faults (5xx, time-out, connection).
+        rate_limit_tries: attempts at a call that is told to come later (429): a server's limit is no fault of the call, and
+            with more calls at once than it allows each is told so several times.
         unusable_tries: attempts at a call whose answers cannot be used.
         base_s, longest_s: the n-th wait is drawn from 0 to min(longest_s, base_s x 2^(n-1)) seconds.
         longest_wait_s: a server that asks for more is not asked again in this run.
@@ -33,6 +38,7 @@ class RunSettings:
     concurrency: int = 256
     timeout_s: float = 600.0
     fault_tries: int = 6
+    rate_limit_tries: int = 30
     unusable_tries: int = 3
     base_s: float = 1.0
     longest_s: float = 60.0
@@ -44,7 +50,7 @@ class RunSettings:
     budget: Budget = field(default_factory=Budget)
 
     def __post_init__(self) -> None:
-        whole = ("concurrency", "fault_tries", "unusable_tries", "outage_calls", "ahead")
+        whole = ("concurrency", "fault_tries", "rate_limit_tries", "unusable_tries", "outage_calls", "ahead")
         problems = [f"{name}={getattr(self, name)}: must be at least 1" for name in whole if getattr(self, name) < 1]
         seconds = ("base_s", "longest_s", "longest_wait_s", "outage_s", "grace_s")
         problems += [f"{name}={getattr(self, name)}: must be at least 0" for name in seconds if getattr(self, name) < 0]
@@ -64,3 +70,29 @@ def backoff_s(tries: int, settings: RunSettings, rng: random.Random) -> float:
     """
     most = min(settings.longest_s, settings.base_s * 2.0 ** min(tries - 1, 60))
     return rng.uniform(0, most)
+
+
+class Tries:
+    """Attempts at one call, by how they ended.
+
+    Attributes:
+        made: attempts.
+        unusable: of them, answers that could not be used.
+        faults: of them, no answer; told to come later included.
+        limited: of those, told to come later.
+    """
+
+    def __init__(self, settings: RunSettings) -> None:
+        self.made = self.unusable = self.faults = self.limited = 0
+        self._settings = settings
+
+    def count(self, error: CallError) -> bool:
+        """Counts a fault; whether it was the last try."""
+        limited = error.reason == RATE_LIMIT
+        self.faults += 1
+        self.limited += limited
+        if not error.retry:
+            return True
+        if limited:
+            return self.limited >= self._settings.rate_limit_tries
+        return self.faults - self.limited >= self._settings.fault_tries

@@ -14,12 +14,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from mrm.construction.answer_checks import check_answer
 from mrm.construction.answer_log import AnswerLog
-from mrm.construction.budget import BudgetMeter, find_model, price_of
+from mrm.construction.budget import BudgetMeter, cost_of, find_model
 from mrm.construction.call_account import CallAccount, Watcher
 from mrm.construction.calls import Answer, Call, CallError, Model, UnusableAnswer
 from mrm.construction.lanes import Lane
 from mrm.construction.purse import Purse
-from mrm.construction.run_settings import RunSettings, backoff_s
+from mrm.construction.run_settings import RunSettings, Tries, backoff_s
 from mrm.construction.stopping import Stop, stopping_signals
 from mrm.errors import ConfigError, ResumableError
 
@@ -110,7 +110,7 @@ class _Run:
             await asyncio.wait((through, stopped), return_when=asyncio.FIRST_COMPLETED)
             if self.stop.is_set():
                 through.cancel()
-                await self._wait_for_busy(workers)
+                await self._wait_for_busy()
         finally:
             for task in (through, stopped, watch, *workers):
                 task.cancel()
@@ -181,25 +181,24 @@ class _Run:
 
     async def _ask(self, lane: Lane, call: Call) -> None:
         """Attempts until there is an outcome; without one where the run is stopped."""
-        faults = unusable = 0
+        tries = Tries(self._settings)
         while await self._may_ask(lane, call):
             wait_s = 0.0
             try:
-                await self._attempt(lane, call, faults + unusable + 1, unusable + 1)
-                return
+                if await self._attempt(lane, call, tries):
+                    return
+                continue
             except UnusableAnswer as error:
-                unusable += 1
-                reason, final = error.reason, unusable >= self._settings.unusable_tries
+                reason, final = error.reason, tries.unusable >= self._settings.unusable_tries
             except CallError as error:
-                faults += 1
                 if error.fatal:
                     self.stop.set(error.reason, ConfigError(str(error)))
                     return
                 lane.hear(error)
-                wait_s = backoff_s(faults, self._settings, self._rng)
-                reason, final = error.reason, not error.retry or faults >= self._settings.fault_tries
+                reason, final = error.reason, tries.count(error)
+                wait_s = backoff_s(tries.faults, self._settings, self._rng)
                 if final:
-                    self._give_up(lane, call, error, faults + unusable)
+                    self._give_up(lane, call, error, tries.made)
             if final:
                 self._fail(call, reason)
                 return
@@ -216,41 +215,48 @@ class _Run:
             self._leave_out(call, lane.closed)
         return not lane.closed
 
-    async def _attempt(self, lane: Lane, call: Call, attempt: int, unusable_attempt: int) -> None:
-        """One attempt: the answer is in the log, or an error says why there is none."""
-        began, answer, cost = 0.0, None, None
+    async def _attempt(self, lane: Lane, call: Call, tries: Tries) -> bool:
+        """One attempt: True when the answer is in the log, an error where there is none, False where it has to wait after all."""
+        answer, cost = None, None
         try:
             async with self._total:
-                self._under_way += 1
+                if self.stop.is_set() or lane.held_s() > 0:  # since it queued up here
+                    return False
+                tries.made += 1
                 began = time.monotonic()
-                try:
-                    answer = await asyncio.wait_for(lane.model.answer(call), self._settings.timeout_s)
-                except asyncio.TimeoutError:
-                    message = f"{call.model}: no answer in {self._settings.timeout_s:g} s"
-                    raise CallError("time-out", message, retry=True) from None
-                finally:
-                    self._under_way -= 1
+                answer = await self._answer_in_time(lane, call)
             lane.answered()
-            cost = self._pay(lane, answer)
+            cost = cost_of(lane.model, answer)
+            self.account.pay(answer, cost)
             check_answer(answer)
             self._accept(call, answer)
         except UnusableAnswer as error:
-            final = unusable_attempt >= self._settings.unusable_tries
+            tries.unusable += 1
+            final = tries.unusable >= self._settings.unusable_tries
             self._log.append_failure(
-                call, reason=error.reason, message=str(error), final=final, attempts=attempt, answer=answer, cost=cost
+                call,
+                reason=error.reason,
+                message=str(error),
+                final=final,
+                attempts=tries.made,
+                answer=answer,
+                cost=cost,
             )
             raise
-        self._log.append(call, answer, seconds=time.monotonic() - began, attempts=attempt, cost=cost)
+        self._log.append(call, answer, seconds=time.monotonic() - began, attempts=tries.made, cost=cost)
         self.account.answered += 1
         self.account.reused += self._open.pop(call.key) - 1
+        return True
 
-    def _pay(self, lane: Lane, answer: Answer) -> float | None:
-        price = price_of(lane.model)
-        cost = price.of(answer.input_tokens, answer.output_tokens) if price else None
-        self.account.input_tokens += answer.input_tokens
-        self.account.output_tokens += answer.output_tokens
-        self.account.cost += cost or 0.0
-        return cost
+    async def _answer_in_time(self, lane: Lane, call: Call) -> Answer:
+        self._under_way += 1
+        try:
+            return await asyncio.wait_for(lane.model.answer(call), self._settings.timeout_s)
+        except asyncio.TimeoutError:
+            message = f"{call.model}: no answer in {self._settings.timeout_s:g} s"
+            raise CallError("time-out", message, retry=True) from None
+        finally:
+            self._under_way -= 1
 
     def _give_up(self, lane: Lane, call: Call, error: CallError, attempts: int) -> None:
         self._log.append_failure(call, reason=error.reason, message=str(error), final=True, attempts=attempts)
@@ -265,7 +271,7 @@ class _Run:
     def _leave_out(self, call: Call, reason: str) -> None:
         self.account.not_asked[reason] += self._open.pop(call.key)
 
-    async def _wait_for_busy(self, workers: Sequence[asyncio.Task[None]]) -> None:
+    async def _wait_for_busy(self) -> None:
         """Lets calls under way finish, for some seconds."""
         _logger.warning("stopping (%s): waiting for %d calls under way", self.stop.reason, len(self._busy))
         hurry = asyncio.create_task(self.stop.at_once.wait())

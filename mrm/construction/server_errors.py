@@ -15,6 +15,7 @@ from typing import Any
 import openai
 
 from mrm.construction.calls import CallError
+from mrm.construction.run_settings import RATE_LIMIT
 
 RETRIED = (408, 409, 425, 429)
 # 401 and 403: the key; 402: no credit left; 404: no such model or no such path; 405: no such API.
@@ -49,7 +50,7 @@ def _explain_status(error: openai.APIStatusError) -> CallError:
     if error.code in _NO_CREDIT or error.type in _NO_CREDIT:
         return CallError("no credit", told, retry=False, fatal=True)
     if status in RETRIED or status >= 500:
-        reason = "rate limit" if status == 429 else "server error" if status >= 500 else "server busy"
+        reason = RATE_LIMIT if status == 429 else "server error" if status >= 500 else "server busy"
         return CallError(reason, told, retry=True, retry_after=retry_after(error.response.headers))
     if status in (400, 403, 422) and _POLICY.search(marks):
         return CallError("content policy", told, retry=False)
