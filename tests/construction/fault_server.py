@@ -61,6 +61,7 @@ class FaultServer:
         latency_s: seconds that a reply takes, 0 to twice as many by content.
         slow_s: seconds that a "slow" one takes in addition.
         json_schema: whether it takes JSON schemas; else it answers 400.
+        max_tokens: whether it takes `max_tokens`; else it answers 400 and asks for `max_completion_tokens`.
         key: the key that it wants; None wants none.
         model: the one that it serves.
         retry_after: headers of its 429.
@@ -81,12 +82,14 @@ class FaultServer:
         latency_s: float = 0.0,
         slow_s: float = 0.2,
         json_schema: bool = True,
+        max_tokens: bool = True,
         key: str | None = None,
         model: str = "judge",
         retry_after: dict[str, str] | None = None,
         port: int = 0,
     ) -> None:
         self._plan, self._latency_s, self._slow_s = plan, latency_s, slow_s
+        self._max_tokens = max_tokens
         self._json_schema, self._key, self._model, self._port = json_schema, key, model, port
         self._retry_after = retry_after or {"retry-after-ms": "50"}
         self.asked: Counter[str] = Counter()
@@ -179,6 +182,8 @@ class FaultServer:
         field = "response_format" if "response_format" in request.body else "text" if "text" in request.body else None
         if field and not self._json_schema:
             return 400, _error(f"{field}: json_schema is not supported by this server", None)
+        if "max_tokens" in request.body and not self._max_tokens:
+            return 400, _error("'max_tokens' is not supported: use 'max_completion_tokens'", "unsupported_parameter")
         return None
 
 

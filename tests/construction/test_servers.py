@@ -79,6 +79,13 @@ def test_answer_with_the_schema_off_never_asks_for_it():
         assert "response_format" not in server.bodies[-1]
 
 
+def test_answer_names_its_limit_as_the_model_wants_it():
+    with FaultServer(max_tokens=False) as server:
+        model = server_model(server.url, max_tokens=40)
+        assert ask(model).text and ask(model, make_call("r1")).text
+        assert [body.get("max_completion_tokens") for body in server.bodies] == [None, 40, 40]
+
+
 @pytest.mark.parametrize(
     "kind, reason",
     [
