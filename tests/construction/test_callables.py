@@ -1,6 +1,5 @@
 import asyncio
 import threading
-import time
 
 import pytest
 
@@ -80,9 +79,8 @@ def test_a_sync_callable_that_hangs_does_not_keep_the_loop():
         with pytest.raises(asyncio.TimeoutError):
             await asyncio.wait_for(model.answer(make_call("r0")), 0.05)
 
-    began = time.monotonic()
-    asyncio.run(give_up())
-    assert time.monotonic() - began < 50  # asyncio.run would wait for threads of its own executor
+    asyncio.run(give_up())  # would wait for threads of its own executor
+    assert [thread.name for thread in threading.enumerate()].count("mrm-callable") == 1
     release.set()
 
 
