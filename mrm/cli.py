@@ -39,12 +39,10 @@ def compose_run_config(overrides: Sequence[str]) -> RunConfig:
     Raises:
         ConfigError: one clear message for anything that does not compose.
     """
-    return compose_config(overrides)
+    return compose_config(overrides, root="config", convert=to_run_config)
 
 
-def compose_config(
-    overrides: Sequence[str], *, root: str = "config", convert: Callable[[DictConfig], Config] = to_run_config
-) -> Config:
+def compose_config(overrides: Sequence[str], *, root: str, convert: Callable[[DictConfig], Config]) -> Config:
     """Composes a configuration of any root.
 
     Args:
@@ -63,9 +61,7 @@ def compose_config(
         raise ConfigError(explain(error)) from error
 
 
-def hydra_command(
-    task: Callable[[Config], Any], *, root: str = "config", convert: Callable[[DictConfig], Config] = to_run_config
-) -> None:
+def hydra_command(task: Callable[[Config], Any], *, root: str, convert: Callable[[DictConfig], Config]) -> None:
     """Runs `task` with the configuration that the command line composes, once, or once a member with `-m`.
 
     Ends the process with status 2 and one message where the input is at fault; other errors keep their traceback. A

@@ -26,6 +26,7 @@ from mrm.construct_input import read_prompts, source_of
 from mrm.construction.agreement import AgreementRule
 from mrm.construction.answer_log import AnswerLog
 from mrm.construction.asking import Asker
+from mrm.construction.budget import Budget, Price
 from mrm.construction.callables import CallableModel
 from mrm.construction.calls import Model
 from mrm.construction.embedded import ShapeWorldResponder, ShapeWorldRewriter, ShapeWorldScorer
@@ -40,6 +41,7 @@ from mrm.errors import ConfigError, RecordError
 from mrm.preference import PreferenceSample
 
 SHARDS = "shards"
+OPENAI_URL = "https://api.openai.com/v1"
 EMBEDDED = {"responder": ShapeWorldResponder, "judge": ShapeWorldScorer, "rewriter": ShapeWorldRewriter}
 log = logging.getLogger(__name__)
 
@@ -102,7 +104,7 @@ def build_recipe(config: ConstructConfig) -> Recipe:
         [build_model("judge", name, spec, config.seed) for name, spec in judges.items()],
         rubrics,
         rule,
-        rewriter=config.rewriter and build_model("rewriter", "rewriter", config.rewriter, config.seed),
+        rewriter=None if config.rewriter is None else build_model("rewriter", "rewriter", config.rewriter, config.seed),
         seed=config.seed,
         listwise_repeats=config.listwise_repeats,
         keep_responses=config.keep_responses,
@@ -130,11 +132,13 @@ def build_model(role: str, name: str, spec: ModelSpec, seed: int) -> Model:
         except TypeError as error:
             raise ConfigError(f"{role} {name!r}, options: {error}.") from error
     if spec.kind == "callable":
-        return CallableModel(name, _imported(name, spec.target or ""), concurrency=spec.concurrency)
+        target = spec.target or ""
+        identity = {"target": target, **spec.options}
+        return CallableModel(name, _imported(name, target), identity=identity, concurrency=spec.concurrency)
     return OpenAIServer(
         name,
         model=spec.model or "",
-        base_url=spec.base_url,
+        base_url=spec.base_url or OPENAI_URL,
         api=spec.api,
         key_env=spec.key_env,
         json_schema=spec.json_schema,
@@ -145,8 +149,7 @@ def build_model(role: str, name: str, spec: ModelSpec, seed: int) -> Model:
         concurrency=spec.concurrency,
         max_image_pixels=spec.max_image_pixels,
         image_detail=spec.image_detail,
-        price_input=spec.price_input,
-        price_output=spec.price_output,
+        price=None if spec.price_input is None else Price(spec.price_input, spec.price_output or 0.0),
         extra_body=spec.extra_body,
     )
 
@@ -168,11 +171,9 @@ def _run_settings(config: ConstructConfig) -> RunSettings:
     running = config.running
     return RunSettings(
         concurrency=running.concurrency,
-        tries=running.tries,
+        fault_tries=running.tries,
         unusable_tries=running.unusable_tries,
-        budget_money=running.budget_money,
-        budget_tokens=running.budget_tokens,
-        seed=config.seed,
+        budget=Budget(running.budget_money, running.budget_tokens),
     )
 
 

@@ -10,12 +10,14 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
+from mrm.construction.agreement import JUDGE_RULES, MODE_RULES
+from mrm.construction.balance import BALANCE_MODES
 from mrm.errors import ConfigError, suggest
 
 STAGES = ("prompts", "respond", "listwise", "pointwise", "agree", "rewrite", "style", "write")
 KINDS = ("openai", "shapeworld", "callable")
 LANGUAGES = ("auto", "en", "zh")
-STYLE_MODES = ("subsample", "match", "none")
+STYLE_MODES = (*BALANCE_MODES, "none")
 SERVER_ONLY = ("model", "base_url", "temperature", "max_image_pixels", "price_input", "price_output")
 
 
@@ -39,8 +41,8 @@ class ModelSpec:
     concurrency: int = 16  # calls at once
     max_image_pixels: int | None = None  # larger images are sent at this size
     image_detail: str | None = None  # low | high | auto
-    price_input: float = 0.0  # money a million tokens
-    price_output: float = 0.0
+    price_input: float | None = None  # money a million tokens; 0 for one's own server
+    price_output: float | None = None
     extra_body: dict[str, Any] = field(default_factory=dict)  # for servers with settings of their own
     # of kind callable
     target: str | None = None  # package.module:function, which takes a Call and gives its text
@@ -59,7 +61,7 @@ class ShapeWorldConfig:
 
 @dataclass
 class AgreementConfig:
-    modes: str = "both"  # both: listwise and pointwise must agree | any: what there is
+    modes: str = "both"  # both: listwise and pointwise must agree | either: what there is | listwise | pointwise
     judges: str = "all"  # all | majority | any, of the judges that agree with themselves
     least_difference: float = 0.0  # of overall scores, 0 to 10; closer pairs are dropped
 
@@ -142,8 +144,8 @@ def check_construct(config: ConstructConfig) -> None:
         if stage not in STAGES:
             problems.append(f"stages: {stage!r} must be one of {', '.join(STAGES)}.{suggest(stage, STAGES)}")
     _one_of(problems, "language", config.language, LANGUAGES)
-    _one_of(problems, "agreement.modes", config.agreement.modes, ("both", "any"))
-    _one_of(problems, "agreement.judges", config.agreement.judges, ("all", "majority", "any"))
+    _one_of(problems, "agreement.modes", config.agreement.modes, MODE_RULES)
+    _one_of(problems, "agreement.judges", config.agreement.judges, JUDGE_RULES)
     _one_of(problems, "style.mode", config.style.mode, STYLE_MODES)
     _within(problems, "style.target", config.style.target, 0.5, 1)
     _within(problems, "agreement.least_difference", config.agreement.least_difference, 0, 10)

@@ -205,7 +205,7 @@ def _member(config: RunConfig) -> None:
 
 def main() -> None:
     """The command."""
-    hydra_command(_member)
+    hydra_command(_member, root="config", convert=to_run_config)
 
 
 if __name__ == "__main__":

@@ -13,10 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mrm.construction.answer_log import AnswerLog, LoggedAnswer
+from mrm.construction.answer_log import AnswerLog
+from mrm.construction.call_account import CallAccount
 from mrm.construction.calls import Answer, Call, ChatMessage, ChatRequest, Model, Subject, call_key
+from mrm.construction.log_lines import LoggedAnswer
 from mrm.construction.records import ImageStore, PromptRecord
-from mrm.construction.runner import CallAccount, RunSettings, run_calls
+from mrm.construction.run_progress import CallProgress
+from mrm.construction.run_settings import RunSettings
+from mrm.construction.runner import run_calls
 from mrm.construction.stage_files import Left
 from mrm.errors import RecordError, ResumableError
 from mrm.preference import IMAGE_MARKER, Message
@@ -77,20 +81,14 @@ class Asker:
         path = self.work / f".{stage}.plan.jsonl"
         with path.open("w", encoding="utf-8") as file:
             calls = self._planned(records(), plan, file)
-            account = asyncio.run(
-                run_calls(
-                    calls,
-                    self.models,
-                    self.log,
-                    accept=accept,
-                    settings=self.settings,
-                    title=stage,
-                    show_progress=self.show_progress,
+            with CallProgress(stage, show=self.show_progress) as progress:
+                account = asyncio.run(
+                    run_calls(calls, self.models, self.log, accept=accept, settings=self.settings, progress=progress)
                 )
-            )
-        if account.stopped:
+        if not account.complete:
+            told = "\n".join(account.lines())
             raise ResumableError(
-                f"{stage}: {account.stopped} What was answered is kept: the same command goes on from here."
+                f"{stage}: not done.\n{told}\nThe same command goes on from here; nothing is asked twice."
             )
         return account, self._collect(records(), path)
 

@@ -12,6 +12,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from mrm.construction.budget import Price
 from mrm.construction.calls import Answer, Call, CallError
 from mrm.construction.draws import choose, uniform
 from mrm.errors import ConfigError
@@ -41,6 +42,7 @@ class _Embedded:
     """What the three share: a name, a seed, and no limit to what they take at once."""
 
     concurrency = 64
+    price = Price(0, 0)
 
     def __init__(self, name: str, seed: int, **settings: float | str) -> None:
         self.name = name

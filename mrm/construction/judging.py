@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from mrm.construction.agreement import Scored
-from mrm.construction.answer_log import LoggedAnswer
 from mrm.construction.asking import Asked, Asker, make_call, subject_of
+from mrm.construction.call_account import CallAccount
 from mrm.construction.calls import Answer, Call, Model, UnusableAnswer
 from mrm.construction.judge_prompts import listwise_request, pointwise_request
+from mrm.construction.log_lines import LoggedAnswer
 from mrm.construction.order import shown_order, unshuffle
 from mrm.construction.records import PromptRecord
 from mrm.construction.rubrics import Rubric
-from mrm.construction.runner import CallAccount
 from mrm.construction.scoring import parse_scoring
 from mrm.construction.stage_files import Left
 from mrm.preference import language_of
@@ -139,7 +139,7 @@ def _overalls(answer: LoggedAnswer | None, rubric: Rubric, n: int, mode: str) ->
     if answer is None:
         return [None] * n, []
     try:
-        scoring = parse_scoring(answer.text, rubric, n, mode)
+        scoring = parse_scoring(answer.answer.text, rubric, n, mode)
     except UnusableAnswer as error:  # it was accepted when it came: by a version that asked for less
         return [None] * n, [error.reason]
     flags = [*scoring.flags, *(flag for response in scoring.responses for flag in response.flags)]

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from mrm.construction.agreement import AgreementRule, Scored, agree
+from mrm.construction.agreement import AgreementRule, PairDecision, Scored, agree
 from mrm.construction.embedded import errors_of
 from mrm.construction.records import ImageStore, PromptRecord
 from mrm.construction.stage_files import Left
@@ -21,17 +21,24 @@ from mrm.preference import Pair, PreferenceSample
 Pairs = list[dict[str, Any]]  # {"chosen", "rejected", "strength"}
 
 
-def agreed(key: str, scorings: Sequence[Scored], n_responses: int, rule: AgreementRule) -> tuple[Pairs, list[Left]]:
-    """The pairs of a record that are agreed on, and the others with their reasons."""
+def agreed(
+    record: PromptRecord, scorings: Sequence[Scored], judges: Sequence[str], rule: AgreementRule
+) -> list[PairDecision]:
+    """What is decided about each pair of a record's responses; `judges`: names of those who were asked."""
+    texts = [response.text for response in record.responses]
+    return agree(scorings, len(texts), rule, judges=judges, texts=texts)
+
+
+def split(key: str, decisions: Sequence[PairDecision]) -> tuple[Pairs, list[Left]]:
+    """The pairs that are agreed on, and the others with their reasons."""
     pairs: Pairs = []
     left = []
-    for decision in agree(scorings, n_responses, rule):
-        if decision.chosen is None:
+    for decision in decisions:
+        if decision.chosen is None or decision.strength is None:
             left.append(Left(f"{key} {decision.first}-{decision.second}", decision.reason, ""))
         else:
-            pairs.append(
-                {"chosen": decision.chosen, "rejected": decision.rejected, "strength": round(decision.strength, 4)}
-            )
+            strength = round(decision.strength, 4)
+            pairs.append({"chosen": decision.chosen, "rejected": decision.rejected, "strength": strength})
     return pairs, left
 
 

@@ -14,16 +14,16 @@ from typing import Any
 
 import numpy as np
 
-from mrm.construction.agreement import AgreementRule
+from mrm.construction.agreement import AgreementRule, PairDecision, Scored
 from mrm.construction.asking import Asker
-from mrm.construction.balance import balance
+from mrm.construction.balance import balance_style
+from mrm.construction.call_account import CallAccount
 from mrm.construction.calls import Model
 from mrm.construction.judging import Rubrics, judge_listwise, judge_pointwise, scored
-from mrm.construction.pairing import Pairs, PairTable, agreed, pair_table, sample_of
+from mrm.construction.pairing import Pairs, PairTable, agreed, pair_table, sample_of, split
 from mrm.construction.records import PromptRecord
 from mrm.construction.responding import Responder, respond
 from mrm.construction.rewriting import rewrite, with_texts
-from mrm.construction.runner import CallAccount
 from mrm.construction.stage_files import Left, StageAccount, StageFile, digest_of
 from mrm.errors import ConfigError, RecordError
 from mrm.preference import PreferenceSample
@@ -44,7 +44,7 @@ class Recipe:
         listwise_repeats: orders that each judge sees.
         keep_responses: see `responding.respond`.
         rewrite_tolerance: see `rewriting.rewrite`.
-        style_mode, style_target: see `balance.balance`; mode "none" keeps all pairs.
+        style_mode, style_target: see `balance.balance_style`; mode "none" keeps all pairs.
     """
 
     responders: Sequence[Responder]
@@ -128,12 +128,18 @@ class Construction:
         """The records with their responses, as they are judged."""
         return map(PromptRecord.from_json, self.file("respond").read())
 
-    def scorings(self) -> Iterator[tuple[PromptRecord, list[Any]]]:
+    def scorings(self) -> Iterator[tuple[PromptRecord, list[Scored]]]:
         """Each record that was judged, with its `Scored`."""
         listwise, pointwise = (_by_key(self.file(name).read()) for name in ("listwise", "pointwise"))
         for record in self.records():
             lines = [line for line in (listwise(record.key), pointwise(record.key)) if line is not None]
             yield record, scored(*lines)
+
+    def decisions(self) -> Iterator[tuple[PromptRecord, list[PairDecision]]]:
+        """Each record with what is decided about its pairs."""
+        judges = [judge.name for judge in self.recipe.judges]
+        for record, scorings in self.scorings():
+            yield record, agreed(record, scorings, judges, self.recipe.rule)
 
     def pairs(self, after: str) -> Iterator[tuple[PromptRecord, Pairs]]:
         """Each record with the pairs that it had after the stage "agree", "rewrite" (its texts rewritten) or "style"."""
@@ -148,7 +154,7 @@ class Construction:
     def _settings(self, name: str) -> Any:
         """What of the recipe decides a stage."""
         r = self.recipe
-        judges = [judge.identity | {"name": judge.name} for judge in r.judges]
+        judges = [{**judge.identity, "name": judge.name} for judge in r.judges]
         rubrics = {language: rubric.digest for language, rubric in r.rubrics.items()}
         return {
             "prompts": dict(self.source),
@@ -188,8 +194,8 @@ class Construction:
         account = StageAccount(digest, unit="pairs")
 
         def lines() -> Iterator[dict[str, Any] | Left]:
-            for record, scorings in self.scorings():
-                pairs, left = agreed(record.key, scorings, len(record.responses), self.recipe.rule)
+            for record, decisions in self.decisions():
+                pairs, left = split(record.key, decisions)
                 account.read += len(pairs) + len(left)
                 account.written += len(pairs)
                 yield from left
@@ -208,7 +214,8 @@ class Construction:
         calls, items = rewrite(
             self.asker, needed, self.recipe.rewriter, r.judges, r.rubrics, tolerance=r.rewrite_tolerance
         )
-        account, fates = _account(digest, *calls), {}
+        account = _account(digest, *calls)
+        fates: dict[str, int] = {}
 
         def lines() -> Iterator[dict[str, Any] | Left]:
             for item in items:
@@ -237,18 +244,30 @@ class Construction:
                     if keep[place]:
                         stays.append(pair)
                     else:
-                        yield Left(name, reasons[place], "")
+                        yield Left(name, reasons[place] or "style", "")
                     place += 1
                 account.written += len(stays)
                 yield {"key": record.key, "pairs": stays}
 
         return self.file("style").write(account, lines())
 
-    def _balanced(self, table: PairTable) -> tuple[np.ndarray, list[str]]:
+    def _balanced(self, table: PairTable) -> tuple[np.ndarray, Sequence[str | None]]:
+        """bool [P] of the pairs that stay, and why the others go."""
         r = self.recipe
-        if r.style_mode == "none" or not len(table.key):
-            return np.ones(len(table.key), bool), [""] * len(table.key)
-        return balance(table, mode=r.style_mode, target=r.style_target, seed=r.seed)
+        if r.style_mode == "none":
+            return np.ones(len(table.key), bool), [None] * len(table.key)
+        found = balance_style(
+            table.chosen,
+            table.rejected,
+            table.group,
+            table.key,
+            target=r.style_target,
+            mode=r.style_mode,
+            seed=r.seed,
+        )
+        if found.reached is False:
+            log.warning("style: the probe's accuracy is still %.3f, above %.3f", found.after.highest, r.style_target)
+        return found.keep, found.reasons
 
     def _write(self, digest: str) -> StageAccount:
         def samples() -> Iterator[PreferenceSample | Left]:
@@ -267,7 +286,9 @@ class Construction:
 def _account(digest: str, *calls: CallAccount) -> StageAccount:
     """An account that says what became of the stage's calls."""
     return StageAccount(
-        digest, complete=not any(each.failed for each in calls), extra={"calls": [each.to_json() for each in calls]}
+        digest,
+        complete=not any(each.failed.total() for each in calls),
+        extra={"calls": [asdict(each) for each in calls]},
     )
 
 

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from mrm.construction.asking import Asked, Asker, conversation, make_call, subject_of
+from mrm.construction.call_account import CallAccount
 from mrm.construction.calls import Answer, Call, ChatRequest, Model, UnusableAnswer
 from mrm.construction.diversity import most_diverse
 from mrm.construction.records import PromptRecord, Response, distinct
-from mrm.construction.runner import CallAccount
 from mrm.construction.stage_files import Left
 
 
@@ -59,7 +59,7 @@ def accept_response(call: Call, answer: Answer) -> None:
 def _with_responses(item: Asked | Left, keep: int | None) -> PromptRecord | Left:
     if isinstance(item, Left):
         return item
-    came = [Response(answer.text, answer.model) for answer in item.answers if answer is not None]
+    came = [Response(answer.answer.text, answer.model) for answer in item.answers if answer is not None]
     responses = distinct([*item.record.responses, *came])
     if len(responses) < 2:
         missing = len(item.answers) - len(came)

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from mrm.construction.asking import Asked, Asker, make_call, subject_of
+from mrm.construction.call_account import CallAccount
 from mrm.construction.calls import Answer, Call, ChatMessage, ChatRequest, Model, UnusableAnswer
 from mrm.construction.judging import Rubrics, acceptor, overall_of, pointwise_call
 from mrm.construction.records import PromptRecord, Response
-from mrm.construction.runner import CallAccount
 from mrm.construction.stage_files import Left
 from mrm.preference import language_of
 
@@ -67,7 +67,7 @@ def rewrite(
 
     first, asked = asker.ask("rewrite", plain, plan_rewrites, _accept_rewrite)
     rewrites = {
-        item.record.key: [answer and answer.text.strip() for answer in item.answers]
+        item.record.key: [answer.answer.text.strip() if answer else None for answer in item.answers]
         for item in asked
         if isinstance(item, Asked)
     }
@@ -89,7 +89,7 @@ def rewrite(
             after = _mean(overall_of(next(answers), rubrics, record) for _ in judges) if text else None
             fate = _fate(text, before, after, tolerance)
             fates.append({"response": number, "fate": fate, "before": before, "after": after})
-            if fate == "rewritten":
+            if text and fate == "rewritten":
                 texts[number] = text
         return {"key": record.key, "texts": texts, "fates": fates}
 
