@@ -4,8 +4,8 @@ Pairs whose style speaks as strongly (the size of the probe's margin) stand in o
 favours, only so many stay as the other side allows. The probe is fitted again on what is left, until nothing new is found;
 single features are held to the same. How many more of the favoured side may stay is found by trying.
 
-If style names the winner of a share a of the pairs, and the rest all stay, then (1 - a) / (1 - target) of the pairs can stay:
-a third at a = 0.85 and target 0.55. No choice of whole strata keeps more.
+If style names the winner of a share a of the pairs, the 1 - a whom it contradicts all stay, and target / (1 - target) times as
+many of the others: (1 - a) / (1 - target) of the pairs in all, a third at a = 0.85 and target 0.55.
 
 Dimension letters: P pairs, F features.
 """
@@ -34,9 +34,8 @@ UNLIKE_REASON = "its prompt has pairs of more like style"
 SUBSAMPLE, MATCH = "subsample", "match"
 BALANCE_MODES = (SUBSAMPLE, MATCH)
 LEAST_PAIRS = 20  # with fewer, the probe's accuracy is mostly chance and nothing can be told
-_SEEMING = (
-    0.3  # a probe's accuracy above 1/2 on the pairs it was fitted on, in sqrt(features / pairs), with nothing to find
-)
+# How far above 1/2 a probe's accuracy is on its own pairs with nothing to find, in square roots of features / pairs.
+_SEEMING = 0.3
 _ROUNDS = 8  # of fitting again; two or three are enough in practice
 # A set may hold where one with fewer pairs does not, so that bisection alone would miss it.
 _SHARES = (0.5, 0.51, 0.52, 0.53, 0.54, 0.55, 0.56, 0.57, 0.58, 0.59, 0.6, 0.625, 0.65)
