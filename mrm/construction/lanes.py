@@ -58,7 +58,7 @@ class Lane:
         self._given_up, self._last_answer = 0, time.monotonic()
 
     def gave_up(self, error: CallError) -> None:
-        """A call was given up for faults; many in a row over some time are an outage."""
+        """A call was given up for a fault; many in a row over some time are an outage, or a setting that no call gets through with."""
         self._given_up += 1
         silent_s = time.monotonic() - self._last_answer
         if self._given_up >= self._settings.outage_calls and silent_s >= self._settings.outage_s:

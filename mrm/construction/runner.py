@@ -260,8 +260,7 @@ class _Run:
 
     def _give_up(self, lane: Lane, call: Call, error: CallError, attempts: int) -> None:
         self._log.append_failure(call, reason=error.reason, message=str(error), final=True, attempts=attempts)
-        if error.retry:
-            lane.gave_up(error)
+        lane.gave_up(error)
 
     def _fail(self, call: Call, reason: str) -> None:
         self._failed[call.key] = reason

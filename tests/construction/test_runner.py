@@ -383,3 +383,40 @@ def test_an_answer_is_unusable_when_its_model_says_so(tmp_path):
         raise UnusableAnswer("nonsense", "it is nonsense")
 
     assert run(make_calls(1), model(Asked(behave)), tmp_path).failed == {"nonsense": 1}
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_accounts_balance_whatever_happens(seed, tmp_path):
+    rng = random.Random(seed)
+    stop_at = rng.choice([None, None, rng.randrange(100)])
+
+    async def behave(call: Call, attempt: int):
+        if stop_at is not None and sum(asked.times.values()) == stop_at:
+            os.kill(os.getpid(), signal.SIGTERM)
+        await asyncio.sleep(rng.choice([0, 0, 0.002, 0.01]))
+        kind = rng.choice(["good"] * 6 + ["bad", "empty", "fault", "never", "later", "hang"])
+        if kind in ("fault", "later", "never"):
+            later = 0.01 if kind == "later" else None
+            raise CallError("rate limit" if later else kind, "m", retry=kind != "never", retry_after=later)
+        if kind == "hang":
+            await asyncio.sleep(3600)
+        return Answer({"bad": "{", "empty": ""}.get(kind, GOOD), 40, 20)
+
+    asked = Asked(behave)
+    models = {name: model(asked, name, concurrency=rng.randint(1, 8), price=Price(1, 1)) for name in "ab"}
+    calls = [make_call(f"r{rng.randrange(60)}", model=rng.choice("ab")) for _ in range(100)]
+    settings = replace(
+        QUICK, base_s=0.002, longest_s=0.01, timeout_s=0.05, grace_s=0.2, concurrency=rng.randint(1, 10),
+        ahead=rng.randint(1, 20), budget=Budget(tokens=rng.choice([None, 8_000])),
+        outage_calls=rng.choice([2, 100]), outage_s=0.0,
+    )  # fmt: skip
+    account = run(iter(calls), models, tmp_path, settings=settings)
+    answered, failed = outcome(tmp_path)
+    keys = {call.key for call in calls}
+    assert account.balanced and len(answered) == account.answered
+    assert answered.keys() <= keys and len(failed) <= account.failed.total()
+    if account.complete:
+        assert answered.keys() | failed.keys() == keys and account.calls == 100
+    quiet = {name: model(Asked(), name) for name in "ab"}
+    again = run(calls, quiet, tmp_path)
+    assert again.complete and again.answered == len(keys) - len(answered)
