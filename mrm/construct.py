@@ -23,20 +23,25 @@ from datamodules.shards import ShardWriter
 from mrm.cli import hydra_command
 from mrm.construct_config import ConstructConfig, ModelSpec, check_construct, to_construct_config, used
 from mrm.construct_input import read_prompts, source_of
+from mrm.construct_output import print_accounts, print_estimate, print_outcome
 from mrm.construction.agreement import AgreementRule
 from mrm.construction.answer_log import AnswerLog
 from mrm.construction.asking import Asker
 from mrm.construction.budget import Budget, Price
 from mrm.construction.callables import CallableModel
 from mrm.construction.calls import Model
+from mrm.construction.construction_report import write_construction_report
+from mrm.construction.dry_run import estimate_construction
 from mrm.construction.embedded import ShapeWorldResponder, ShapeWorldRewriter, ShapeWorldScorer
-from mrm.construction.pipeline import Construction, Recipe
+from mrm.construction.pipeline import Construction
+from mrm.construction.recipe import Recipe
 from mrm.construction.records import ImageStore
 from mrm.construction.responding import Responder
 from mrm.construction.rubrics import load_rubric
 from mrm.construction.run_settings import RunSettings
 from mrm.construction.servers import OpenAIServer
 from mrm.construction.stage_files import Left, StageAccount
+from mrm.construction.summarising import summarise
 from mrm.errors import ConfigError, RecordError
 from mrm.preference import PreferenceSample
 
@@ -78,8 +83,27 @@ def construct(cfg: ConstructConfig | DictConfig) -> ConstructResult:
             write_samples=lambda items: _to_shards(items, work / SHARDS, config.shard_samples),
             retry_failed=config.running.retry_failed,
         )
+        if config.dry_run:
+            print_estimate(estimate_construction(construction, config.stages))
+            return ConstructResult(work / SHARDS, construction.accounts)
         accounts = construction.run(config.stages)
+        print_accounts(accounts)
+        if "write" in accounts:
+            summary = summarise(construction, _facts(config))
+            write_construction_report(work, summary)
+            print_outcome(summary, work)
     return ConstructResult(work / SHARDS, accounts)
+
+
+def _facts(config: ConstructConfig) -> dict[str, object]:
+    return {
+        "construction": config.construction,
+        "input": config.input,
+        "responders": ", ".join(used(config.responders)) or "none, the input's own responses",
+        "judges": ", ".join(used(config.judges)),
+        "rewriter": "none" if config.rewriter is None else config.rewriter.model or config.rewriter.kind,
+        "seed": config.seed,
+    }
 
 
 def build_recipe(config: ConstructConfig) -> Recipe:

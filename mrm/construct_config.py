@@ -14,7 +14,7 @@ from mrm.construction.agreement import JUDGE_RULES, MODE_RULES
 from mrm.construction.balance import BALANCE_MODES
 from mrm.errors import ConfigError, suggest
 
-STAGES = ("prompts", "respond", "listwise", "pointwise", "agree", "rewrite", "style", "write")
+STAGES = ("prompts", "respond", "listwise", "pointwise", "agree", "rewrite", "verify", "style", "write")
 KINDS = ("openai", "shapeworld", "callable")
 LANGUAGES = ("auto", "en", "zh")
 STYLE_MODES = (*BALANCE_MODES, "none")
@@ -89,7 +89,9 @@ class ConstructConfig:
     construction: str = "own"
     input: str = MISSING  # a .jsonl or .json file, a folder of shards, or shapeworld
     output: str = MISSING  # the construction's folder; its shards are in output/shards
-    stages: list[str] = field(default_factory=lambda: list(STAGES))  # rewrite is skipped where there is no rewriter
+    stages: list[str] = field(
+        default_factory=lambda: list(STAGES)
+    )  # rewrite and verify are skipped where there is no rewriter
     seed: int = 0
     language: str = "auto"  # of the rubric; auto = the question's
     rubrics: dict[str, str] = field(default_factory=dict)  # language -> file of one's own

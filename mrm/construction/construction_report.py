@@ -27,7 +27,7 @@ JSON_NAME, PAGE_NAME = "report.json", "report.html"
 
 
 @dataclass(frozen=True)
-class StageAccount:
+class StageRow:
     """What went into a stage, what came out, and why the rest did not.
 
     Args:
@@ -72,7 +72,7 @@ class ConstructionSummary:
 
     title: str
     facts: Mapping[str, object] = field(default_factory=dict)
-    accounts: Sequence[StageAccount] = ()
+    accounts: Sequence[StageRow] = ()
     agreement: AgreementMatrix | None = None
     judges: Sequence[Mapping[str, object]] = ()
     reasons: Mapping[str, int] = field(default_factory=dict)

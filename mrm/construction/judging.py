@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from mrm.construction.agreement import Scored
@@ -23,58 +24,75 @@ Scores = dict[str, Any]  # {"key", "scorings": [...]}, a line of the stage's fil
 Records = Callable[[], Iterable[PromptRecord]]
 
 
-def judge_listwise(
-    asker: Asker, records: Records, judges: Sequence[Model], rubrics: Rubrics, *, seed: int, repeats: int = 1
-) -> tuple[CallAccount, Iterator[Scores | Left]]:
-    """Has each judge score a record's responses side by side.
+@dataclass(frozen=True)
+class ListwiseAskings:
+    """Who scores a record's responses side by side, and in which orders.
 
     Args:
-        asker: asks.
-        records: gives the records.
         judges: who judges.
         rubrics: one for each language that the prompts are in.
         seed: of the orders.
         repeats: calls a judge; each shows another order.
     """
-    asks = [(judge, repeat) for judge in judges for repeat in range(repeats)]
 
-    def orders(record: PromptRecord) -> list[tuple[int, ...]]:
-        n = len(record.responses)
-        return [shown_order(n, seed, record.key, judge.name, repeat) for judge, repeat in asks]
+    judges: Sequence[Model]
+    rubrics: Rubrics
+    seed: int
+    repeats: int = 1
 
-    def plan(record: PromptRecord, images: tuple[bytes, ...]) -> Iterator[Call]:
-        rubric = _rubric(rubrics, record)
-        for (judge, repeat), order in zip(asks, orders(record), strict=True):
+    def of(self, record: PromptRecord) -> Iterator[tuple[Model, int, tuple[int, ...]]]:
+        """(judge, repeat, order) of each call."""
+        for judge in self.judges:
+            for repeat in range(self.repeats):
+                yield judge, repeat, shown_order(len(record.responses), self.seed, record.key, judge.name, repeat)
+
+    def plan(self, record: PromptRecord, images: tuple[bytes, ...]) -> Iterator[Call]:
+        """The calls."""
+        for judge, repeat, order in self.of(record):
             subject = subject_of(record, images, [record.responses[number].text for number in order])
-            yield make_call("listwise", record, judge, listwise_request(rubric, subject), subject, repeat=repeat)
+            chat = listwise_request(_rubric(self.rubrics, record), subject)
+            yield make_call("listwise", record, judge, chat, subject, repeat=repeat)
 
-    def scores(asked: Asked) -> Scores:
-        rubric, n = _rubric(rubrics, asked.record), len(asked.record.responses)
+    def scores(self, asked: Asked) -> Scores:
+        """What came of them, in the record's own order of responses."""
+        rubric, n = _rubric(self.rubrics, asked.record), len(asked.record.responses)
         scorings = []
-        for (judge, repeat), order, answer in zip(asks, orders(asked.record), asked.answers, strict=True):
-            scorings.append({"judge": judge.name, "mode": "listwise", "repeat": repeat, "order": list(order)})
+        for (judge, repeat, order), answer in zip(self.of(asked.record), asked.answers, strict=True):
             overalls, flags = _overalls(answer, rubric, n, "listwise")
-            scorings[-1] |= {"overalls": unshuffle(overalls, order), "flags": flags, "call": answer and answer.key}
+            scorings.append(
+                {
+                    "judge": judge.name,
+                    "mode": "listwise",
+                    "repeat": repeat,
+                    "order": list(order),
+                    "overalls": unshuffle(overalls, order),
+                    "flags": flags,
+                    "call": answer and answer.key,
+                }
+            )
         return {"key": asked.record.key, "scorings": scorings}
 
-    account, asked = asker.ask("listwise", records, plan, acceptor(rubrics))
-    return account, (item if isinstance(item, Left) else scores(item) for item in asked)
 
+@dataclass(frozen=True)
+class PointwiseAskings:
+    """Who scores each response alone; arguments as of `ListwiseAskings`."""
 
-def judge_pointwise(
-    asker: Asker, records: Records, judges: Sequence[Model], rubrics: Rubrics
-) -> tuple[CallAccount, Iterator[Scores | Left]]:
-    """Has each judge score each response alone; arguments as of `judge_listwise`."""
+    judges: Sequence[Model]
+    rubrics: Rubrics
 
-    def plan(record: PromptRecord, images: tuple[bytes, ...]) -> Iterator[Call]:
-        for judge in judges:
+    def plan(self, record: PromptRecord, images: tuple[bytes, ...]) -> Iterator[Call]:
+        """The calls."""
+        for judge in self.judges:
             for response in record.responses:
-                yield pointwise_call(record, images, response.text, judge, rubrics)
+                subject = subject_of(record, images, [response.text])
+                chat = pointwise_request(_rubric(self.rubrics, record), subject)
+                yield make_call("pointwise", record, judge, chat, subject)
 
-    def scores(asked: Asked) -> Scores:
-        rubric, n = _rubric(rubrics, asked.record), len(asked.record.responses)
+    def scores(self, asked: Asked) -> Scores:
+        """What came of them."""
+        rubric, n = _rubric(self.rubrics, asked.record), len(asked.record.responses)
         scorings = []
-        for place, judge in enumerate(judges):
+        for place, judge in enumerate(self.judges):
             answers = asked.answers[place * n : (place + 1) * n]
             told = [_overalls(answer, rubric, 1, "pointwise") for answer in answers]
             scorings.append(
@@ -90,14 +108,23 @@ def judge_pointwise(
             )
         return {"key": asked.record.key, "scorings": scorings}
 
-    account, asked = asker.ask("pointwise", records, plan, acceptor(rubrics))
-    return account, (item if isinstance(item, Left) else scores(item) for item in asked)
 
+def judge(
+    asker: Asker, stage: str, records: Records, askings: ListwiseAskings | PointwiseAskings
+) -> tuple[CallAccount, Iterator[Scores | Left]]:
+    """Has the judges score every record's responses.
 
-def pointwise_call(record: PromptRecord, images: tuple[bytes, ...], text: str, judge: Model, rubrics: Rubrics) -> Call:
-    """The call that has one response judged alone."""
-    subject = subject_of(record, images, [text])
-    return make_call("pointwise", record, judge, pointwise_request(_rubric(rubrics, record), subject), subject)
+    Args:
+        asker: asks.
+        stage: its name.
+        records: gives the records.
+        askings: who is asked what.
+
+    Returns:
+        What became of the calls, and a line a record; a record whose images are gone is `Left`.
+    """
+    account, asked = asker.ask(stage, records, askings.plan, acceptor(askings.rubrics))
+    return account, (item if isinstance(item, Left) else askings.scores(item) for item in asked)
 
 
 def acceptor(rubrics: Rubrics) -> Callable[[Call, Answer], None]:
@@ -108,11 +135,6 @@ def acceptor(rubrics: Rubrics) -> Callable[[Call, Answer], None]:
         parse_scoring(answer.text, rubric, len(call.subject.responses), call.kind)
 
     return accept
-
-
-def overall_of(answer: LoggedAnswer | None, rubrics: Rubrics, record: PromptRecord) -> float | None:
-    """The overall score that a pointwise answer gives; None where none came."""
-    return _overalls(answer, _rubric(rubrics, record), 1, "pointwise")[0][0]
 
 
 def scored(*lines: Scores) -> list[Scored]:

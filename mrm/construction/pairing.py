@@ -91,8 +91,8 @@ def sample_of(record: PromptRecord, pairs: Pairs, images: ImageStore) -> Prefere
     }
     if record.reference is not None:
         meta["reference"] = record.reference
-    truth = [errors_of(record.meta, response.text) for response in responses]
-    if all(found is not None for found in truth):
+    truth = [found for response in responses if (found := errors_of(record.meta, response.text)) is not None]
+    if len(truth) == len(responses):
         errors, styles = [found[0] for found in truth], [found[1] for found in truth]
         flipped = [errors[pair.chosen] >= errors[pair.rejected] for pair in made]
         meta["truth"] = {"errors": errors, "flipped": flipped, "styles": styles}

@@ -6,58 +6,32 @@ Calls are in the log whatever becomes of their stage, so that nothing is asked t
 
 from __future__ import annotations
 
+import functools
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mrm.construction.agreement import AgreementRule, PairDecision, Scored
 from mrm.construction.asking import Asker
 from mrm.construction.balance import balance_style
 from mrm.construction.call_account import CallAccount
-from mrm.construction.calls import Model
-from mrm.construction.judging import Rubrics, judge_listwise, judge_pointwise, scored
-from mrm.construction.pairing import Pairs, PairTable, agreed, pair_table, sample_of, split
+from mrm.construction.judging import judge, scored
+from mrm.construction.pairing import Pairs, PairTable, pair_table, sample_of, split
+from mrm.construction.recipe import Recipe
 from mrm.construction.records import PromptRecord
-from mrm.construction.responding import Responder, respond
-from mrm.construction.rewriting import rewrite, with_texts
-from mrm.construction.stage_files import Left, StageAccount, StageFile, digest_of
+from mrm.construction.responding import respond
+from mrm.construction.rewriting import before_and_after, rewrite, verdicts
+from mrm.construction.stage_data import StageData, by_key
+from mrm.construction.stage_files import Left, StageAccount, digest_of
 from mrm.errors import ConfigError, RecordError
 from mrm.preference import PreferenceSample
 
 FORMAT = 1  # raise it when the same settings would give another output
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """Everything that decides a construction's outcome but the input.
-
-    Args:
-        responders, judges: who is asked; `rewriter` None rewrites nothing.
-        rubrics: by language.
-        rule: of agreement.
-        seed: of orders and sub-sampling.
-        listwise_repeats: orders that each judge sees.
-        keep_responses: see `responding.respond`.
-        rewrite_tolerance: see `rewriting.rewrite`.
-        style_mode, style_target: see `balance.balance_style`; mode "none" keeps all pairs.
-    """
-
-    responders: Sequence[Responder]
-    judges: Sequence[Model]
-    rubrics: Rubrics
-    rule: AgreementRule
-    rewriter: Model | None = None
-    seed: int = 0
-    listwise_repeats: int = 1
-    keep_responses: int | None = None
-    rewrite_tolerance: float = 0.5
-    style_mode: str = "subsample"
-    style_target: float = 0.55
 
 
 @dataclass
@@ -83,6 +57,11 @@ class Construction:
     retry_failed: bool = True
     accounts: dict[str, StageAccount] = field(default_factory=dict)
 
+    @functools.cached_property
+    def data(self) -> StageData:
+        """What the stages' files hold."""
+        return StageData(self.work, self.recipe)
+
     def run(self, stages: Sequence[str]) -> dict[str, StageAccount]:
         """Does the stages asked for, in their order; those done already are left as they are.
 
@@ -100,15 +79,16 @@ class Construction:
             "pointwise": self._pointwise,
             "agree": self._agree,
             "rewrite": self._rewrite,
+            "verify": self._verify,
             "style": self._style,
             "write": self._write,
         }
         digest = digest_of(FORMAT)
         for name, do in known.items():
-            if name == "rewrite" and self.recipe.rewriter is None:
+            if name in ("rewrite", "verify") and self.recipe.rewriter is None:
                 continue
             digest = digest_of(name, digest, self._settings(name))
-            account = self.file(name).account()
+            account = self.data.file(name).account()
             done = account is not None and account.digest == digest and (account.complete or not self.retry_failed)
             if name in stages and not done:
                 log.info("%s ...", name)
@@ -119,37 +99,6 @@ class Construction:
                 self.accounts[name] = account
                 digest = account.digest  # of a stage that is not asked for, what there is goes on
         return self.accounts
-
-    def file(self, name: str) -> StageFile:
-        """A stage's output."""
-        return StageFile(self.work, name)
-
-    def records(self) -> Iterator[PromptRecord]:
-        """The records with their responses, as they are judged."""
-        return map(PromptRecord.from_json, self.file("respond").read())
-
-    def scorings(self) -> Iterator[tuple[PromptRecord, list[Scored]]]:
-        """Each record that was judged, with its `Scored`."""
-        listwise, pointwise = (_by_key(self.file(name).read()) for name in ("listwise", "pointwise"))
-        for record in self.records():
-            lines = [line for line in (listwise(record.key), pointwise(record.key)) if line is not None]
-            yield record, scored(*lines)
-
-    def decisions(self) -> Iterator[tuple[PromptRecord, list[PairDecision]]]:
-        """Each record with what is decided about its pairs."""
-        judges = [judge.name for judge in self.recipe.judges]
-        for record, scorings in self.scorings():
-            yield record, agreed(record, scorings, judges, self.recipe.rule)
-
-    def pairs(self, after: str) -> Iterator[tuple[PromptRecord, Pairs]]:
-        """Each record with the pairs that it had after the stage "agree", "rewrite" (its texts rewritten) or "style"."""
-        line = _by_key(self.file("style" if after == "style" else "agree").read())
-        is_rewritten = self.recipe.rewriter is not None and after != "agree"
-        rewritten = _by_key(self.file("rewrite").read() if is_rewritten else ())
-        for record in self.records():
-            found, new = line(record.key), rewritten(record.key)
-            if found is not None:
-                yield (record if new is None else with_texts(record, new)), found["pairs"]
 
     def _settings(self, name: str) -> Any:
         """What of the recipe decides a stage."""
@@ -162,78 +111,87 @@ class Construction:
             "listwise": [judges, rubrics, r.seed, r.listwise_repeats],
             "pointwise": [judges, rubrics],
             "agree": asdict(r.rule),
-            "rewrite": [r.rewriter and r.rewriter.identity, r.rewrite_tolerance],
+            "rewrite": [r.rewriter and r.rewriter.identity],
+            "verify": [r.rewrite_tolerance],
             "style": [r.style_mode, r.style_target, r.seed],
             "write": [],
         }[name]
 
     def _prompts(self, digest: str) -> StageAccount:
         items = (item if isinstance(item, Left) else item.to_json() for item in self.read_prompts())
-        return self.file("prompts").write(StageAccount(digest), items)
+        return self.data.file("prompts").write(StageAccount(digest), items)
 
     def _respond(self, digest: str) -> StageAccount:
-        def records() -> Iterator[PromptRecord]:
-            return map(PromptRecord.from_json, self.file("prompts").read())
-
-        calls, items = respond(self.asker, records, self.recipe.responders, keep=self.recipe.keep_responses)
+        calls, items = respond(self.asker, self.data.prompts, self.recipe.responders, keep=self.recipe.keep_responses)
         lines = (item if isinstance(item, Left) else item.to_json() for item in items)
-        return self.file("respond").write(_account(digest, calls), lines)
+        return self.data.file("respond").write(_account(digest, calls), lines)
 
     def _listwise(self, digest: str) -> StageAccount:
-        r = self.recipe
-        calls, items = judge_listwise(
-            self.asker, self.records, r.judges, r.rubrics, seed=r.seed, repeats=r.listwise_repeats
-        )
-        return self.file("listwise").write(_account(digest, calls), items)
+        calls, items = judge(self.asker, "listwise", self.data.records, self.recipe.listwise)
+        return self.data.file("listwise").write(_account(digest, calls), items)
 
     def _pointwise(self, digest: str) -> StageAccount:
-        calls, items = judge_pointwise(self.asker, self.records, self.recipe.judges, self.recipe.rubrics)
-        return self.file("pointwise").write(_account(digest, calls), items)
+        calls, items = judge(self.asker, "pointwise", self.data.records, self.recipe.pointwise)
+        return self.data.file("pointwise").write(_account(digest, calls), items)
 
     def _agree(self, digest: str) -> StageAccount:
         account = StageAccount(digest, unit="pairs")
 
         def lines() -> Iterator[dict[str, Any] | Left]:
-            for record, decisions in self.decisions():
+            for record, decisions in self.data.decisions():
                 pairs, left = split(record.key, decisions)
                 account.read += len(pairs) + len(left)
                 account.written += len(pairs)
                 yield from left
                 yield {"key": record.key, "pairs": pairs}
 
-        return self.file("agree").write(account, lines())
+        return self.data.file("agree").write(account, lines())
 
     def _rewrite(self, digest: str) -> StageAccount:
         assert self.recipe.rewriter is not None, "the stage is not done without one"
+        calls, items = rewrite(self.asker, self._to_rewrite, self.recipe.rewriter)
+        return self.data.file("rewrite").write(_account(digest, calls), items)
 
-        def needed() -> Iterator[tuple[PromptRecord, frozenset[int]]]:
-            for record, pairs in self.pairs("agree"):
-                yield record, frozenset(pair[side] for pair in pairs for side in ("chosen", "rejected"))
+    def _to_rewrite(self) -> Iterator[PromptRecord]:
+        """The records that have a pair, with the responses of their pairs."""
+        for record, pairs in self.data.pairs("agree"):
+            needed = sorted({pair[side] for pair in pairs for side in ("chosen", "rejected")})
+            if needed:
+                yield replace(record, responses=tuple(record.responses[number] for number in needed))
 
-        r = self.recipe
-        calls, items = rewrite(
-            self.asker, needed, self.recipe.rewriter, r.judges, r.rubrics, tolerance=r.rewrite_tolerance
-        )
-        account = _account(digest, *calls)
-        fates: dict[str, int] = {}
+    def _verify(self, digest: str) -> StageAccount:
+        def records() -> Iterator[PromptRecord]:
+            line = by_key(self.data.file("rewrite").read())
+            for record in self._to_rewrite():
+                if (found := line(record.key)) is not None:
+                    yield before_and_after(record, found)
+
+        calls, items = judge(self.asker, "verify", records, self.recipe.pointwise)
+        account, fates = _account(digest, calls), Counter[str]()
+        account.extra["responses"] = fates
 
         def lines() -> Iterator[dict[str, Any] | Left]:
+            line = by_key(self.data.file("rewrite").read())
             for item in items:
-                for fate in item["fates"] if isinstance(item, dict) else ():
-                    fates[fate["fate"]] = fates.get(fate["fate"], 0) + 1
-                yield item
-            account.extra["responses"] = fates
+                rewritten = line(item.key if isinstance(item, Left) else item["key"])
+                if isinstance(item, Left):
+                    yield item
+                    continue
+                assert rewritten is not None, "the records come from these lines"
+                told = verdicts(rewritten, scored(item), self.recipe.rewrite_tolerance)
+                fates.update(fate["fate"] for fate in told["fates"])
+                yield told
 
-        return self.file("rewrite").write(account, lines())
+        return self.data.file("verify").write(account, lines())
 
     def _style(self, digest: str) -> StageAccount:
         account = StageAccount(digest, unit="pairs")
-        table = pair_table((record, _distinct(record, pairs)) for record, pairs in self.pairs("rewrite"))
+        table = pair_table((record, _distinct(record, pairs)) for record, pairs in self.data.pairs("verify"))
         keep, reasons = self._balanced(table)
 
         def lines() -> Iterator[dict[str, Any] | Left]:
             place = 0
-            for record, pairs in self.pairs("rewrite"):
+            for record, pairs in self.data.pairs("verify"):
                 distinct, stays = _distinct(record, pairs), []
                 for pair in pairs:
                     name = f"{record.key} {pair['chosen']}-{pair['rejected']}"
@@ -249,7 +207,7 @@ class Construction:
                 account.written += len(stays)
                 yield {"key": record.key, "pairs": stays}
 
-        return self.file("style").write(account, lines())
+        return self.data.file("style").write(account, lines())
 
     def _balanced(self, table: PairTable) -> tuple[np.ndarray, Sequence[str | None]]:
         """bool [P] of the pairs that stay, and why the others go."""
@@ -271,7 +229,7 @@ class Construction:
 
     def _write(self, digest: str) -> StageAccount:
         def samples() -> Iterator[PreferenceSample | Left]:
-            for record, pairs in self.pairs("style"):
+            for record, pairs in self.data.pairs("style"):
                 if not pairs:
                     yield Left(record.key, "no pair left", "")
                     continue
@@ -280,7 +238,7 @@ class Construction:
                 except RecordError as error:
                     yield Left(record.key, error.reason, str(error))
 
-        return self.file("write").write(StageAccount(digest), self.write_samples(samples()))
+        return self.data.file("write").write(StageAccount(digest), self.write_samples(samples()))
 
 
 def _account(digest: str, *calls: CallAccount) -> StageAccount:
@@ -296,16 +254,3 @@ def _distinct(record: PromptRecord, pairs: Pairs) -> Pairs:
     """The pairs whose two texts differ."""
     texts = [response.text for response in record.responses]
     return [pair for pair in pairs if texts[pair["chosen"]] != texts[pair["rejected"]]]
-
-
-def _by_key(lines: Iterable[dict[str, Any]]) -> Callable[[str], dict[str, Any] | None]:
-    """Finds a record's line, asked for in the lines' order; None for a record that has none."""
-    left = iter(lines)
-    held: list[dict[str, Any]] = []
-
-    def find(key: str) -> dict[str, Any] | None:
-        if not held:
-            held.extend([line] if (line := next(left, None)) is not None else [])
-        return held.pop() if held and held[0]["key"] == key else None
-
-    return find

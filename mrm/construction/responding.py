@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from mrm.construction.asking import Asked, Asker, conversation, make_call, subject_of
+from mrm.construction.asking import Asked, Asker, Plan, conversation, make_call, subject_of
 from mrm.construction.call_account import CallAccount
 from mrm.construction.calls import Answer, Call, ChatRequest, Model, UnusableAnswer
 from mrm.construction.diversity import most_diverse
@@ -40,14 +40,20 @@ def respond(
         What became of the calls, and the records with at least two distinct responses; the others as `Left`.
     """
 
+    account, asked = asker.ask("respond", records, plan_responses(responders), accept_response)
+    return account, (_with_responses(item, keep) for item in asked)
+
+
+def plan_responses(responders: Sequence[Responder]) -> Plan:
+    """The calls that have a record answered."""
+
     def plan(record: PromptRecord, images: tuple[bytes, ...]) -> Iterator[Call]:
         chat, subject = ChatRequest(conversation(record.prompt, images)), subject_of(record, images)
         for responder in responders:
             for repeat in range(responder.samples):
                 yield make_call("respond", record, responder.model, chat, subject, repeat=repeat)
 
-    account, asked = asker.ask("respond", records, plan, accept_response)
-    return account, (_with_responses(item, keep) for item in asked)
+    return plan
 
 
 def accept_response(call: Call, answer: Answer) -> None:

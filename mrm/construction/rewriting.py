@@ -1,4 +1,4 @@
-"""The stage `rewrite`: responses told again in one common style, where the judges' scores show that nothing else changed.
+"""The stages `rewrite` and `verify`: responses told again in one common style, where scores show that nothing else changed.
 
 The responses of the pairs that were agreed on are rewritten; every judge scores each rewrite alone, as it scored the original. A
 rewrite is taken if the judges' mean overall score moved by no more than a tolerance, else the original stays as it is.
@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from mrm.construction.asking import Asked, Asker, make_call, subject_of
+from mrm.construction.agreement import Scored
+from mrm.construction.asking import Asked, Asker, Plan, make_call, subject_of
 from mrm.construction.call_account import CallAccount
 from mrm.construction.calls import Answer, Call, ChatMessage, ChatRequest, Model, UnusableAnswer
-from mrm.construction.judging import Rubrics, acceptor, overall_of, pointwise_call
 from mrm.construction.records import PromptRecord, Response
 from mrm.construction.stage_files import Left
 from mrm.preference import language_of
@@ -32,81 +32,82 @@ INSTRUCTIONS = {
     ),
 }
 
-Keyed = tuple[PromptRecord, frozenset[int]]  # a record, and the numbers of its responses that pairs need
+REWRITTEN, MOVED, NONE, UNJUDGED = "rewritten", "score moved", "no rewrite", "not judged"
+Line = dict[str, Any]
 
 
 def rewrite(
-    asker: Asker,
-    records: Callable[[], Iterable[Keyed]],
-    rewriter: Model,
-    judges: Sequence[Model],
-    rubrics: Rubrics,
-    *,
-    tolerance: float,
-) -> tuple[list[CallAccount], Iterator[dict[str, Any] | Left]]:
-    """Rewrites what the pairs need.
+    asker: Asker, records: Callable[[], Iterable[PromptRecord]], rewriter: Model
+) -> tuple[CallAccount, Iterator[Line | Left]]:
+    """Has every response of the records rewritten.
 
     Args:
         asker: asks.
-        records: gives the records with the numbers of the responses to rewrite.
+        records: gives the records, with those responses only that are to be rewritten.
         rewriter: who rewrites.
-        judges: who scores the rewrites.
-        rubrics: one for each language.
+
+    Returns:
+        What became of the calls, and a line a record: its key, and [text, rewrite or None] of each response.
+    """
+
+    def line(item: Asked) -> Line:
+        told = [None if answer is None else answer.answer.text.strip() for answer in item.answers]
+        texts = [response.text for response in item.record.responses]
+        return {"key": item.record.key, "rewrites": [list(both) for both in zip(texts, told, strict=True)]}
+
+    account, asked = asker.ask("rewrite", records, plan_rewrites(rewriter), _accept_rewrite)
+    return account, (item if isinstance(item, Left) else line(item) for item in asked)
+
+
+def plan_rewrites(rewriter: Model) -> Plan:
+    """The calls that have a record's responses rewritten."""
+
+    def plan(record: PromptRecord, images: tuple[bytes, ...]) -> Iterator[Call]:
+        instructions = ChatMessage("system", (INSTRUCTIONS[language_of(record.prompt)],))
+        for response in record.responses:
+            # The rewriter sees neither images nor question: it could not resist to mend the answer.
+            chat = ChatRequest((instructions, ChatMessage("user", (response.text,))))
+            yield make_call("rewrite", record, rewriter, chat, subject_of(record, images, [response.text]))
+
+    return plan
+
+
+def before_and_after(record: PromptRecord, line: Line) -> PromptRecord:
+    """The record with each rewritten response and its rewrite side by side, for judges to score."""
+    both = [text for pair in line["rewrites"] if pair[1] is not None for text in pair]
+    return replace(record, responses=tuple(Response(text, "") for text in both))
+
+
+def verdicts(line: Line, scorings: Sequence[Scored], tolerance: float) -> Line:
+    """What becomes of a record's rewrites.
+
+    Args:
+        line: of the stage `rewrite`.
+        scorings: pointwise, of `before_and_after`.
         tolerance: of the mean overall score, on the scale of 0 to 10.
 
     Returns:
-        What became of the calls, and a line a record: its key, its texts after rewriting, and for each response what became of
-        it ("rewritten", "score moved", "no rewrite", "not judged", "not needed") with the scores before and after.
+        The key, `texts` (text -> rewrite, of those that are taken), and for each response its fate with the scores before and after.
     """
-    needed = {record.key: numbers for record, numbers in records()}
-    plain: Callable[[], Iterable[PromptRecord]] = lambda: (record for record, _ in records())  # noqa: E731
-
-    def plan_rewrites(record: PromptRecord, images: tuple[bytes, ...]) -> Iterator[Call]:
-        for number in sorted(needed[record.key]):
-            yield _rewrite_call(record, images, record.responses[number].text, rewriter)
-
-    first, asked = asker.ask("rewrite", plain, plan_rewrites, _accept_rewrite)
-    rewrites = {
-        item.record.key: [answer.answer.text.strip() if answer else None for answer in item.answers]
-        for item in asked
-        if isinstance(item, Asked)
-    }
-
-    def plan_scores(record: PromptRecord, images: tuple[bytes, ...]) -> Iterator[Call]:
-        for number, text in zip(sorted(needed[record.key]), rewrites.get(record.key, ()), strict=False):
-            for told in (record.responses[number].text, text):
-                for judge in judges:
-                    if told:
-                        yield pointwise_call(record, images, told, judge, rubrics)
-
-    second, asked = asker.ask("rewrite-judge", plain, plan_scores, acceptor(rubrics))
-
-    def line(item: Asked) -> dict[str, Any]:
-        record, answers = item.record, iter(item.answers)
-        texts, fates = [response.text for response in record.responses], []
-        for number, text in zip(sorted(needed[record.key]), rewrites.get(record.key, ()), strict=False):
-            before = _mean(overall_of(next(answers), rubrics, record) for _ in judges)
-            after = _mean(overall_of(next(answers), rubrics, record) for _ in judges) if text else None
-            fate = _fate(text, before, after, tolerance)
-            fates.append({"response": number, "fate": fate, "before": before, "after": after})
-            if text and fate == "rewritten":
-                texts[number] = text
-        return {"key": record.key, "texts": texts, "fates": fates}
-
-    return [first, second], (item if isinstance(item, Left) else line(item) for item in asked)
+    texts: dict[str, str] = {}
+    fates = []
+    place = 0
+    for text, rewritten in line["rewrites"]:
+        before = after = None
+        if rewritten is not None:
+            before, after = (_mean([scored.overalls[place + side] for scored in scorings]) for side in (0, 1))
+            place += 2
+        fate = _fate(rewritten, before, after, tolerance)
+        fates.append({"fate": fate, "before": before, "after": after})
+        if fate == REWRITTEN:
+            texts[text] = rewritten
+    return {"key": line["key"], "texts": texts, "fates": fates}
 
 
-def with_texts(record: PromptRecord, line: dict[str, Any]) -> PromptRecord:
-    """The record with the texts of its line."""
-    responses = [Response(text, old.model) for text, old in zip(line["texts"], record.responses, strict=True)]
-    return replace(record, responses=tuple(responses))
-
-
-def _rewrite_call(record: PromptRecord, images: tuple[bytes, ...], text: str, rewriter: Model) -> Call:
-    # The rewriter sees neither images nor question: it could not resist to mend the answer.
-    said = ChatMessage("user", (text,))
-    chat = ChatRequest((ChatMessage("system", (INSTRUCTIONS[language_of(record.prompt)],)), said))
-    return make_call("rewrite", record, rewriter, chat, subject_of(record, images, [text]))
+def with_texts(record: PromptRecord, line: Line) -> PromptRecord:
+    """The record with the rewrites that were taken."""
+    texts = line["texts"]
+    return replace(record, responses=tuple(Response(texts.get(r.text, r.text), r.model) for r in record.responses))
 
 
 def _accept_rewrite(call: Call, answer: Answer) -> None:
@@ -116,15 +117,14 @@ def _accept_rewrite(call: Call, answer: Answer) -> None:
         )
 
 
-def _mean(values: Iterable[float | None]) -> float | None:
-    found = list(values)
-    known = [value for value in found if value is not None]
-    return float(np.mean(known)) if known and len(known) == len(found) else None
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known and len(known) == len(values) else None
 
 
-def _fate(text: str | None, before: float | None, after: float | None, tolerance: float) -> str:
-    if not text:
-        return "no rewrite"
+def _fate(rewritten: str | None, before: float | None, after: float | None, tolerance: float) -> str:
+    if rewritten is None:
+        return NONE
     if before is None or after is None:
-        return "not judged"
-    return "rewritten" if abs(after - before) <= tolerance else "score moved"
+        return UNJUDGED
+    return REWRITTEN if abs(after - before) <= tolerance else MOVED

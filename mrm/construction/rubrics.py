@@ -23,7 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 from mrm.errors import ConfigError, suggest
 
 LANGUAGES = ("en", "zh")
-FOLDER = Path(__file__).parent / "rubrics"
+FOLDER = Path(__file__).parents[1] / "assets" / "rubrics"
 SYSTEM_PLACEHOLDERS = ("criteria", "format")
 USER_PLACEHOLDERS = ("marker", "conversation", "reference", "responses")
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")

@@ -115,7 +115,7 @@ class StageFile:
     def write(self, account: StageAccount, items: Iterable[Mapping[str, Any] | Left]) -> StageAccount:
         """Writes the lines, lists what was left out, and counts both into the account.
 
-        Counting `read` is left to the stage where one thing read gives several lines.
+        Where the unit is not records, counting what was read and written is left to the stage: a line may hold several.
         """
         self._account.unlink(missing_ok=True)
         left: Counter[str] = Counter()
@@ -132,8 +132,8 @@ class StageFile:
                     lines += 1
                     out.write(json.dumps(item, ensure_ascii=False) + "\n")
         account.left = dict(left.most_common())
-        account.written = account.written or lines
-        account.read = account.read or account.written + left.total()
+        if account.unit == "records":
+            account.read, account.written = lines + left.total(), lines
         _write_whole(self._account, json.dumps(asdict(account), indent=1))
         return account
 

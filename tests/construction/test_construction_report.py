@@ -10,7 +10,7 @@ import pytest
 from mrm.construction.agreement_report import AgreementMatrix, TruthCheck, strength_histogram
 from mrm.construction.construction_report import (
     ConstructionSummary,
-    StageAccount,
+    StageRow,
     style_rows,
     write_construction_report,
 )
@@ -32,8 +32,8 @@ def summary(**changes) -> ConstructionSummary:
         "title": "run <7>",
         "facts": {"seed": 0, "judges": ["a", "b"]},
         "accounts": [
-            StageAccount("judge listwise", "calls", 1200, 1190, {"time-out": 7, "no JSON": 3}),
-            StageAccount("agree", "pairs", 100, 40, {"tie": 50}),
+            StageRow("judge listwise", "calls", 1200, 1190, {"time-out": 7, "no JSON": 3}),
+            StageRow("agree", "pairs", 100, 40, {"tie": 50}),
         ],
         "agreement": AgreementMatrix(
             ("a listwise", "b listwise"), ((1.0, 0.75), (0.75, 1.0)), ((8, 4), (4, 6)), (1, 0)

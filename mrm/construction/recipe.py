@@ -1,0 +1,49 @@
+"""Everything that decides a construction's outcome but the input."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mrm.construction.agreement import AgreementRule
+from mrm.construction.calls import Model
+from mrm.construction.judging import ListwiseAskings, PointwiseAskings, Rubrics
+from mrm.construction.responding import Responder
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides a construction's outcome but the input.
+
+    Args:
+        responders, judges: who is asked; `rewriter` None rewrites nothing.
+        rubrics: by language.
+        rule: of agreement.
+        seed: of orders and sub-sampling.
+        listwise_repeats: orders that each judge sees.
+        keep_responses: see `responding.respond`.
+        rewrite_tolerance: see `rewriting.rewrite`.
+        style_mode, style_target: see `balance.balance_style`; mode "none" keeps all pairs.
+    """
+
+    responders: Sequence[Responder]
+    judges: Sequence[Model]
+    rubrics: Rubrics
+    rule: AgreementRule
+    rewriter: Model | None = None
+    seed: int = 0
+    listwise_repeats: int = 1
+    keep_responses: int | None = None
+    rewrite_tolerance: float = 0.5
+    style_mode: str = "subsample"
+    style_target: float = 0.55
+
+    @property
+    def listwise(self) -> ListwiseAskings:
+        """What the stage `listwise` asks."""
+        return ListwiseAskings(self.judges, self.rubrics, self.seed, self.listwise_repeats)
+
+    @property
+    def pointwise(self) -> PointwiseAskings:
+        """What the stage `pointwise` asks."""
+        return PointwiseAskings(self.judges, self.rubrics)
