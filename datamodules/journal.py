@@ -29,7 +29,7 @@ class Checkpoint:
     Args:
         position: records of the source that are dealt with.
         last_key: the last one's.
-        sides: sides of text-to-image pairs that are used up.
+        placed: sides of text-to-image pairs that are used up, of each wording.
         result: counts, see `PrepareResult.to_json`.
         unreadable: fields of `UnreadableRecords`.
         lengths: bytes of the files beside the journal.
@@ -39,7 +39,7 @@ class Checkpoint:
 
     position: int
     last_key: str
-    sides: int
+    placed: list[int]
     result: dict[str, Any]
     unreadable: dict[str, Any]
     lengths: dict[str, int]

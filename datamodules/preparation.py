@@ -7,7 +7,6 @@ locks and what becomes of the finished shards are left to `prepare.py`.
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -28,7 +27,8 @@ from datamodules.resizing import resizing_for
 from datamodules.shard_tars import Members, ShardTars, duplicate_key, members_of
 from datamodules.sources import get_source
 from datamodules.sources.base import Item, Skipped
-from mrm.construction.reformulation import T2IPreference, reformulate, sides
+from mrm.construction.placements import Placements
+from mrm.construction.reformulation import T2I_PROMPTS, T2IPreference, reformulate
 from mrm.errors import ConfigError, RecordError, ResumableError
 from mrm.preference import PreferenceSample
 
@@ -67,9 +67,8 @@ class Preparation:
         self.result = PrepareResult(target) if last is None else PrepareResult.from_json(target, last.result)
         self.unreadable = UnreadableRecords() if last is None else UnreadableRecords(**last.unreadable)
         self._position, self._last_key = (0, "") if last is None else (last.position, last.last_key)
-        self._sides_used = 0 if last is None else last.sides
-        self._sides = itertools.islice(sides(_side_seed(settings)), self._sides_used, None)
-        self._preferred_first = next(self._sides)
+        used = None if last is None else last.placed
+        self._placements = Placements(settings["t2i_wordings"], _side_seed(settings), used)
         max_bytes = int(settings["shard_mb"] * 2**20)
         self._tars = ShardTars(staging.directory, max_bytes=max_bytes, first=len(staging.shards))
 
@@ -155,8 +154,7 @@ class Preparation:
             for detail in made.dropped:
                 self._list(key, "duplicate pair", detail)
             if isinstance(item, T2IPreference):  # only a written one uses its side up: the balance is exact
-                self._preferred_first = next(self._sides)
-                self._sides_used += 1
+                self._placements.take(item.key)
         self.result.read += 1
 
     def _accept(self, item: Item, report: ImageReport) -> _Accepted:
@@ -175,11 +173,15 @@ class Preparation:
             raise RecordError(QUESTION, f"sample {item.key!r}: {found}.")
         digests = pair_digests(item, report.digests) if self._settings["deduplicate"] else []
         item = _with_images(item, report.smaller)
-        first = self._preferred_first
-        sample = reformulate(item, preferred_first=first) if isinstance(item, T2IPreference) else item
+        sample = self._reformulated(item) if isinstance(item, T2IPreference) else item
         sample, digests, dropped = self._without_duplicates(sample, digests)
         resized = sum(data is not None for data in report.smaller)
         return _Accepted(sample, members_of(sample), digests, dropped, resized)
+
+    def _reformulated(self, preference: T2IPreference) -> PreferenceSample:
+        placement = self._placements.look(preference.key)
+        template = T2I_PROMPTS[placement.wording]
+        return reformulate(preference, preferred_first=placement.preferred_first, template=template)
 
     def _without_duplicates(
         self, sample: PreferenceSample, digests: list[bytes]
@@ -234,7 +236,7 @@ class Preparation:
                 self._tars.close(),
                 position=self._position,
                 last_key=self._last_key,
-                sides=self._sides_used,
+                placed=list(self._placements.used),
                 result=self.result.to_json(),
                 unreadable=asdict(self.unreadable),
                 complete=complete,

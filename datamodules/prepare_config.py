@@ -19,6 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from datamodules.sources import CARDS, SOURCES, get_source
 from datamodules.sources.location import is_url
+from mrm.construction.reformulation import T2I_PROMPTS
 from mrm.errors import ConfigError
 from mrm.images import MAX_IMAGE_PIXELS
 
@@ -42,6 +43,8 @@ class PrepareConfig:
         decontaminate: benchmark files and folders of this machine, with commas between; samples with their images or questions are left out.
         contaminated_distance: bits, of 64, in which perceptual hashes of two images may differ; -1 looks at exact copies only.
         contaminated_question_chars: characters that a normalised question must have to be compared.
+        t2i_wordings: how many of the prepared wordings of the text-to-image prompt are used, each for as many pairs; sides are
+            balanced within each.
         shard_mb: MiB a shard at most; a larger sample gets a shard of its own.
         part: "3/16" prepares the third of sixteen parts, for jobs side by side, which `datamodules.merge` joins.
         workers: processes that decode; None for as many as this one has processors.
@@ -62,6 +65,7 @@ class PrepareConfig:
     decontaminate: str | None = None
     contaminated_distance: int = 4
     contaminated_question_chars: int = 40
+    t2i_wordings: int = 1
     shard_mb: float = 256.0
     part: str | None = None
     workers: int | None = None
@@ -79,6 +83,7 @@ RULES = (  # what decides, beside the source and its options, which samples are 
     "decontaminate",
     "contaminated_distance",
     "contaminated_question_chars",
+    "t2i_wordings",
     "shard_mb",
     "seed",
 )
@@ -175,6 +180,7 @@ def _value_problems(config: Any, given: Mapping[str, Any]) -> list[str]:
         ("max_pixels", 1, MAX_IMAGE_PIXELS, f"from 1 to {MAX_IMAGE_PIXELS}"),
         ("contaminated_distance", -1, 32, "from -1 (exact copies only) to 32 bits"),
         ("contaminated_question_chars", 1, 10**9, "at least 1"),
+        ("t2i_wordings", 1, len(T2I_PROMPTS), f"from 1 to {len(T2I_PROMPTS)}, the wordings that there are"),
         ("shard_mb", 1e-6, 1e6, "above 0 and at most 1,000,000 MiB"),
         ("workers", 1, 4096, "from 1 to 4096"),
     )

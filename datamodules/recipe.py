@@ -24,6 +24,8 @@ def recipe_of(settings: dict[str, Any]) -> dict[str, Any]:
     for name, other in NEEDS.items():
         if settings[other] is None:
             rules[name] = None
+    if rules["t2i_wordings"] == 1:  # what outputs were made with before there were more
+        del rules["t2i_wordings"]
     if settings["decontaminate"] is not None:
         rules["decontaminate"] = [input_digest(path, "decontaminate") for path in benchmark_paths(settings)]
     digest = None if settings["input"] is None else input_digest(settings["input"])

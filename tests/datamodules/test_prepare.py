@@ -16,6 +16,7 @@ from datamodules.index import Index
 from datamodules.prepare import main, prepare
 from datamodules.shards import read_sample
 from datamodules.sources import CARDS
+from mrm.construction.reformulation import T2I_PROMPTS
 from mrm.errors import ConfigError, UnreadableSamplesError
 from tests.datamodules.prepare_runs import status_of
 from tests.datamodules.sources.helpers import make_mj_bench, png, write_jsonl
@@ -102,6 +103,23 @@ def test_prepare_t2i_sides_are_exactly_balanced_among_the_written(tmp_path, coun
             preferred = (folder / "images" / sample.meta["preferred_image"]).read_bytes()
             assert sample.images[sample.pairs[0].chosen] == preferred
     assert counts <= first
+
+
+def test_prepare_t2i_wordings_are_used_alike_with_sides_balanced_in_each(tmp_path):
+    count = 60
+    pairs = [{"caption": "c", "label_0": 1, "image_0": f"{i}a.png", "image_1": f"{i}b.png"} for i in range(count)]
+    folder = make_mj_bench(tmp_path / "mj", pairs, [pair[name] for pair in pairs for name in ("image_0", "image_1")])
+    made = samples(prepare("mj_bench", folder, tmp_path / "out", t2i_wordings=3, show_progress=False).path)
+    by_text = {text: [s.pairs[0].chosen for s in made if s.prompt[0].content == text] for text in prompts(made)}
+    assert set(by_text) == {template.replace("{caption}", "c") for template in T2I_PROMPTS[:3]}
+    for chosen in by_text.values():
+        assert len(chosen) >= 8 and abs(len(chosen) - 2 * sum(chosen)) == len(chosen) % 2
+    with pytest.raises(ConfigError, match="t2i_wordings: 99 is not from 1 to 3"):
+        prepare("mj_bench", folder, tmp_path / "out", t2i_wordings=99, show_progress=False)
+
+
+def prompts(made) -> set[str]:
+    return {sample.prompt[0].content for sample in made}
 
 
 def test_prepare_same_again_uses_the_output_as_it_stands(data):

@@ -49,6 +49,16 @@ def test_prepare_killed_anywhere_goes_on_to_the_same_output(tmp_path, monkeypatc
     assert sorted(p.name for p in tmp_path.iterdir()) == [".left_alone.lock", ".out.lock", "data", "left_alone", "out"]
 
 
+def test_prepare_killed_with_several_wordings_goes_on_to_the_same_output(tmp_path, monkeypatch):
+    data = SOURCES["mj_bench"](tmp_path / "data")
+    run("mj_bench", data, tmp_path / "left_alone", t2i_wordings=3)
+    with monkeypatch.context() as patch:
+        patch.setattr(Staging, "commit", killer(Staging.commit, 2, after=True))
+        run_and_die(lambda: run("mj_bench", data, tmp_path / "out", t2i_wordings=3))
+    run("mj_bench", data, tmp_path / "out", t2i_wordings=3)
+    assert contents(tmp_path / "out") == contents(tmp_path / "left_alone")
+
+
 def test_prepare_killed_again_and_again_ends_with_the_same_output(tmp_path, monkeypatch):
     data = make_pairs(tmp_path / "data")
     run("jsonl", data, tmp_path / "left_alone")
