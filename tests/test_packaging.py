@@ -47,3 +47,17 @@ def test_constraints_pin_every_requirement_and_no_bad_release() -> None:
 
 def test_experiments_dir_holds_the_root_config() -> None:
     assert (experiments_dir() / "config.yaml").is_file()
+
+
+def test_package_data_holds_every_template() -> None:
+    data = setup()["options.package_data"]
+    listed = {
+        path for package, patterns in data.items() for pattern in patterns.split() for path in _files(package, pattern)
+    }
+    templates = {path for top in ("mrm", "datamodules", "callbacks") for path in (ROOT / top).rglob("*.j2")}
+    assert templates and templates <= listed
+
+
+def _files(package: str, pattern: str) -> list[Path]:
+    folder = ROOT / package.removeprefix("mrm.") if package == "mrm.experiments" else ROOT / package.replace(".", "/")
+    return list(folder.glob(pattern))
