@@ -13,6 +13,7 @@ import fcntl
 import json
 import logging
 import os
+import threading
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -57,6 +58,7 @@ class AnswerLog:
         self._files: dict[str, int] = {}
         self._sizes: dict[str, int] = {}
         self._dirty: set[str] = set()
+        self._syncing = threading.Lock()  # a file must not be closed under a sync
         self._lock = self._locked() if write else None
         try:
             for name in (ANSWERS, FAILURES):
@@ -141,9 +143,10 @@ class AnswerLog:
 
     def sync(self) -> None:
         """Sees to it that what was appended survives a power cut. May be called from another thread."""
-        for name in list(self._dirty):
-            self._dirty.discard(name)
-            os.fsync(self._files[name])
+        with self._syncing:
+            for name in list(self._dirty):
+                self._dirty.discard(name)
+                os.fsync(self._files[name])
 
     def close(self) -> None:
         """Syncs and gives the log back; may be called twice."""

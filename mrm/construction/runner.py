@@ -20,11 +20,11 @@ from mrm.construction.calls import Answer, Call, CallError, Model, UnusableAnswe
 from mrm.construction.lanes import Lane
 from mrm.construction.purse import Purse
 from mrm.construction.run_settings import RunSettings, Tries, backoff_s
+from mrm.construction.run_watch import Watch
 from mrm.construction.stopping import Stop, stopping_signals
-from mrm.errors import ConfigError, ResumableError
+from mrm.errors import ConfigError
 
 BUDGET, STOPPED = "budget", "stopped"
-_TICK_S, _SYNC_S = 0.25, 1.0
 _BREATH = 64  # calls dealt with at once before others have their turn
 
 _logger = logging.getLogger(__name__)
@@ -86,16 +86,15 @@ class _Run:
     ) -> None:
         self.stop, self.account = Stop(), CallAccount()
         self._models, self._log, self._accept = models, log, accept
-        self._settings, self._progress = settings, progress
+        self._settings = settings
+        self._watch = Watch(self.account, log, progress, self.stop)
         self._lanes = {name: Lane(model, settings) for name, model in models.items()}
         self._purse = Purse(BudgetMeter(settings.budget, log, models), self.stop)
         self._total = asyncio.Semaphore(settings.concurrency)
         self._open: dict[str, int] = {}  # keys without an outcome yet -> equal calls that wait for it
         self._failed: dict[str, str] = {}
         self._busy: set[asyncio.Task[None]] = set()
-        self._under_way = 0
         self._rng = random.Random()
-        self._began = time.monotonic()
 
     async def all(self, calls: Iterable[Call]) -> CallAccount:
         """Asks them all, or until something ends the run."""
@@ -105,7 +104,7 @@ class _Run:
             for _ in range(min(lane.model.concurrency, self._settings.concurrency))
         ]
         through = asyncio.create_task(self._through(calls, workers))
-        stopped, watch = asyncio.create_task(self.stop.wait()), asyncio.create_task(self._watch())
+        stopped, watch = asyncio.create_task(self.stop.wait()), asyncio.create_task(self._watch.go_on())
         try:
             await asyncio.wait((through, stopped), return_when=asyncio.FIRST_COMPLETED)
             if self.stop.is_set():
@@ -115,8 +114,8 @@ class _Run:
             for task in (through, stopped, watch, *workers):
                 task.cancel()
             await asyncio.gather(through, stopped, watch, *workers, return_exceptions=True)
-            self._close_account()
             await asyncio.to_thread(self._log.sync)
+            self._close_account()
         if self.stop.error is not None:
             raise self.stop.error
         return self.account
@@ -134,8 +133,8 @@ class _Run:
         for number, call in enumerate(calls):
             self.account.calls += 1
             if not self._is_known(call):
-                self._open[call.key] = 1
                 find_model(call, self._models)
+                self._open[call.key] = 1
                 await self._lanes[call.model].waiting.put(call)
             if number % _BREATH == 0:
                 await asyncio.sleep(0)
@@ -249,14 +248,14 @@ class _Run:
         return True
 
     async def _answer_in_time(self, lane: Lane, call: Call) -> Answer:
-        self._under_way += 1
+        self._watch.under_way += 1
         try:
             return await asyncio.wait_for(lane.model.answer(call), self._settings.timeout_s)
         except asyncio.TimeoutError:
             message = f"{call.model}: no answer in {self._settings.timeout_s:g} s"
             raise CallError("time-out", message, retry=True) from None
         finally:
-            self._under_way -= 1
+            self._watch.under_way -= 1
 
     def _give_up(self, lane: Lane, call: Call, error: CallError, attempts: int) -> None:
         self._log.append_failure(call, reason=error.reason, message=str(error), final=True, attempts=attempts)
@@ -279,26 +278,8 @@ class _Run:
             await asyncio.wait({*busy, hurry}, timeout=left, return_when=asyncio.FIRST_COMPLETED)
         hurry.cancel()
 
-    async def _watch(self) -> None:
-        """Shows the account and syncs the log, for as long as the run goes on."""
-        synced = time.monotonic()
-        while True:
-            await asyncio.sleep(_TICK_S)
-            self._show()
-            if time.monotonic() - synced >= _SYNC_S:
-                try:
-                    await asyncio.to_thread(self._log.sync)
-                except OSError as error:
-                    self.stop.set(str(error), ResumableError(f"{self._log.directory}: cannot be written: {error}"))
-                synced = time.monotonic()
-
-    def _show(self) -> None:
-        self.account.seconds = time.monotonic() - self._began
-        if self._progress is not None:
-            self._progress.update(self.account, self._under_way)
-
     def _close_account(self) -> None:
         if left := sum(self._open.values()):
             self.account.not_asked[STOPPED] += left
         self.account.stopped = self.stop.reason or self._purse.empty
-        self._show()
+        self._watch.show()

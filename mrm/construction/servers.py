@@ -115,33 +115,30 @@ class OpenAIServer:
         )
 
     def _problems(self) -> list[str]:
+        keys = "keys come from the environment, name the variable in key_env"
         url = _parts_of(self.base_url)
-        checks = {
-            f"api={self.api!r}: must be one of {', '.join(APIS)}": self.api in APIS,
-            f"json_schema={self.json_schema!r}: must be one of {', '.join(SCHEMA_MODES)}": self.json_schema
-            in SCHEMA_MODES,
-            f"image_detail={self.image_detail!r}: must be low, high, auto or null": self.image_detail in DETAILS,
-            "model: must be given": bool(self.model),
-            "base_url: must be http:// or https:// and a host, such as https://api.openai.com/v1": url is not None
-            and url.scheme in ("http", "https")
-            and bool(url.hostname),
-            "base_url: holds a password or a query; keys come from the environment, name the variable in key_env": url
-            is None
-            or not (url.username or url.password or url.query or url.fragment),
-            f"concurrency={self.concurrency}: must be 1 to {MOST_CONNECTIONS}": 1
-            <= self.concurrency
-            <= MOST_CONNECTIONS,
-            f"timeout_s={self.timeout_s}: must be above 0": self.timeout_s > 0,
-            f"max_tokens={self.max_tokens}: must be at least 1": self.max_tokens is None or self.max_tokens >= 1,
-            f"max_image_pixels={self.max_image_pixels}: must be at least 1": self.max_image_pixels is None
-            or self.max_image_pixels >= 1,
-            "seed: the Responses API knows none; leave it out": self.api != "responses"
-            or self._sampling["seed"] is None,
-            "extra_body: holds what looks like a key; keys come from the environment, name the variable in key_env": not any(
-                word in str(field).lower() for field in self.extra_body for word in _SECRET_WORDS
+        is_address = url is not None and url.scheme in ("http", "https") and bool(url.hostname)
+        is_bare = url is None or not (url.username or url.password or url.query or url.fragment)
+        fields = [str(field).lower() for field in self.extra_body]
+        asks_seed = self._sampling["seed"] is not None
+        checks = (
+            (bool(self.model), "model: must be given"),
+            (is_address, "base_url: must be http:// or https:// and a host, such as https://api.openai.com/v1"),
+            (is_bare, f"base_url: holds a password or a query; {keys}"),
+            (self.api in APIS, f"api={self.api!r}: must be one of {', '.join(APIS)}"),
+            (self.json_schema in SCHEMA_MODES, f"json_schema={self.json_schema!r}: must be {', '.join(SCHEMA_MODES)}"),
+            (self.image_detail in DETAILS, f"image_detail={self.image_detail!r}: must be low, high, auto or null"),
+            (not (asks_seed and self.api == "responses"), "seed: the Responses API knows none; leave it out"),
+            (not any(word in field for field in fields for word in _SECRET_WORDS), f"extra_body: holds a key; {keys}"),
+            (1 <= self.concurrency <= MOST_CONNECTIONS, f"concurrency={self.concurrency}: 1 to {MOST_CONNECTIONS}"),
+            (self.timeout_s > 0, f"timeout_s={self.timeout_s}: must be above 0"),
+            (self.max_tokens is None or self.max_tokens >= 1, f"max_tokens={self.max_tokens}: must be at least 1"),
+            (
+                self.max_image_pixels is None or self.max_image_pixels >= 1,
+                f"max_image_pixels={self.max_image_pixels}: must be at least 1",
             ),
-        }
-        return [problem for problem, sound in checks.items() if not sound]
+        )
+        return [problem for sound, problem in checks if not sound]
 
     def check(self) -> None:
         """Looks whether the key is there, before a run begins.

@@ -351,6 +351,52 @@ def test_progress_is_told_the_account(tmp_path):
     assert seen[-1] == (5, 0)
 
 
+def test_a_progress_that_fails_ends_the_run_and_keeps_the_answers(tmp_path):
+    class Broken:
+        def update(self, account, under_way):
+            if account.answered < 5:
+                raise OverflowError("no room")
+
+    async def behave(call: Call, attempt: int) -> str:
+        await asyncio.sleep(0 if call.record in ("r0", "r1") else 0.4)
+        return GOOD
+
+    with pytest.raises(OverflowError, match="no room"):
+        run(make_calls(6), model(Asked(behave), concurrency=6), tmp_path, progress=Broken())
+    assert len(outcome(tmp_path)[0]) == 6  # those under way were waited for
+
+
+def test_a_run_leaves_its_log_on_the_disk(tmp_path, monkeypatch):
+    synced = []
+    fsync = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda file: synced.append(os.fstat(file).st_ino) or fsync(file))
+
+    async def one() -> None:
+        with AnswerLog(tmp_path) as log:
+            await run_calls(make_calls(3), {"judge": model(Asked())}, log, accept=accept_scores)
+            assert synced == [(tmp_path / ANSWERS).stat().st_ino]
+
+    asyncio.run(one())
+
+
+def test_a_disk_that_fails_to_sync_stops_the_run(tmp_path, monkeypatch):
+    async def behave(call: Call, attempt: int) -> str:
+        await asyncio.sleep(0.01)
+        return GOOD
+
+    sync = AnswerLog.sync
+    broken = [True]
+
+    def fail_once(self: AnswerLog) -> None:
+        if broken.pop() if broken else False:
+            raise OSError("input/output error")
+        sync(self)
+
+    monkeypatch.setattr(AnswerLog, "sync", fail_once)
+    with pytest.raises(ResumableError, match="input/output error"):
+        run(make_calls(5000), model(Asked(behave), concurrency=2), tmp_path)
+
+
 def test_a_killed_log_goes_on_with_the_line_that_was_cut_off(tmp_path):
     asked = Asked()
     run(make_calls(5), model(asked), tmp_path)
