@@ -165,6 +165,24 @@ def test_retry_after_holds_back_every_call_to_the_model(tmp_path):
     assert min(times[1:]) - times[0] >= 0.29
 
 
+def test_retry_after_holds_back_calls_that_queued_for_their_turn(tmp_path):
+    times: dict[str, float] = {}
+
+    async def behave(call: Call, attempt: int) -> str:
+        times.setdefault(f"{call.model} {call.record}", asyncio.get_running_loop().time())
+        if call.model == "b":
+            await asyncio.sleep(0.05)
+        elif call.record == "r0" and attempt == 1:
+            raise CallError("rate limit", "429", retry=True, retry_after=0.3)
+        return GOOD
+
+    # Two may ask at once: the first of each model; the second of `a` has its turn after the first was told to wait.
+    calls = [make_call(record, model=name) for record in ("r0", "r1") for name in "ab"]
+    models = {name: model(Asked(behave), name, concurrency=2) for name in "ab"}
+    assert run(calls, models, tmp_path, settings=replace(QUICK, concurrency=2)).answered == 4
+    assert times["a r1"] - times["a r0"] >= 0.29
+
+
 def test_a_server_that_asks_for_too_long_is_left_alone(tmp_path, caplog):
     def behave(call: Call, attempt: int):
         raise CallError("rate limit", "429", retry=True, retry_after=90_000)
@@ -192,6 +210,12 @@ def test_an_outage_of_one_model_does_not_keep_the_others(tmp_path):
     assert account.answered == 200 and account.balanced and not account.complete
     assert account.failed["server error"] + account.not_asked["outage of down"] == 200
     assert account.failed["server error"] < 20
+
+
+def test_a_short_silence_is_no_outage(tmp_path):
+    settings = replace(QUICK, outage_calls=2, outage_s=1000.0, fault_tries=1)
+    account = run(make_calls(30), model(Asked(faults), concurrency=1), tmp_path, settings=settings)
+    assert account.failed == {"server error": 30} and account.complete
 
 
 def test_faults_between_answers_are_no_outage(tmp_path):
@@ -273,6 +297,15 @@ def test_a_signal_stops_cleanly_and_a_rerun_goes_on(number, tmp_path):
     again = run(make_calls(1000), model(quiet, concurrency=64), tmp_path)
     assert again.reused == account.answered and again.complete
     assert not {record for record, times in asked.times.items() if times} & set(quiet.times) - {"r11", "r12"}
+
+
+def test_a_run_gives_signals_back_to_whom_they_belonged(tmp_path):
+    before = signal.signal(signal.SIGTERM, handler := lambda number, frame: None)
+    try:
+        run(make_calls(1), model(Asked()), tmp_path)
+        assert signal.getsignal(signal.SIGTERM) is handler
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_a_stop_does_not_wait_for_calls_that_hang(tmp_path):
