@@ -119,7 +119,7 @@ def test_compose_dataset_without_role_is_named_as_missing(tmp_path: Path, monkey
         (["curation.schedule.0.down_weight=0.3"], "has an effect only there"),
         (["curation.schedule.1.admit_weight=0.3"], "has an effect only with `correct`"),
         (["curation.schedule.0.correct_mode=weight"], "is needed with correct_mode=weight"),
-        (["data.datasets.open.source=jsnl"], "shapeworld, shards. Did you mean 'jsonl'?"),
+        (["data.datasets.open.source=jsnl"], "shapeworld, shards, construct. Did you mean 'jsonl'?"),
         (["data.datasets.open.source=jsonl"], "data.datasets.open.path: jsonl needs the file"),
         (["data.datasets.open.source=jsonl", "data.datasets.open.path=nix"], "there is no data/nix; set data_root="),
         (["data.datasets.open.path=x"], "shapeworld makes its data"),
