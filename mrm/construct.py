@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import importlib
+import itertools
 import logging
 import os
 import shutil
@@ -21,7 +22,15 @@ from omegaconf import DictConfig, OmegaConf
 
 from datamodules.shards import ShardWriter
 from mrm.cli import hydra_command
-from mrm.construct_config import ConstructConfig, ModelSpec, check_construct, to_construct_config, used
+from mrm.construct_config import (
+    REWRITER,
+    ConstructConfig,
+    ModelSpec,
+    check_construct,
+    rewriter_of,
+    to_construct_config,
+    used,
+)
 from mrm.construct_input import read_prompts, source_of
 from mrm.construct_output import print_accounts, print_estimate, print_outcome
 from mrm.construction.agreement import AgreementRule
@@ -82,12 +91,17 @@ def construct(cfg: ConstructConfig | DictConfig) -> ConstructResult:
             read_prompts=lambda: read_prompts(config, ImageStore(work)),
             write_samples=lambda items: _to_shards(items, work / SHARDS, config.shard_samples),
             retry_failed=config.running.retry_failed,
+            output={"shard_samples": config.shard_samples},
         )
+        if not (work / SHARDS).is_dir():
+            construction.data.file("write").forget()
         if config.dry_run:
             print_estimate(estimate_construction(construction, config.stages))
             return ConstructResult(work / SHARDS, construction.accounts)
-        accounts = construction.run(config.stages)
-        print_accounts(accounts)
+        try:
+            accounts = construction.run(config.stages)
+        finally:
+            print_accounts(construction.accounts)
         if "write" in accounts:
             summary = summarise(construction, _facts(config))
             write_construction_report(work, summary)
@@ -96,12 +110,13 @@ def construct(cfg: ConstructConfig | DictConfig) -> ConstructResult:
 
 
 def _facts(config: ConstructConfig) -> dict[str, object]:
+    rewriter = rewriter_of(config)
     return {
         "construction": config.construction,
         "input": config.input,
         "responders": ", ".join(used(config.responders)) or "none, the input's own responses",
         "judges": ", ".join(used(config.judges)),
-        "rewriter": "none" if config.rewriter is None else config.rewriter.model or config.rewriter.kind,
+        "rewriter": "none" if rewriter is None else rewriter.model or rewriter.kind,
         "seed": config.seed,
     }
 
@@ -112,7 +127,7 @@ def build_recipe(config: ConstructConfig) -> Recipe:
     Raises:
         ConfigError: for a model or rubric that cannot be.
     """
-    responders, judges = used(config.responders), used(config.judges)
+    responders, judges, rewriter = used(config.responders), used(config.judges), rewriter_of(config)
     rubrics = {
         language: load_rubric(config.rubrics.get(told, told))
         for language in ("en", "zh")
@@ -128,7 +143,7 @@ def build_recipe(config: ConstructConfig) -> Recipe:
         [build_model("judge", name, spec, config.seed) for name, spec in judges.items()],
         rubrics,
         rule,
-        rewriter=None if config.rewriter is None else build_model("rewriter", "rewriter", config.rewriter, config.seed),
+        rewriter=None if rewriter is None else build_model("rewriter", REWRITER, rewriter, config.seed),
         seed=config.seed,
         listwise_repeats=config.listwise_repeats,
         keep_responses=config.keep_responses,
@@ -187,8 +202,15 @@ def _imported(name: str, target: str) -> Any:
 
 
 def _models(recipe: Recipe) -> dict[str, Model]:
-    models = [each.model for each in recipe.responders] + list(recipe.judges)
-    return {model.name: model for model in [*models, *([recipe.rewriter] if recipe.rewriter else [])]}
+    responders, judges = [each.model for each in recipe.responders], list(recipe.judges)
+    for role, models in (("responders", responders), ("judges", judges)):
+        for first, second in itertools.combinations(models, 2):
+            if first.identity == second.identity:
+                raise ConfigError(
+                    f"{role}: {first.name!r} and {second.name!r} are one model asked in one way, whose answers are the same; keep one"
+                    + (", with more samples." if role == "responders" else ".")
+                )
+    return {model.name: model for model in [*responders, *judges, *([recipe.rewriter] if recipe.rewriter else [])]}
 
 
 def _run_settings(config: ConstructConfig) -> RunSettings:
@@ -222,6 +244,8 @@ def _to_shards(
     """Writes the samples to shards in place of an earlier output; gives a line for each."""
     if directory.exists():
         shutil.rmtree(directory)  # of an earlier outcome of this construction
+    for left in directory.parent.glob(f".{directory.name}.partial-*"):  # by a kill; nobody else writes here
+        shutil.rmtree(left)
     with ShardWriter(directory, max_samples=max_samples) as writer:
         for item in items:
             if isinstance(item, Left):

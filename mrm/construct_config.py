@@ -17,6 +17,7 @@ from mrm.errors import ConfigError, suggest
 STAGES = ("prompts", "respond", "listwise", "pointwise", "agree", "rewrite", "verify", "style", "write")
 KINDS = ("openai", "shapeworld", "callable")
 LANGUAGES = ("auto", "en", "zh")
+REWRITER = "rewriter"  # the name of the model that rewrites
 STYLE_MODES = (*BALANCE_MODES, "none")
 SERVER_ONLY = ("model", "base_url", "temperature", "max_image_pixels", "price_input", "price_output")
 
@@ -149,17 +150,26 @@ def check_construct(config: ConstructConfig) -> None:
     _one_of(problems, "agreement.modes", config.agreement.modes, MODE_RULES)
     _one_of(problems, "agreement.judges", config.agreement.judges, JUDGE_RULES)
     _one_of(problems, "style.mode", config.style.mode, STYLE_MODES)
-    _within(problems, "style.target", config.style.target, 0.5, 1)
+    if not 0.5 < config.style.target < 1:
+        problems.append(f"style.target={config.style.target}: must be above 0.5, which is chance, and below 1.")
     _within(problems, "agreement.least_difference", config.agreement.least_difference, 0, 10)
     _within(problems, "rewrite_tolerance", config.rewrite_tolerance, 0, 10)
     _within(problems, "listwise_repeats", config.listwise_repeats, 1, 2)
     _within(problems, "keep_responses", config.keep_responses, 2, 1000)
     for name in ("concurrency", "tries", "unusable_tries", "budget_money", "budget_tokens"):
         _within(problems, f"running.{name}", getattr(config.running, name), 0 if "budget" in name else 1, float("inf"))
+    _within(problems, "shard_samples", config.shard_samples, 1, float("inf"))
+    for language in config.rubrics:
+        _one_of(problems, "rubrics", language, LANGUAGES[1:])
     _check_models(config, problems)
     if problems:
         heading = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
         raise ConfigError(f"{heading} in the configuration:\n" + "\n".join(f"  - {p}" for p in problems))
+
+
+def rewriter_of(config: ConstructConfig) -> ModelSpec | None:
+    """Who rewrites; None where nobody does."""
+    return config.rewriter if config.rewriter is not None and config.rewriter.use else None
 
 
 def used(specs: Mapping[str, ModelSpec]) -> dict[str, ModelSpec]:
@@ -171,14 +181,17 @@ def _check_models(config: ConstructConfig, problems: list[str]) -> None:
     responders, judges = used(config.responders), used(config.judges)
     if not judges and {"listwise", "pointwise"} & set(config.stages):
         problems.append("judges: there is none; name at least one, of two families better two.")
+    for role, names in (("responders", responders), ("judges", judges)):
+        if REWRITER in names and rewriter_of(config) is not None:
+            problems.append(f"{role}.{REWRITER}: is the name of the model that rewrites; rename it.")
     for name in sorted(responders.keys() & judges.keys()):
         problems.append(
             f"judges.{name}: a responder has this name too; answers are kept under their model's name, so rename one."
         )
     named = {f"responders.{name}": spec for name, spec in responders.items()}
     named |= {f"judges.{name}": spec for name, spec in judges.items()}
-    if config.rewriter is not None:
-        named["rewriter"] = config.rewriter
+    if (rewriter := rewriter_of(config)) is not None:
+        named[REWRITER] = rewriter
     for path, spec in named.items():
         _check_model(path, spec, problems)
 
@@ -190,6 +203,8 @@ def _check_model(path: str, spec: ModelSpec, problems: list[str]) -> None:
     if spec.kind == "openai":
         _one_of(problems, f"{path}.api", spec.api, ("chat", "responses"))
         _one_of(problems, f"{path}.json_schema", spec.json_schema, ("auto", "on", "off"))
+        if spec.price_output is not None and spec.price_input is None:
+            problems.append(f"{path}.price_input: is missing beside price_output; 0 for one's own server.")
         if not spec.model:
             problems.append(f"{path}.model: is missing; give the name by which the server knows the model.")
     if spec.kind == "callable" and ":" not in (spec.target or ""):

@@ -101,6 +101,7 @@ def _in_records(shards: Path, accounts: Mapping[str, StageAccount]) -> PrepareRe
     named: dict[str, list[str]] = {}
     for stage in RECORD_STAGES:
         skipped.update(accounts[stage].left)
-        named |= accounts[stage].named
+        for reason, keys in accounts[stage].named.items():
+            named[reason] = [*named.get(reason, []), *keys]
     written = accounts["write"].written
     return PrepareResult(shards, accounts["prompts"].read, written, accounts["style"].written, skipped, named)

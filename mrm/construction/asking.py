@@ -6,7 +6,6 @@ finds those already answered in the log. The plan's keys are kept in a file: pro
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from mrm.construction.answer_log import AnswerLog
 from mrm.construction.call_account import CallAccount
 from mrm.construction.calls import Answer, Call, ChatMessage, ChatRequest, Model, Subject, call_key
 from mrm.construction.log_lines import LoggedAnswer
+from mrm.construction.loops import run_async
 from mrm.construction.records import ImageStore, PromptRecord
 from mrm.construction.run_progress import CallProgress
 from mrm.construction.run_settings import RunSettings
@@ -82,8 +82,10 @@ class Asker:
         with path.open("w", encoding="utf-8") as file:
             calls = self._planned(records(), plan, file)
             with CallProgress(stage, show=self.show_progress) as progress:
-                account = asyncio.run(
-                    run_calls(calls, self.models, self.log, accept=accept, settings=self.settings, progress=progress)
+                account = run_async(
+                    lambda: run_calls(
+                        calls, self.models, self.log, accept=accept, settings=self.settings, progress=progress
+                    )
                 )
         if not account.complete:
             told = "\n".join(account.lines())

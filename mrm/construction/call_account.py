@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from mrm.construction.calls import Answer, Call
 
@@ -68,6 +68,11 @@ class CallAccount:
         names = self.named.setdefault(reason, [])
         if len(names) < NAMED:
             names.append(f"{call.record} ({call.kind}, {call.model}, repeat {call.repeat})")
+
+    def to_json(self) -> dict[str, Any]:
+        """The account as JSON types."""
+        # Not dataclasses.asdict: it counts a Counter's items instead of copying them.
+        return {name: dict(value) if isinstance(value, Counter) else value for name, value in vars(self).items()}
 
     def lines(self) -> list[str]:
         """The account in words, a line a fact."""

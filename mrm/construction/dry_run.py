@@ -13,16 +13,18 @@ from mrm.construction.budget import Estimate, estimate
 from mrm.construction.calls import Call
 from mrm.construction.pipeline import Construction
 from mrm.construction.recipe import Recipe
-from mrm.construction.records import PromptRecord, Response
+from mrm.construction.records import PromptRecord, Response, distinct
 from mrm.construction.responding import plan_responses
 from mrm.construction.rewriting import plan_rewrites
 from mrm.construction.token_estimates import output_tokens
+from mrm.errors import RecordError
 
 _CHARACTERS_A_TOKEN = 4  # of the made-up texts, as `token_estimates` counts them
 
 
 def estimate_construction(construction: Construction, stages: Sequence[str]) -> Estimate:
-    """The estimate; the input is read, nobody is asked. Rewriting is taken to touch every response.
+    """The estimate; the input is read, nobody is asked. It is an upper bound: responses are taken to differ and rewriting
+    to touch all of them. Once the stage `respond` is done, the calls of `listwise` and `pointwise` are exact.
 
     Args:
         construction: what would be done.
@@ -54,14 +56,19 @@ def _as_rewritten(record: PromptRecord) -> PromptRecord:
 
 def _planned(asker: Asker, records: Iterator[PromptRecord], plan: Plan) -> Iterator[Call]:
     for record in records:
-        yield from plan(record, tuple(asker.images.read(image) for image in record.images))
+        try:
+            calls = list(plan(record, tuple(asker.images.read(image) for image in record.images)))
+        except RecordError:  # left out by the stage too, with its reason
+            continue
+        yield from calls
 
 
 def _answered(construction: Construction) -> Iterator[PromptRecord]:
     """The records with the responses that there are, else with made-up ones."""
-    if construction.accounts.get("respond") is not None:
+    if "respond" in construction.accounts:
         yield from construction.data.records()
         return
+    keep = construction.recipe.keep_responses
     for record in construction.data.prompts():
         made_up = [
             Response(
@@ -70,7 +77,9 @@ def _answered(construction: Construction) -> Iterator[PromptRecord]:
             for responder in construction.recipe.responders
             for number in range(responder.samples)
         ]
-        yield replace(record, responses=(*record.responses, *made_up))
+        responses = distinct([*record.responses, *made_up])[:keep]
+        if len(responses) > 1:
+            yield replace(record, responses=responses)
 
 
 def _characters(construction: Construction, model: str) -> int:

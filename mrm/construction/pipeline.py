@@ -1,6 +1,6 @@
 """The stages of a construction, one after the other: each reads the files of those before it and writes its own.
 
-A stage is done again only if what goes into it changed: its digest is made of its settings and the digest of the stage before.
+A stage is done again only if what goes into it changed: its digest is made of its settings and of what the stages before it wrote.
 Calls are in the log whatever becomes of their stage, so that nothing is asked twice.
 """
 
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -46,6 +45,7 @@ class Construction:
         read_prompts: gives the input's records.
         write_samples: writes the samples that it is given, and gives a line for each.
         retry_failed: whether a stage in which calls failed is done again.
+        output: all that decides how samples are written, JSON-able.
     """
 
     work: Path
@@ -55,6 +55,7 @@ class Construction:
     read_prompts: Callable[[], Iterable[PromptRecord | Left]]
     write_samples: Callable[[Iterable[PreferenceSample | Left]], Iterator[dict[str, Any] | Left]]
     retry_failed: bool = True
+    output: Any = None
     accounts: dict[str, StageAccount] = field(default_factory=dict)
 
     @functools.cached_property
@@ -66,11 +67,12 @@ class Construction:
         """Does the stages asked for, in their order; those done already are left as they are.
 
         Returns:
-            The account of each stage that there is by now.
+            The account of each stage that is done by now, up to the first one that is not.
 
         Raises:
             ResumableError: if the budget ended first.
-            ConfigError: if a stage before the first one asked for was never done, or a model cannot be asked at all.
+            ConfigError: if a stage before one asked for was never done, or with other settings or inputs, or a model cannot be
+                asked at all.
         """
         known = {
             "prompts": self._prompts,
@@ -83,21 +85,26 @@ class Construction:
             "style": self._style,
             "write": self._write,
         }
-        digest = digest_of(FORMAT)
-        for name, do in known.items():
+        self.accounts, before = {}, digest_of(FORMAT)
+        last = max((place for place, name in enumerate(known) if name in stages), default=-1)
+        for place, (name, do) in enumerate(known.items()):
             if name in ("rewrite", "verify") and self.recipe.rewriter is None:
                 continue
-            digest = digest_of(name, digest, self._settings(name))
+            digest = digest_of(name, before, self._settings(name))
             account = self.data.file(name).account()
-            done = account is not None and account.digest == digest and (account.complete or not self.retry_failed)
-            if name in stages and not done:
+            told = "was not done yet" if account is None else "was done with other settings or inputs"
+            if account is not None and account.digest != digest:
+                account = None
+            is_done = account is not None and (account.complete or not self.retry_failed)
+            if name in stages and not is_done:
                 log.info("%s ...", name)
                 account = do(digest)
-            elif account is None and any(other in stages for other in list(known)[list(known).index(name) :]):
-                raise ConfigError(f"stages: {name!r} was not done yet, and a later one needs it; add it to stages.")
-            if account is not None:
-                self.accounts[name] = account
-                digest = account.digest  # of a stage that is not asked for, what there is goes on
+            if account is None and place < last:
+                raise ConfigError(f"stages: {name!r} {told}, and a later one needs it; add it to stages.")
+            if account is None:
+                break  # nor can be what comes after it
+            self.accounts[name] = account
+            before = digest_of(digest, account.output)
         return self.accounts
 
     def _settings(self, name: str) -> Any:
@@ -107,14 +114,15 @@ class Construction:
         rubrics = {language: rubric.digest for language, rubric in r.rubrics.items()}
         return {
             "prompts": dict(self.source),
-            "respond": [[each.model.identity, each.samples] for each in r.responders] + [r.keep_responses],
+            "respond": [[each.model.name, each.model.identity, each.samples] for each in r.responders]
+            + [r.keep_responses],
             "listwise": [judges, rubrics, r.seed, r.listwise_repeats],
             "pointwise": [judges, rubrics],
             "agree": asdict(r.rule),
             "rewrite": [r.rewriter and r.rewriter.identity],
             "verify": [r.rewrite_tolerance],
             "style": [r.style_mode, r.style_target, r.seed],
-            "write": [],
+            "write": self.output,
         }[name]
 
     def _prompts(self, digest: str) -> StageAccount:
@@ -167,7 +175,8 @@ class Construction:
                     yield before_and_after(record, found)
 
         calls, items = judge(self.asker, "verify", records, self.recipe.pointwise)
-        account, fates = _account(digest, calls), Counter[str]()
+        account = _account(digest, calls)
+        fates: dict[str, int] = {}  # no Counter: the account is made JSON by dataclasses.asdict
         account.extra["responses"] = fates
 
         def lines() -> Iterator[dict[str, Any] | Left]:
@@ -179,7 +188,8 @@ class Construction:
                     continue
                 assert rewritten is not None, "the records come from these lines"
                 told = verdicts(rewritten, scored(item), self.recipe.rewrite_tolerance)
-                fates.update(fate["fate"] for fate in told["fates"])
+                for fate in told["fates"]:
+                    fates[fate["fate"]] = fates.get(fate["fate"], 0) + 1
                 yield told
 
         return self.data.file("verify").write(account, lines())
@@ -246,11 +256,11 @@ def _account(digest: str, *calls: CallAccount) -> StageAccount:
     return StageAccount(
         digest,
         complete=not any(each.failed.total() for each in calls),
-        extra={"calls": [asdict(each) for each in calls]},
+        extra={"calls": [each.to_json() for each in calls]},
     )
 
 
 def _distinct(record: PromptRecord, pairs: Pairs) -> Pairs:
     """The pairs whose two texts differ."""
-    texts = [response.text for response in record.responses]
+    texts = [response.text.strip() for response in record.responses]
     return [pair for pair in pairs if texts[pair["chosen"]] != texts[pair["rejected"]]]

@@ -41,7 +41,8 @@ def respond(
     """
 
     account, asked = asker.ask("respond", records, plan_responses(responders), accept_response)
-    return account, (_with_responses(item, keep) for item in asked)
+    names = [each.model.name for each in responders for _ in range(each.samples)]
+    return account, (_with_responses(item, names, keep) for item in asked)
 
 
 def plan_responses(responders: Sequence[Responder]) -> Plan:
@@ -62,10 +63,11 @@ def accept_response(call: Call, answer: Answer) -> None:
         raise UnusableAnswer("empty response", f"model {call.model!r}: answered record {call.record!r} with nothing.")
 
 
-def _with_responses(item: Asked | Left, keep: int | None) -> PromptRecord | Left:
+def _with_responses(item: Asked | Left, names: Sequence[str], keep: int | None) -> PromptRecord | Left:
     if isinstance(item, Left):
         return item
-    came = [Response(answer.answer.text, answer.model) for answer in item.answers if answer is not None]
+    answers = zip(names, item.answers, strict=True)  # the log's names may be older ones
+    came = [Response(answer.answer.text, name) for name, answer in answers if answer is not None]
     responses = distinct([*item.record.responses, *came])
     if len(responses) < 2:
         missing = len(item.answers) - len(came)

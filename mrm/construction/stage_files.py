@@ -49,6 +49,7 @@ class StageAccount:
         named: reason -> the first few keys.
         extra: figures of the stage's own.
         complete: whether doing it again would bring nothing more: no call failed.
+        output: digest of what was written.
     """
 
     digest: str
@@ -59,6 +60,7 @@ class StageAccount:
     named: dict[str, list[str]] = field(default_factory=dict)
     extra: dict[str, Any] = field(default_factory=dict)
     complete: bool = True
+    output: str = ""
 
 
 def digest_of(*parts: Any) -> str:
@@ -81,10 +83,12 @@ class StageFile:
         self._account = work / f"{name}.account.json"
 
     def account(self) -> StageAccount | None:
-        """What was told when it was written; None if it was not, or was cut off.
+        """What was told when it was written; None if it was not, was cut off, or its output was removed.
 
         The account is written last, and says nothing of an older output: its digest must be that of the inputs.
         """
+        if not self.path.is_file():
+            return None
         try:
             return StageAccount(**json.loads(self._account.read_text()))
         except (OSError, ValueError, TypeError):
@@ -93,7 +97,11 @@ class StageFile:
     def is_done(self, digest: str) -> bool:
         """Whether it holds what these settings and inputs give."""
         account = self.account()
-        return account is not None and account.digest == digest and account.complete and self.path.is_file()
+        return account is not None and account.digest == digest and account.complete
+
+    def forget(self) -> None:
+        """Takes back that it was done."""
+        self._account.unlink(missing_ok=True)
 
     def read(self) -> Iterator[dict[str, Any]]:
         """Its lines.
@@ -117,9 +125,9 @@ class StageFile:
 
         Where the unit is not records, counting what was read and written is left to the stage: a line may hold several.
         """
-        self._account.unlink(missing_ok=True)
+        self.forget()
         left: Counter[str] = Counter()
-        lines = 0
+        lines, digest = 0, hashlib.sha256()
         with ExitStack() as stack:
             out, skipped = (stack.enter_context(_Replacing(path)) for path in (self.path, self.skipped))
             for item in items:
@@ -130,8 +138,10 @@ class StageFile:
                     skipped.write(json.dumps(asdict(item), ensure_ascii=False) + "\n")
                 else:
                     lines += 1
-                    out.write(json.dumps(item, ensure_ascii=False) + "\n")
-        account.left = dict(left.most_common())
+                    line = json.dumps(item, ensure_ascii=False) + "\n"
+                    digest.update(line.encode("utf-8", "surrogatepass"))
+                    out.write(line)
+        account.left, account.output = dict(left.most_common()), digest.hexdigest()[:32]
         if account.unit == "records":
             account.read, account.written = lines + left.total(), lines
         _write_whole(self._account, json.dumps(asdict(account), indent=1))
