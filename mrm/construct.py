@@ -219,6 +219,7 @@ def _run_settings(config: ConstructConfig) -> RunSettings:
         concurrency=running.concurrency,
         fault_tries=running.tries,
         unusable_tries=running.unusable_tries,
+        base_s=running.backoff_s,
         budget=Budget(running.budget_money, running.budget_tokens),
     )
 

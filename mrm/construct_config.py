@@ -80,6 +80,7 @@ class RunningConfig:
     concurrency: int = 64  # calls at once, all models together
     tries: int = 6  # a call at most, where the server failed
     unusable_tries: int = 3  # a call at most, where the answer could not be used
+    backoff_s: float = 1.0  # wait after a fault at most; twice as long after each further one, up to a minute
     budget_money: float | None = None  # in the prices' currency, whole construction
     budget_tokens: int | None = None
     retry_failed: bool = True  # whether a later run asks again what got no answer
@@ -158,6 +159,7 @@ def check_construct(config: ConstructConfig) -> None:
     _within(problems, "keep_responses", config.keep_responses, 2, 1000)
     for name in ("concurrency", "tries", "unusable_tries", "budget_money", "budget_tokens"):
         _within(problems, f"running.{name}", getattr(config.running, name), 0 if "budget" in name else 1, float("inf"))
+    _within(problems, "running.backoff_s", config.running.backoff_s, 0, 60)
     _within(problems, "shard_samples", config.shard_samples, 1, float("inf"))
     for language in config.rubrics:
         _one_of(problems, "rubrics", language, LANGUAGES[1:])

@@ -1,15 +1,17 @@
-"""Kills a run of calls again and again, and checks that nothing is lost or paid twice:
+"""Kills a construction again and again, and checks that nothing is lost or paid twice:
 
     python -m tests.soak_construction calls=5000 concurrency=64 faults=0.2 kills=5
 
-A server on loopback answers a share of the calls badly (see `tests/construction/fault_server.py`). A child process asks it, is
-killed with SIGKILL on the way, and is started again. In the end every call is answered or listed with its reason, none that
-was in the log at a kill has been asked again, and the outcome is that of a run that nobody killed.
+A server on loopback answers a share of the calls badly (see `tests/construction/fault_server.py`). `python -m mrm.construct` asks it
+as three responders and two judges over both APIs, is killed with SIGKILL on the way, and is started again. In the end every record is
+judged or listed with its reason, no call that was answered before a kill has been asked again, and all stages' files and
+shards are those of a run that nobody killed.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -18,15 +20,18 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import yaml
+
+from datamodules.index import Index
 from mrm.construction.answer_log import ANSWERS, AnswerLog
-from mrm.construction.run_settings import RunSettings
-from tests.construction.calling import make_call, outcome, run, server_model
 from tests.construction.fault_server import FaultServer, fault_plan
 
-ACCOUNT = "account.json"
-TIMEOUT_S, SLOW_S = 2.0, 3.0
-CHILD = "import json, sys; from tests.soak_construction import child; child(**json.loads(sys.argv[1]))"
+RESPONDERS, JUDGES = 3, 2
+CALLS_A_PROMPT = RESPONDERS + JUDGES + RESPONDERS * JUDGES
+KEY_ENV, KEY = "SOAK_KEY", "sk-soak-5e1f0c9b"
+APIS = ("chat", "responses")
 
 
 @dataclass
@@ -38,8 +43,13 @@ class SoakConfig:
     faults: float = 0.2
     kills: int = 5
     seed: int = 0
-    api: str = "chat"
     latency_s: float = 0.05
+    timeout_s: float = 2.0
+    backoff_s: float = 1.0
+
+    @property
+    def prompts(self) -> int:
+        return max(1, self.calls // CALLS_A_PROMPT)
 
 
 @dataclass(frozen=True)
@@ -47,52 +57,92 @@ class SoakResult:
     """What a soak met.
 
     Args:
-        answered, failed: calls.
+        calls: of the uninterrupted run, as its stages' accounts have them.
+        answered: answers in the log of the killed run.
+        failed: reason -> calls that never got an answer.
+        records: prompts; `left_out` of them got too few responses, `pairs` came of the others.
         requests: that the server got in the run that was killed.
         repeated: requests for calls that were in the log when a kill came; must be 0.
         torn: lines that kills cut off.
-        server: what the server did -> times.
-        reasons: of failed calls.
+        server: what the server did in it -> times.
         whole_s, killed_s: seconds of the uninterrupted run and of the killed one.
     """
 
+    calls: int
     answered: int
-    failed: int
+    failed: Counter[str]
+    records: int
+    left_out: int
+    pairs: int
     requests: int
     repeated: int
     torn: int
     server: Counter[str]
-    reasons: Counter[str]
     whole_s: float
     killed_s: float
 
 
-def child(url: str, folder: str, calls: int, concurrency: int, api: str) -> None:
-    """One process: asks what the log does not answer, and writes its account when it comes to its end."""
-    settings = RunSettings(base_s=0.05, longest_s=0.5, timeout_s=TIMEOUT_S, ahead=concurrency)
-    model = server_model(url, concurrency=concurrency, api=api)
-    account = run((make_call(f"r{number}") for number in range(calls)), model, Path(folder), settings=settings)
-    assert account.balanced, account
-    Path(folder, ACCOUNT).write_text(json.dumps({"complete": account.complete, "retried": account.retried}))
-
-
 def start(server: FaultServer, folder: Path, config: SoakConfig) -> subprocess.Popen[bytes]:
-    told = {"url": server.url, "folder": str(folder), "calls": config.calls}
-    told |= {"concurrency": config.concurrency, "api": config.api}
-    return subprocess.Popen([sys.executable, "-c", CHILD, json.dumps(told)])
+    """`python -m mrm.construct` in a process of its own; goes on where there is something in the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "construction").mkdir(exist_ok=True)
+    content = "# @package _global_\n" + yaml.safe_dump(settings(server.url, config))
+    (folder / "construction" / "soak.yaml").write_text(content)
+    words = ["--config-dir", str(folder), "construction=soak", f"output={folder / 'work'}"]
+    with (folder / "printed.txt").open("ab") as printed:
+        return subprocess.Popen(
+            [sys.executable, "-m", "mrm.construct", *words],
+            env={**os.environ, KEY_ENV: KEY},
+            stdout=printed,
+            stderr=subprocess.STDOUT,
+        )
+
+
+def settings(url: str, config: SoakConfig) -> dict[str, object]:
+    """A construction that asks the server; temperatures make each model another one."""
+
+    def model(number: int) -> dict[str, object]:
+        told = {
+            "model": "judge",
+            "base_url": url,
+            "api": APIS[number % 2],
+            "key_env": KEY_ENV,
+            "timeout_s": config.timeout_s,
+        }
+        return {
+            **told,
+            "concurrency": config.concurrency,
+            "temperature": number / 10,
+            "price_input": 1,
+            "price_output": 2,
+        }
+
+    return {
+        "construction": "soak",
+        "input": "shapeworld",
+        "shapeworld": {"count": config.prompts},
+        "responders": {f"responder_{number}": model(number) for number in range(RESPONDERS)},
+        "judges": {f"judge_{number}": model(RESPONDERS + number) for number in range(JUDGES)},
+        "style": {"mode": "none"},  # it is deterministic, and takes longer than all else
+        "running": {"concurrency": config.concurrency, "backoff_s": config.backoff_s},
+        "show_progress": False,
+    }
 
 
 def finish(process: subprocess.Popen[bytes], folder: Path) -> None:
-    if process.wait() or not json.loads((folder / ACCOUNT).read_text())["complete"]:
-        raise AssertionError(f"the child ended with {process.returncode}, or left calls out")
+    if process.wait():
+        raise AssertionError(
+            f"the construction ended with {process.returncode}:\n{(folder / 'printed.txt').read_text()}"
+        )
 
 
 def kill_at(process: subprocess.Popen[bytes], folder: Path, answers: int) -> None:
-    """Kills the child when its log has a number of lines."""
-    path = folder / ANSWERS
+    """Kills the construction when its log has a number of lines."""
+    path = folder / "work" / "answers" / ANSWERS
     while not path.exists() or path.read_bytes().count(b"\n") < answers:
         if process.poll() is not None:
-            raise AssertionError(f"the child ended with {process.returncode} before it was killed")
+            printed = (folder / "printed.txt").read_text()
+            raise AssertionError(f"it ended with {process.returncode} before it was killed:\n{printed}")
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()
@@ -105,34 +155,89 @@ def soak(config: SoakConfig, folder: Path) -> SoakResult:
         AssertionError: if anything is lost, asked twice, or other than undisturbed.
     """
     plan = fault_plan(config.faults, config.seed)
-    began = time.perf_counter()
-    with FaultServer(plan, latency_s=config.latency_s, slow_s=SLOW_S) as server:
-        finish(start(server, folder / "whole", config), folder / "whole")
+    began, whole = time.perf_counter(), folder / "whole"
+    with FaultServer(plan, latency_s=config.latency_s, slow_s=1.5 * config.timeout_s, key=KEY) as server:
+        finish(start(server, whole, config), whole)
     whole_s, began, killed = time.perf_counter() - began, time.perf_counter(), folder / "killed"
     asked_at_kill: dict[str, int] = {}
     torn = 0
-    with FaultServer(plan, latency_s=config.latency_s, slow_s=SLOW_S) as server:
+    with FaultServer(plan, latency_s=config.latency_s, slow_s=1.5 * config.timeout_s, key=KEY) as server:
         for number in range(1, config.kills + 1):
             kill_at(start(server, killed, config), killed, number * config.calls // (config.kills + 2))
-            with AnswerLog(killed, write=False) as log:
+            with AnswerLog(killed / "work" / "answers", write=False) as log:
                 torn += log.torn
-                known = {logged.record for logged in log.answers()}
-            for record in known - asked_at_kill.keys():
-                asked_at_kill[record] = server.asked[record]
+                known = {logged.answer.model.removeprefix("judge-") for logged in log.answers()}
+            for asked in known - asked_at_kill.keys():
+                asked_at_kill[asked] = server.asked[asked]
         finish(start(server, killed, config), killed)
-        repeated = sum(server.asked[record] - count for record, count in asked_at_kill.items())
+        repeated = sum(server.asked[asked] - count for asked, count in asked_at_kill.items())
         requests, kinds = server.asked.total(), server.kinds
     killed_s = time.perf_counter() - began
-    answered, failed = outcome(killed)
-    keys = {make_call(f"r{number}").key for number in range(config.calls)}
-    assert answered.keys() | failed.keys() == keys, "calls are neither answered nor listed"
     assert not repeated, f"{repeated} requests for calls that were answered before"
-    assert (answered, failed) == outcome(folder / "whole"), "the outcome is not that of an undisturbed run"
-    lines = (killed / ANSWERS).read_bytes().count(b"\n")
-    assert lines == len(answered), f"{lines} lines for {len(answered)} answers"
+    compare(whole / "work", killed / "work")
+    check_listed(killed / "work")
+    check_secret(folder)
+    accounts = {name: account(killed / "work", name) for name in ("respond", "listwise", "pointwise", "write")}
+    with AnswerLog(killed / "work" / "answers", write=False) as log:
+        answered = len(log)
+        failed = {line["key"]: line["reason"] for line in log.failures() if line["final"] and line["key"] not in log}
+        lines = sum(1 for _ in log.answers())
+    written = (killed / "work" / "answers" / ANSWERS).read_bytes().count(b"\n")
+    assert written == lines == answered, f"{written} lines for {answered} answers"
     return SoakResult(
-        len(answered), len(failed), requests, repeated, torn, kinds, Counter(failed.values()), whole_s, killed_s
+        sum(
+            told["calls"] for name in ("respond", "listwise", "pointwise") for told in accounts[name]["extra"]["calls"]
+        ),
+        answered,
+        Counter(failed.values()),
+        config.prompts,
+        accounts["respond"]["left"].get("too few responses", 0),
+        len(Index.load(killed / "work" / "shards")),
+        requests,
+        repeated,
+        torn,
+        kinds,
+        whole_s,
+        killed_s,
     )
+
+
+def account(work: Path, name: str) -> dict[str, Any]:
+    return json.loads((work / f"{name}.account.json").read_text())
+
+
+def compare(one: Path, other: Path) -> None:
+    """Stages' files and shards are the same, byte by byte."""
+    names = sorted(path.name for path in one.glob("*.jsonl"))
+    assert names and names == sorted(path.name for path in other.glob("*.jsonl")), names
+    for name in names:
+        assert (one / name).read_bytes() == (other / name).read_bytes(), f"{name} is not that of an undisturbed run"
+    assert Index.load(one / "shards").fingerprint == Index.load(other / "shards").fingerprint
+
+
+def check_listed(work: Path) -> None:
+    """Every record is handed on or left out with a reason, and every score that is missing is that of a call listed as failed."""
+    with AnswerLog(work / "answers", write=False) as log:
+        failed = {(line["record"], line["kind"], line["model"]) for line in log.failures() if line["final"]}
+    for stage, before in (("respond", "prompts"), ("listwise", "respond"), ("pointwise", "respond")):
+        given, told = keys(work / f"{before}.jsonl"), keys(work / f"{stage}.jsonl")
+        left = keys(work / f"{stage}.skipped.jsonl")
+        assert sorted(told + left) == sorted(given), f"{stage}: records are neither handed on nor left out"
+    for stage in ("listwise", "pointwise"):
+        for line in map(json.loads, (work / f"{stage}.jsonl").open()):
+            for scoring in line["scorings"]:
+                asked = (line["key"], stage, scoring["judge"])
+                assert None not in scoring["overalls"] or asked in failed, f"{asked} has no score and no reason"
+
+
+def keys(path: Path) -> list[str]:
+    return [json.loads(line)["key"] for line in path.open()]
+
+
+def check_secret(folder: Path) -> None:
+    """The key is in no file."""
+    for path in folder.rglob("*"):
+        assert not path.is_file() or KEY.encode() not in path.read_bytes(), f"{path} holds the key"
 
 
 def main(config: SoakConfig) -> None:
@@ -140,15 +245,17 @@ def main(config: SoakConfig) -> None:
     with tempfile.TemporaryDirectory() as folder:
         result = soak(config, Path(folder))
     print(
-        f"{config.calls:,} calls, {config.concurrency} at once, {config.kills} kills: {result.answered:,} answered, "
-        f"{result.failed:,} listed, {result.repeated} asked again, {result.requests:,} requests, {result.torn} torn lines"
+        f"{result.records:,} prompts, {result.calls:,} calls, {config.concurrency} at once, {config.kills} kills: "
+        f"{result.answered:,} answered, {result.failed.total():,} listed, {result.repeated} asked again, "
+        f"{result.requests:,} requests, {result.torn} torn lines; {result.left_out:,} records with too few responses, "
+        f"{result.pairs:,} samples written"
     )
-    print("listed: " + ", ".join(f"{reason} {count}" for reason, count in result.reasons.most_common()))
+    print("listed: " + ", ".join(f"{reason} {count}" for reason, count in result.failed.most_common()))
     print("the server: " + ", ".join(f"{kind} {count}" for kind, count in result.server.most_common()))
-    print(f"{result.whole_s:.0f} s undisturbed, {result.killed_s:.0f} s with kills; the outcomes are equal")
+    print(f"{result.whole_s:.0f} s undisturbed, {result.killed_s:.0f} s with kills; stages' files and shards are equal")
 
 
 if __name__ == "__main__":
-    from mrm.cli import settings_command  # here: a child is to start fast
+    from mrm.cli import settings_command
 
     settings_command(SoakConfig, main, __doc__)

@@ -1,8 +1,9 @@
 """An OpenAI-compatible server on loopback that answers well and badly, as told: `python -m tests.construction.fault_server port=8123`.
 
 It knows Chat Completions and Responses. What it does depends on the content of a call and on how often that was asked, not on time
-or order: a run that is killed and started again meets the same faults. A prompt names its record and how many
-assistants are to be scored: "record r7 responses 3".
+or order: a run that is killed and started again meets the same faults. A prompt may name its record and how many
+assistants are to be scored: "record r7 responses 3". Any other is named by a digest of its content, which the reply's
+model ends in, and answered as `fault_texts.py` says: judges' prompts by a scoring in the rubric's shape.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
+from tests.construction.fault_texts import is_judging, response_text, scoring, share
+
 FAULTS = ("429", "500", "503", "dropped", "cut body", "slow", "no json body")
 UNUSABLE = (
     "truncated JSON", "wrong count", "string scores", "out of range", "refusal", "content filter", "empty", "cut off",
@@ -26,12 +29,6 @@ LASTING = ("policy", "always refusal", "always wrong count")
 _RECORD = re.compile(r"record (\S+)(?: responses (\d+))?")
 
 Plan = Callable[[str, int], str]
-
-
-def share(*parts: object) -> float:
-    """A number in [0, 1) that depends on the parts alone."""
-    digest = hashlib.sha256(json.dumps(parts).encode()).digest()
-    return int.from_bytes(digest[:7], "big") / 2**56
 
 
 def fault_plan(faults: float, seed: int = 0) -> Plan:
@@ -199,14 +196,18 @@ class Request:
     def is_chat(self) -> bool:
         return self.path.endswith("/chat/completions")
 
-    def text(self) -> str:
-        content = self.body["messages" if self.is_chat else "input"][-1]["content"]
+    def text(self, turn: int = -1) -> str:
+        content = self.body["messages" if self.is_chat else "input"][turn]["content"]
         return content if isinstance(content, str) else " ".join(part.get("text", "") for part in content)
 
     def subject(self) -> tuple[str, int]:
-        """Record and number of assistants."""
-        found = _RECORD.search(self.text())
-        return (found[1], int(found[2] or 2)) if found else (self.text(), 2)
+        """Record and number of assistants; a digest and 0 where the prompt does not name them."""
+        found = None if is_judging(self.text(0)) else _RECORD.search(self.text())
+        return (found[1], int(found[2] or 2)) if found else (self.digest(), 0)
+
+    def digest(self) -> str:
+        """Of all that decides an answer."""
+        return hashlib.sha256(json.dumps(self.body, sort_keys=True).encode()).hexdigest()[:16]
 
 
 async def _read_request(reader: asyncio.StreamReader) -> Request | None:
@@ -228,31 +229,41 @@ def _error(message: str, code: str | None) -> bytes:
     return json.dumps({"error": {"message": message, "type": "error", "param": None, "code": code}}).encode()
 
 
+def _text(request: Request, record: str, count: int, kind: str) -> str:
+    if count:
+        text = _scores(record, count, kind)
+    elif is_judging(request.text(0)):
+        text = scoring(request.text(0), request.text(), kind)
+    else:
+        text = response_text(record)
+    return text[: len(text) // 2] if kind in ("truncated JSON", "cut off") else "" if kind == "empty" else text
+
+
 def _scores(record: str, count: int, kind: str) -> str:
     scores: list[Any] = [int(share(record, place) * 11) for place in range(count + (kind == "wrong count"))]
     if kind == "string scores":
         scores = [str(score) for score in scores]
     if kind == "out of range":
         scores[0] = 11
-    text = json.dumps({"scores": scores})
-    return text[: len(text) // 2] if kind in ("truncated JSON", "cut off") else "" if kind == "empty" else text
+    return json.dumps({"scores": scores})
 
 
 def _reply(request: Request, record: str, count: int, kind: str) -> dict[str, Any]:
-    text, refusal = _scores(record, count, kind), "I cannot help with that." if kind == "refusal" else None
+    text, refusal = _text(request, record, count, kind), "I cannot help with that." if kind == "refusal" else None
     finish = {"cut off": "length", "content filter": "content_filter"}.get(kind, "stop")
     taken, given = len(request.text()) // 4 + 1, len(text) // 4 + 1
+    model = "judge-1" if count else f"judge-{record}"
     if request.is_chat:
         message = {"role": "assistant", "content": None if refusal else text, "refusal": refusal}
         usage = {"prompt_tokens": taken, "completion_tokens": given, "total_tokens": taken + given}
         choice = {"index": 0, "message": message, "finish_reason": finish}
-        return {"id": "1", "object": "chat.completion", "model": "judge-1", "choices": [choice], "usage": usage}
+        return {"id": "1", "object": "chat.completion", "model": model, "choices": [choice], "usage": usage}
     part = {"type": "refusal", "refusal": refusal} if refusal else {"type": "output_text", "text": text}
     why = {"length": "max_output_tokens", "content_filter": "content_filter"}.get(finish)
     return {
         "id": "1",
         "object": "response",
-        "model": "judge-1",
+        "model": model,
         "status": "incomplete" if why else "completed",
         "incomplete_details": {"reason": why} if why else None,
         "output": [{"type": "reasoning"}, {"type": "message", "role": "assistant", "content": [part]}],
