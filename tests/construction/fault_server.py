@@ -236,6 +236,7 @@ def _text(request: Request, record: str, count: int, kind: str) -> str:
         text = scoring(request.text(0), request.text(), kind)
     else:
         text = response_text(record)
+        kind = "" if kind == "truncated JSON" else kind  # nobody could see it in a response
     return text[: len(text) // 2] if kind in ("truncated JSON", "cut off") else "" if kind == "empty" else text
 
 
