@@ -92,3 +92,8 @@ def own_config(work: Path, given: Path, *words: str, target: str = "judge", **ch
     models = {"judges": {"caller": {"kind": "callable", "target": f"tests.construction.constructing:{target}"}}}
     told = ("construction=own", f"input={given}", *words)
     return small_config(work, *told, changes={**models, **changes})
+
+
+def flattening(call: Call) -> str:
+    """Rewrites everything as one text."""
+    return "the same"
