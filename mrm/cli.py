@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any, TypeVar, cast, get_args, get_type_hints
 
 import hydra
+import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, MissingConfigException
@@ -57,7 +58,7 @@ def compose_config(overrides: Sequence[str], *, root: str, convert: Callable[[Di
     try:
         with initialize_config_dir(str(experiments_dir()), version_base="1.3"):
             return convert(compose(root, overrides=list(overrides)))
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
         raise ConfigError(explain(error)) from error
 
 
@@ -99,7 +100,7 @@ def hydra_command(task: Callable[[Config], Any], *, root: str, convert: Callable
         hydra.main(version_base="1.3", config_path=str(experiments_dir()), config_name=root)(member)()
     except MrmError as error:
         fail(str(error))
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:  # a key twice, or no yaml at all
         fail(explain(error))
     if failed:
         fail("\n".join([f"{len(failed)} member(s) of the sweep failed, see above:", *(f"  - {one}" for one in failed)]))

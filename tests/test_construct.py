@@ -9,6 +9,7 @@ import logging
 import re
 import subprocess
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -264,6 +265,28 @@ def test_construct_works_where_an_event_loop_runs(tmp_path: Path) -> None:
 
     asyncio.run(notebook())
     assert fingerprint(tmp_path)
+
+
+@pytest.mark.parametrize("answers", [90, 250, 420])
+def test_construction_killed_and_done_again_ends_with_the_same_files(tmp_path: Path, answers: int) -> None:
+    words = ["shapeworld.count=40", "style.mode=none", "show_progress=false", "construction=shapeworld"]
+    killed, log = tmp_path / "killed", tmp_path / "killed" / "answers" / "answers.jsonl"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mrm.construct", f"output={killed}", *words], stdout=subprocess.DEVNULL
+    )
+    while not log.exists() or log.read_bytes().count(b"\n") < answers:
+        assert process.poll() is None, "it ended before it was killed"
+        time.sleep(0.001)
+    process.kill()
+    process.wait()
+    assert not (killed / "shards").exists()
+    known = asked(killed)
+    construct(small_config(killed, count=40))
+    construct(small_config(tmp_path / "whole", count=40))
+    assert files(killed) == files(tmp_path / "whole")
+    assert fingerprint(killed) == fingerprint(tmp_path / "whole")
+    assert asked(killed) == asked(tmp_path / "whole") and known.total() >= answers
+    assert not [path.name for path in killed.iterdir() if "partial" in path.name or "plan" in path.name]
 
 
 def test_no_pair_at_all_is_told_with_the_accounts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

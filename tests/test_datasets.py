@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from datamodules.index import Index
 from mrm.config import DatasetConfig, RunConfig
-from mrm.datasets import prepare_datasets
-from mrm.errors import UnreadableSamplesError
+from mrm.datasets import check_construction, prepare_datasets
+from mrm.errors import ConfigError, UnreadableSamplesError
 from tests.datamodules.sources.helpers import png, write_jsonl
 
 
@@ -75,3 +76,49 @@ def test_prepare_datasets_lost_image_that_came_back_is_found(tmp_path: Path) -> 
     (tmp_path / "b.png").write_bytes(png())
     assert prepare_datasets(config) == [spec]
     assert (Path(spec.path) / "skipped.jsonl").read_text() == ""
+
+
+def constructed(tmp_path: Path, **options: object) -> RunConfig:
+    config = RunConfig(data_root=str(tmp_path), prepared_root=str(tmp_path / "prepared"))
+    config.trainer.progress = False
+    told = {"construction": "shapeworld", "shapeworld": {"count": 8}, "style": {"mode": "none"}, **options}
+    config.data.datasets["made"] = DatasetConfig(source="construct", role="trusted", options=told)
+    return config
+
+
+def test_prepare_datasets_constructs_and_finds_what_was_constructed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = constructed(tmp_path)
+    (spec,) = prepare_datasets(config)
+    assert isinstance(spec.path, Path) and spec.role == "trusted"
+    index = Index.load(spec.path)
+    row = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("│ made"))
+    read, written, pairs = (int(cell) for cell in row.strip("│ ").split("│")[1:4])
+    assert (read, written, pairs) == (8, len(index), index.n_pairs)
+    before = {path: path.stat().st_mtime_ns for path in spec.path.iterdir()}
+    assert prepare_datasets(config) == [spec]
+    assert before == {path: path.stat().st_mtime_ns for path in spec.path.iterdir()}
+
+
+def test_prepare_datasets_other_options_are_constructed_beside_the_old_and_how_calls_run_is_none(
+    tmp_path: Path,
+) -> None:
+    (first,) = prepare_datasets(constructed(tmp_path))
+    (second,) = prepare_datasets(constructed(tmp_path, agreement={"least_difference": 1.0}))
+    (third,) = prepare_datasets(constructed(tmp_path, running={"concurrency": 3}))
+    assert first.path == third.path != second.path
+
+
+def test_prepare_datasets_records_left_out_balance(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    prepare_datasets(constructed(tmp_path, agreement={"least_difference": 4.0}))
+    row = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("│ made"))
+    read, written = (int(cell) for cell in row.strip("│ ").split("│")[1:3])
+    assert 0 < written < read == 8 and f"{read - written} no pair left" in row
+
+
+def test_check_construction_names_what_is_wrong(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="listwise_repeats=7"):
+        check_construction(constructed(tmp_path, listwise_repeats=7).data.datasets["made"])
+    with pytest.raises(ConfigError, match="listwise_repeat"):
+        check_construction(constructed(tmp_path, listwise_repeat=2).data.datasets["made"])

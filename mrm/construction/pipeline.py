@@ -104,7 +104,7 @@ class Construction:
             if account is None:
                 break  # nor can be what comes after it
             self.accounts[name] = account
-            before = digest_of(digest, account.output)
+            before = digest_of(before, account.output)  # not its settings: what came out is what counts
         return self.accounts
 
     def _settings(self, name: str) -> Any:
