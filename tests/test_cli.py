@@ -10,7 +10,7 @@ import pytest
 from omegaconf import MISSING
 
 from mrm.cli import hydra_command, parse_settings, settings_command
-from mrm.config import RunConfig
+from mrm.config import RunConfig, to_run_config
 from mrm.errors import ConfigError
 
 
@@ -23,7 +23,7 @@ def command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
         monkeypatch.setattr("mrm.cli.set_up_logging", lambda: None)  # would replace pytest's handlers
         monkeypatch.setattr(sys, "argv", ["run", *words, f"hydra.run.dir={tmp_path}", f"hydra.sweep.dir={tmp_path}"])
         try:
-            hydra_command(task)
+            hydra_command(task, root="config", convert=to_run_config)
         except SystemExit as ended:
             return ended.code
         return 0

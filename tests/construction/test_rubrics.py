@@ -169,6 +169,6 @@ def test_load_rubric_unknown_language_says_what_is_allowed():
 def test_setup_packs_the_rubrics():
     setup = configparser.ConfigParser()
     setup.read(Path(__file__).parents[2] / "setup.cfg")
-    patterns = setup["options.package_data"]["mrm.construction"].split()
-    packed = {path for pattern in patterns for path in FOLDER.parent.glob(pattern)}
+    patterns = setup["options.package_data"]["mrm"].split()
+    packed = {path for pattern in patterns for path in FOLDER.parents[1].glob(pattern)}
     assert {FOLDER / f"{language}.yaml" for language in LANGUAGES} <= packed
