@@ -15,7 +15,7 @@ from mrm.construction.stage_files import StageAccount
 
 
 def print_accounts(accounts: Mapping[str, StageAccount]) -> None:
-    """A row a stage: what went in, what came out, and why the rest did not."""
+    """A row a stage: what went in, what came out, why the rest did not, and which calls got no answer."""
     table = Table(title="Construction", title_justify="left")
     table.add_column("stage")
     for column in ("in", "out"):
@@ -23,7 +23,13 @@ def print_accounts(accounts: Mapping[str, StageAccount]) -> None:
     table.add_column("of")
     table.add_column("left out", overflow="fold")
     for name, account in accounts.items():
-        left = ", ".join(f"{number:,} {reason}" for reason, number in account.left.items())
+        told = [f"{number:,} {reason}" for reason, number in account.left.items()]
+        told += [
+            f"calls failed: {number:,} {reason}"
+            for calls in account.extra.get("calls", ())
+            for reason, number in calls["failed"].items()
+        ]
+        left = ", ".join(told)
         row = (name, f"{account.read:,}", f"{account.written:,}", account.unit, escape(left or "none"))
         table.add_row(*row)
     Console().print(table)

@@ -150,7 +150,9 @@ def stop_in(stage: str, config: ConstructConfig) -> None:
     construct(dataclasses.replace(config, running=running))
 
 
-def test_failed_calls_are_listed_and_asked_again_unless_told_otherwise(tmp_path: Path) -> None:
+def test_failed_calls_are_listed_and_asked_again_unless_told_otherwise(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     work, given = tmp_path / "work", own_input(tmp_path, ["good", "bad"], ["good good", "bad bad"])
     config = own_config(work, given)
     SILENT.add("q1")
@@ -160,6 +162,7 @@ def test_failed_calls_are_listed_and_asked_again_unless_told_otherwise(tmp_path:
         assert told["failed"] == {"raised ValueError": 1} and told["answered"] == 1
         assert told["named"] == {"raised ValueError": ["q1 (listwise, caller, repeat 0)"]}
         assert not account(work, "listwise")["complete"]
+        assert "1 raised ValueError" in capsys.readouterr().out
         assert lines(work, "listwise")[1]["scorings"][0]["overalls"] == [None, None]
         assert [line["key"] for line in lines(work, "write")] == ["q0"]
     finally:
