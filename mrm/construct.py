@@ -81,7 +81,8 @@ def construct(cfg: ConstructConfig | DictConfig) -> ConstructResult:
     work.mkdir(parents=True, exist_ok=True)
     recipe = build_recipe(config)
     with _locked(work), AnswerLog(work / "answers") as answers:
-        (work / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.structured(config)))
+        if not config.dry_run:
+            (work / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.structured(config)))
         asker = Asker(work, _models(recipe), answers, _run_settings(config), config.show_progress)
         construction = Construction(
             work,
