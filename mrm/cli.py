@@ -8,12 +8,14 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any, TypeVar, cast, get_args, get_type_hints
 
 import hydra
 import yaml
 from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, MissingConfigException
 from hydra.types import RunMode
@@ -46,6 +48,8 @@ def compose_run_config(overrides: Sequence[str]) -> RunConfig:
 def compose_config(overrides: Sequence[str], *, root: str, convert: Callable[[DictConfig], Config]) -> Config:
     """Composes a configuration of any root.
 
+    Within a command that Hydra composed, its search path holds: what --config-dir adds is found here too.
+
     Args:
         overrides: words of the command line.
         root: a yaml of experiments/.
@@ -56,10 +60,17 @@ def compose_config(overrides: Sequence[str], *, root: str, convert: Callable[[Di
     """
     _register_schemas()
     try:
-        with initialize_config_dir(str(experiments_dir()), version_base="1.3"):
+        with _search_path():
             return convert(compose(root, overrides=list(overrides)))
     except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
         raise ConfigError(explain(error)) from error
+
+
+def _search_path() -> AbstractContextManager[object]:
+    """The one that there is already, which Hydra does not let be set a second time, else experiments/."""
+    if GlobalHydra.instance().is_initialized():
+        return nullcontext()
+    return initialize_config_dir(str(experiments_dir()), version_base="1.3")
 
 
 def hydra_command(task: Callable[[Config], Any], *, root: str, convert: Callable[[DictConfig], Config]) -> None:

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from hydra import initialize_config_dir
 from omegaconf import MISSING
 
-from mrm.cli import hydra_command, parse_settings, settings_command
+from mrm.cli import compose_config, hydra_command, parse_settings, settings_command
 from mrm.config import RunConfig, to_run_config
 from mrm.errors import ConfigError
 
@@ -118,3 +119,9 @@ def test_settings_command_gives_the_task_its_settings(capsys, monkeypatch: pytes
     with pytest.raises(SystemExit) as ended:
         settings_command(Settings, given.append, "What it does.", ["model=a"])
     assert ended.value.code == 2
+
+
+def test_compose_within_a_command_that_hydra_composed_uses_its_search_path(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("found: here\n")
+    with initialize_config_dir(str(tmp_path), version_base="1.3"):
+        assert compose_config([], root="mine", convert=dict) == {"found": "here"}
