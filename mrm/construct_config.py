@@ -96,7 +96,7 @@ class ConstructConfig:
     )  # rewrite and verify are skipped where there is no rewriter
     seed: int = 0
     language: str = "auto"  # of the rubric; auto = the question's
-    rubrics: dict[str, str] = field(default_factory=dict)  # language -> file of one's own
+    rubrics: dict[str, str] = field(default_factory=lambda: {"en": "en", "zh": "zh"})  # or a file of one's own
     responders: dict[str, ModelSpec] = field(default_factory=dict)
     judges: dict[str, ModelSpec] = field(default_factory=dict)
     rewriter: ModelSpec | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from rich.console import Console
@@ -32,13 +32,26 @@ def print_accounts(accounts: Mapping[str, StageAccount]) -> None:
         left = ", ".join(told)
         row = (name, f"{account.read:,}", f"{account.written:,}", account.unit, escape(left or "none"))
         table.add_row(*row)
-    Console().print(table)
+    console = Console()
+    console.print(table)
+    for name, account in accounts.items():
+        for reason, number, first in _failed(account):
+            console.print(f"{name}: {number:,} calls failed, {reason}, such as {first}", markup=False, soft_wrap=True)
+    if any(True for account in accounts.values() for _ in _failed(account)):
+        console.print("answers/failures.jsonl says why; the same command asks them again.", soft_wrap=True)
+
+
+def _failed(account: StageAccount) -> Iterator[tuple[str, int, str]]:
+    """(reason, number, the first one) of a stage's calls that were given up."""
+    for calls in account.extra.get("calls", ()):
+        for reason, number in calls["failed"].items():
+            yield reason, number, calls["named"][reason][0]
 
 
 def print_outcome(summary: ConstructionSummary, work: Path) -> None:
     """Style and, where it is known, truth of the pairs by way of choosing them; and where all is told."""
     table = Table(title="Pairs", title_justify="left")
-    table.add_column("chosen by")
+    table.add_column("chosen by", no_wrap=True)
     for column in ("pairs", "style probe", "95 %", "wrong winners", "strength vs truth"):
         table.add_column(column, justify="right")
     for name, figures in summary.style.items():

@@ -109,8 +109,8 @@ class BudgetMeter:
         unpriced = sorted(name for name, model in models.items() if price_of(model) is None)
         if budget.money is not None and unpriced:
             raise ConfigError(
-                f"budget.money={budget.money}: {', '.join(unpriced)} has no price; give each model its price "
-                "(0 for one of your own), or a budget in tokens."
+                f"a budget in money ({budget.money:g}) needs the price of each model, and there is none for {', '.join(unpriced)}; "
+                "give price_input and price_output (0 for one of your own), or a budget in tokens."
             )
         self._budget, self._log, self._models = budget, log, models
         self._reserved = Spent()

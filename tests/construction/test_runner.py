@@ -369,7 +369,7 @@ def test_a_budget_in_money_is_overshot_by_the_calls_under_way_at_most(tmp_path):
 
 
 def test_a_budget_in_money_needs_every_price(tmp_path):
-    with pytest.raises(ConfigError, match="judge has no price"):
+    with pytest.raises(ConfigError, match="none for judge"):
         run(make_calls(1), model(Asked()), tmp_path, settings=replace(QUICK, budget=Budget(money=1.0)))
 
 
