@@ -51,7 +51,7 @@ def _failed(account: StageAccount) -> Iterator[tuple[str, int, str]]:
 def print_outcome(summary: ConstructionSummary, work: Path) -> None:
     """Style and, where it is known, truth of the pairs by way of choosing them; and where all is told."""
     table = Table(title="Pairs", title_justify="left")
-    table.add_column("chosen by", no_wrap=True)
+    table.add_column("chosen by")
     for column in ("pairs", "style probe", "95 %", "wrong winners", "strength vs truth"):
         table.add_column(column, justify="right")
     for name, figures in summary.style.items():
