@@ -36,9 +36,11 @@ def print_accounts(accounts: Mapping[str, StageAccount]) -> None:
     console.print(table)
     for name, account in accounts.items():
         for reason, number, first in _failed(account):
-            console.print(f"{name}: {number:,} calls failed, {reason}, such as {first}", markup=False, soft_wrap=True)
+            console.print(f"{name}: {number:,} failed ({reason}), such as {first}", markup=False, soft_wrap=True)
     if any(True for account in accounts.values() for _ in _failed(account)):
-        console.print("answers/failures.jsonl says why; the same command asks them again.", soft_wrap=True)
+        console.print(
+            "Calls that failed: answers/failures.jsonl says why; the same command asks them again.", soft_wrap=True
+        )
 
 
 def _failed(account: StageAccount) -> Iterator[tuple[str, int, str]]:
