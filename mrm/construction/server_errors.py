@@ -8,6 +8,7 @@ from __future__ import annotations
 import email.utils
 import math
 import re
+import ssl
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -107,8 +108,11 @@ def retry_after(headers: Mapping[str, str], now: float | None = None) -> float |
 
 
 def _cause(error: BaseException) -> str:
-    """The innermost error: the client's own says "Connection error." whatever happened."""
-    seen: BaseException = error
-    while (inner := seen.__cause__ or seen.__context__) is not None:
-        seen = inner
-    return f"{type(seen).__name__}: {seen}"[:_SHOWN]
+    """What the system said: the client's own error says "Connection error." whatever happened."""
+    chain = [error]
+    while (inner := chain[-1].__cause__ or chain[-1].__context__) is not None:
+        chain.append(inner)
+    # Beneath it there may be what a library met on the way and dealt with.
+    found = next((one for one in reversed(chain) if isinstance(one, OSError)), chain[-1])
+    mend = "; for your own authority set SSL_CERT_FILE" if isinstance(found, ssl.SSLCertVerificationError) else ""
+    return f"{type(found).__name__}: {found}"[:_SHOWN] + mend

@@ -1,4 +1,5 @@
 import json
+import ssl
 
 import openai
 import pytest
@@ -77,3 +78,13 @@ def test_refuses_schema_where_the_400_names_it():
 def test_wants_completion_tokens_where_the_400_names_them():
     assert wants_completion_tokens(status_error(400, "Use 'max_completion_tokens' instead."))
     assert not wants_completion_tokens(status_error(400, "max_tokens is too large"))
+
+
+def test_explain_error_of_a_certificate_names_what_the_system_said_and_the_mend() -> None:
+    refused = ssl.SSLCertVerificationError(1, "self-signed certificate")
+    refused.__context__ = RuntimeError("no running event loop")  # as a library meets it on the way
+    error = openai.APIConnectionError(request=status_error(500, "x").request)
+    error.__cause__ = refused
+    fault = explain_error(error)
+    assert "self-signed certificate" in str(fault)
+    assert "set SSL_CERT_FILE" in str(fault)
