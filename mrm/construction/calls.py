@@ -163,7 +163,19 @@ def call_key(kind: str, identity: Mapping[str, Any], repeat: int, chat: ChatRequ
     said = [[turn.role, [_told(part) for part in turn.parts]] for turn in chat.messages]
     shown = [[turn.role, turn.content] for turn in subject.prompt]
     images = [_told(image) for image in subject.images]
-    parts = [kind, identity, repeat, said, chat.schema, shown, images, list(subject.responses), subject.reference]
+    truth = subject.meta.get("truth")  # by which the embedded world's models answer
+    parts = [
+        kind,
+        identity,
+        repeat,
+        said,
+        chat.schema,
+        shown,
+        images,
+        list(subject.responses),
+        subject.reference,
+        truth,
+    ]
     digest.update(json.dumps(parts, sort_keys=True, default=_plain).encode("utf-8", "surrogatepass"))
     return digest.hexdigest()[:32]
 
