@@ -6,14 +6,12 @@ the winner. `construct` is the same as a function. FOLDER/shards is a data set t
 
 from __future__ import annotations
 
-import fcntl
+import functools
 import importlib
 import itertools
 import logging
-import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,7 +37,7 @@ from mrm.construction.asking import Asker
 from mrm.construction.budget import Budget, Price
 from mrm.construction.callables import CallableModel
 from mrm.construction.calls import Model
-from mrm.construction.construction_report import write_construction_report
+from mrm.construction.construction_report import PAGE_NAME, write_construction_report
 from mrm.construction.dry_run import estimate_construction
 from mrm.construction.embedded import ShapeWorldResponder, ShapeWorldRewriter, ShapeWorldScorer
 from mrm.construction.pipeline import Construction
@@ -80,7 +78,7 @@ def construct(cfg: ConstructConfig | DictConfig) -> ConstructResult:
     work = Path(config.output).expanduser().resolve()
     work.mkdir(parents=True, exist_ok=True)
     recipe = build_recipe(config)
-    with _locked(work), AnswerLog(work / "answers") as answers:
+    with AnswerLog(work / "answers") as answers:  # which keeps a second process out of the folder
         if not config.dry_run:
             (work / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.structured(config)))
         asker = Asker(work, _models(recipe), answers, _run_settings(config), config.show_progress)
@@ -102,8 +100,9 @@ def construct(cfg: ConstructConfig | DictConfig) -> ConstructResult:
         try:
             accounts = construction.run(config.stages)
         finally:
-            print_accounts(construction.accounts)
-        if "write" in accounts:
+            if construction.done:
+                print_accounts(construction.accounts)
+        if "write" in accounts and (construction.done or not (work / PAGE_NAME).is_file()):
             summary = summarise(construction, _facts(config))
             write_construction_report(work, summary)
             print_outcome(summary, work)
@@ -173,8 +172,8 @@ def build_model(role: str, name: str, spec: ModelSpec, seed: int) -> Model:
             raise ConfigError(f"{role} {name!r}, options: {error}.") from error
     if spec.kind == "callable":
         target = spec.target or ""
-        identity = {"target": target, **spec.options}
-        return CallableModel(name, _imported(name, target), identity=identity, concurrency=spec.concurrency)
+        function = functools.partial(_imported(name, target), **spec.options)
+        return CallableModel(name, function, identity={"target": target, **spec.options}, concurrency=spec.concurrency)
     return OpenAIServer(
         name,
         model=spec.model or "",
@@ -223,21 +222,6 @@ def _run_settings(config: ConstructConfig) -> RunSettings:
         base_s=running.backoff_s,
         budget=Budget(running.budget_money, running.budget_tokens),
     )
-
-
-@contextmanager
-def _locked(work: Path) -> Iterator[None]:
-    """Keeps a second process out of the folder."""
-    file = os.open(work / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(file)
-        raise ConfigError(f"output={str(work)!r}: another construction is at work there; wait for it.") from error
-    try:
-        yield
-    finally:
-        os.close(file)
 
 
 def _to_shards(

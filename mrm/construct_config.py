@@ -17,9 +17,15 @@ from mrm.errors import ConfigError, suggest
 STAGES = ("prompts", "respond", "listwise", "pointwise", "agree", "rewrite", "verify", "style", "write")
 KINDS = ("openai", "shapeworld", "callable")
 LANGUAGES = ("auto", "en", "zh")
+NOBODY = "none"  # the kind of a rewriter where none is wanted
 REWRITER = "rewriter"  # the name of the model that rewrites
 STYLE_MODES = (*BALANCE_MODES, "none")
-SERVER_ONLY = ("model", "base_url", "temperature", "max_image_pixels", "price_input", "price_output")
+COMMON = ("kind", "use", "samples")
+MEANT_FOR = {  # what each kind understands beside
+    "shapeworld": ("options",),
+    "callable": ("target", "options", "concurrency"),
+    "none": (),
+}
 
 
 @dataclass
@@ -99,8 +105,9 @@ class ConstructConfig:
     rubrics: dict[str, str] = field(default_factory=lambda: {"en": "en", "zh": "zh"})  # or a file of one's own
     responders: dict[str, ModelSpec] = field(default_factory=dict)
     judges: dict[str, ModelSpec] = field(default_factory=dict)
-    rewriter: ModelSpec | None = None
+    rewriter: ModelSpec = field(default_factory=lambda: ModelSpec(kind=NOBODY))  # rewriter.kind=openai ... has it done
     rewrite_tolerance: float = 0.5  # of the mean overall score, 0 to 10
+    max_unreadable: float = 0.01  # share of the input's records that may be unreadable before the run stops
     keep_responses: int | None = None  # the most different ones of a prompt's; null = all
     listwise_repeats: int = 1  # 2: each judge sees another order too
     agreement: AgreementConfig = field(default_factory=AgreementConfig)
@@ -154,6 +161,7 @@ def check_construct(config: ConstructConfig) -> None:
     if not 0.5 < config.style.target < 1:
         problems.append(f"style.target={config.style.target}: must be above 0.5, which is chance, and below 1.")
     _within(problems, "agreement.least_difference", config.agreement.least_difference, 0, 10)
+    _within(problems, "max_unreadable", config.max_unreadable, 0, 1)
     _within(problems, "rewrite_tolerance", config.rewrite_tolerance, 0, 10)
     _within(problems, "listwise_repeats", config.listwise_repeats, 1, 2)
     _within(problems, "keep_responses", config.keep_responses, 2, 1000)
@@ -171,7 +179,7 @@ def check_construct(config: ConstructConfig) -> None:
 
 def rewriter_of(config: ConstructConfig) -> ModelSpec | None:
     """Who rewrites; None where nobody does."""
-    return config.rewriter if config.rewriter is not None and config.rewriter.use else None
+    return config.rewriter if config.rewriter.use and config.rewriter.kind != NOBODY else None
 
 
 def used(specs: Mapping[str, ModelSpec]) -> dict[str, ModelSpec]:
@@ -192,14 +200,14 @@ def _check_models(config: ConstructConfig, problems: list[str]) -> None:
         )
     named = {f"responders.{name}": spec for name, spec in responders.items()}
     named |= {f"judges.{name}": spec for name, spec in judges.items()}
-    if (rewriter := rewriter_of(config)) is not None:
-        named[REWRITER] = rewriter
+    if config.rewriter.use:
+        named[REWRITER] = config.rewriter
     for path, spec in named.items():
         _check_model(path, spec, problems)
 
 
 def _check_model(path: str, spec: ModelSpec, problems: list[str]) -> None:
-    _one_of(problems, f"{path}.kind", spec.kind, KINDS)
+    _one_of(problems, f"{path}.kind", spec.kind, (*KINDS, NOBODY) if path == REWRITER else KINDS)
     _within(problems, f"{path}.samples", spec.samples, 1, 1000)
     _within(problems, f"{path}.concurrency", spec.concurrency, 1, 100_000)
     if spec.kind == "openai":
@@ -211,11 +219,16 @@ def _check_model(path: str, spec: ModelSpec, problems: list[str]) -> None:
             problems.append(f"{path}.model: is missing; give the name by which the server knows the model.")
     if spec.kind == "callable" and ":" not in (spec.target or ""):
         problems.append(f"{path}.target={spec.target!r}: must be of the form package.module:function.")
-    if spec.kind != "openai":
-        defaults = {each.name: each.default for each in dataclasses.fields(ModelSpec)}
-        idle = [name for name in SERVER_ONLY if getattr(spec, name) != defaults[name]]
-        if idle:
-            problems.append(f"{path}: {', '.join(idle)} mean nothing to kind={spec.kind}; leave them out.")
+    if idle := _idle(spec):
+        problems.append(f"{path}: {', '.join(idle)} mean nothing to kind={spec.kind}; leave them out.")
+
+
+def _idle(spec: ModelSpec) -> list[str]:
+    """Keys that were set and have no effect on a model of this kind."""
+    names = [each.name for each in dataclasses.fields(ModelSpec)]
+    others = {name for kind in MEANT_FOR.values() for name in kind} - {"concurrency"}
+    meant = MEANT_FOR.get(spec.kind, [name for name in names if name not in others])
+    return [n for n in names if n not in (*COMMON, *meant) and getattr(spec, n) != getattr(ModelSpec(), n)]
 
 
 def _one_of(problems: list[str], path: str, value: str, allowed: tuple[str, ...]) -> None:

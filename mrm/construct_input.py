@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from datamodules.index import Index
+from datamodules.prepare_result import PrepareResult, UnreadableRecords, check_usable
 from datamodules.reading import read_sample
 from datamodules.recipe import input_digest
 from datamodules.shapeworld_prompts import generate_prompts
@@ -51,19 +52,25 @@ def read_prompts(config: ConstructConfig, images: ImageStore) -> Iterator[Prompt
     """The records, and those that cannot be used.
 
     Raises:
-        ConfigError: for an input that is none, or holds one key twice.
+        ConfigError: for an input that is none, or no record of which can be used.
+        UnreadableSamplesError: at the end, where more than `max_unreadable` of the records could not be read.
     """
     seen: set[str] = set()
+    result, unreadable = PrepareResult(Path(config.input)), UnreadableRecords()
     for item in _items(config, images):
-        if isinstance(item, Skipped):
-            yield Left(item.key, item.reason, item.detail)
-        elif item.key in seen:
-            yield Left(
-                item.key, "duplicate key", f"record {item.key!r}: an earlier one has its key; give each its own."
-            )
-        else:
+        result.read += 1
+        if isinstance(item, PromptRecord) and item.key not in seen:
             seen.add(item.key)
+            result.written += 1
             yield item
+            continue
+        if isinstance(item, PromptRecord):
+            told = f"record {item.key!r}: an earlier one has its key; give each its own."
+            item = Skipped(item.key, "duplicate key", told)
+        result.skip(item.reason, [item.key])
+        unreadable.note(item.key, RecordError(item.reason, item.detail))
+        yield Left(item.key, item.reason, item.detail)
+    check_usable(result, unreadable, config.max_unreadable, is_part=False)
 
 
 def _items(config: ConstructConfig, images: ImageStore) -> Iterator[PromptRecord | Skipped]:

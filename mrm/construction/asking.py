@@ -65,6 +65,8 @@ class Asker:
         records: Callable[[], Iterable[PromptRecord]],
         plan: Plan,
         accept: Callable[[Call, Answer], None],
+        *,
+        count: Callable[[PromptRecord], int],
     ) -> tuple[CallAccount, Iterator[Asked | Left]]:
         """Has every planned call answered, or listed with its reason.
 
@@ -73,6 +75,7 @@ class Asker:
             records: gives the records, the same ones at each call.
             plan: a record's calls.
             accept: raises UnusableAnswer for an answer that has to be asked for again.
+            count: how many calls a record's plan has, for the progress.
 
         Raises:
             ResumableError: if the budget ended first; what was answered is kept.
@@ -81,7 +84,8 @@ class Asker:
         path = self.work / f".{stage}.plan.jsonl"
         with path.open("w", encoding="utf-8") as file:
             calls = self._planned(records(), plan, file)
-            with CallProgress(stage, show=self.show_progress) as progress:
+            total = sum(map(count, records())) if self.show_progress else None
+            with CallProgress(stage, total=total, show=self.show_progress) as progress:
                 account = run_async(
                     lambda: run_calls(
                         calls, self.models, self.log, accept=accept, settings=self.settings, progress=progress

@@ -53,6 +53,10 @@ class ListwiseAskings:
             chat = listwise_request(_rubric(self.rubrics, record), subject)
             yield make_call("listwise", record, judge, chat, subject, repeat=repeat)
 
+    def count(self, record: PromptRecord) -> int:
+        """How many there are."""
+        return len(self.judges) * self.repeats
+
     def scores(self, asked: Asked) -> Scores:
         """What came of them, in the record's own order of responses."""
         rubric, n = _rubric(self.rubrics, asked.record), len(asked.record.responses)
@@ -87,6 +91,10 @@ class PointwiseAskings:
                 subject = subject_of(record, images, [response.text])
                 chat = pointwise_request(_rubric(self.rubrics, record), subject)
                 yield make_call("pointwise", record, judge, chat, subject)
+
+    def count(self, record: PromptRecord) -> int:
+        """How many there are."""
+        return len(self.judges) * len(record.responses)
 
     def scores(self, asked: Asked) -> Scores:
         """What came of them."""
@@ -123,7 +131,7 @@ def judge(
     Returns:
         What became of the calls, and a line a record; a record whose images are gone is `Left`.
     """
-    account, asked = asker.ask(stage, records, askings.plan, acceptor(askings.rubrics))
+    account, asked = asker.ask(stage, records, askings.plan, acceptor(askings.rubrics), count=askings.count)
     return account, (item if isinstance(item, Left) else askings.scores(item) for item in asked)
 
 

@@ -44,6 +44,8 @@ class Construction:
         source: all that decides the input, JSON-able.
         read_prompts: gives the input's records.
         write_samples: writes the samples that it is given, and gives a line for each.
+        accounts: of the stages that are done by now.
+        done: names of those that the last `run` did.
         retry_failed: whether a stage in which calls failed is done again.
         output: all that decides how samples are written, JSON-able.
     """
@@ -57,6 +59,7 @@ class Construction:
     retry_failed: bool = True
     output: Any = None
     accounts: dict[str, StageAccount] = field(default_factory=dict)
+    done: list[str] = field(default_factory=list)
 
     @functools.cached_property
     def data(self) -> StageData:
@@ -85,7 +88,7 @@ class Construction:
             "style": self._style,
             "write": self._write,
         }
-        self.accounts, before = {}, digest_of(FORMAT)
+        self.accounts, self.done, before = {}, [], digest_of(FORMAT)
         last = max((place for place, name in enumerate(known) if name in stages), default=-1)
         for place, (name, do) in enumerate(known.items()):
             if name in ("rewrite", "verify") and self.recipe.rewriter is None:
@@ -99,6 +102,7 @@ class Construction:
             if name in stages and not is_done:
                 log.info("%s ...", name)
                 account = do(digest)
+                self.done.append(name)
             if account is None and place < last:
                 raise ConfigError(f"stages: {name!r} {told}, and a later one needs it; add it to stages.")
             if account is None:

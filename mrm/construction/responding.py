@@ -40,7 +40,13 @@ def respond(
         What became of the calls, and the records with at least two distinct responses; the others as `Left`.
     """
 
-    account, asked = asker.ask("respond", records, plan_responses(responders), accept_response)
+    account, asked = asker.ask(
+        "respond",
+        records,
+        plan_responses(responders),
+        accept_response,
+        count=lambda _: sum(r.samples for r in responders),
+    )
     names = [each.model.name for each in responders for _ in range(each.samples)]
     return account, (_with_responses(item, names, keep) for item in asked)
 

@@ -55,7 +55,9 @@ def rewrite(
         texts = [response.text for response in item.record.responses]
         return {"key": item.record.key, "rewrites": [list(both) for both in zip(texts, told, strict=True)]}
 
-    account, asked = asker.ask("rewrite", records, plan_rewrites(rewriter), _accept_rewrite)
+    account, asked = asker.ask(
+        "rewrite", records, plan_rewrites(rewriter), _accept_rewrite, count=lambda record: len(record.responses)
+    )
     return account, (item if isinstance(item, Left) else line(item) for item in asked)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,15 @@ class StageData:
         for record in self.records():
             lines = [line for line in (listwise(record.key), pointwise(record.key)) if line is not None]
             yield record, scored(*lines)
+
+    def flags(self) -> dict[tuple[str, str], Counter[str]]:
+        """What was conspicuous about the answers, by judge and mode."""
+        found: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
+        for stage in ("listwise", "pointwise"):
+            for line in self.file(stage).read():
+                for scoring in line["scorings"]:
+                    found[scoring["judge"], scoring["mode"]].update(scoring["flags"])
+        return found
 
     def decisions(self) -> Iterator[tuple[PromptRecord, list[PairDecision]]]:
         """Each record with what is decided about its pairs."""

@@ -45,7 +45,7 @@ def summarise(construction: Construction, facts: Mapping[str, object]) -> Constr
     return ConstructionSummary(
         title="Preference construction",
         facts=facts,
-        accounts=[_row(name, account) for name, account in construction.accounts.items()],
+        accounts=[row for name, account in construction.accounts.items() for row in _rows(name, account)],
         agreement=agreement_matrix(decisions),
         judges=_judges(data),
         reasons=count_reasons(decisions),
@@ -98,12 +98,19 @@ def _is_measurable(table: PairTable) -> bool:
     return len(table.key) > 0
 
 
-def _row(name: str, account: StageAccount) -> StageRow:
-    return StageRow(name, account.unit, account.read, account.written, account.left)
+def _rows(name: str, account: StageAccount) -> list[StageRow]:
+    """What became of the stage's records or pairs, and of its calls."""
+    calls = account.extra.get("calls", [])
+    rows = [
+        StageRow(f"{name}, calls", "calls", each["calls"], each["answered"] + each["reused"], each["failed"])
+        for each in calls
+    ]
+    return [*rows, StageRow(name, account.unit, account.read, account.written, account.left)]
 
 
 def _judges(data: StageData) -> list[dict[str, object]]:
     rows = []
+    flags = data.flags()
     scorings = [(record.key, found, [r.text for r in record.responses]) for record, found in data.scorings()]
     for bias in judge_bias((found, texts) for _, found, texts in scorings):
         row: dict[str, object] = asdict(bias)
@@ -112,7 +119,7 @@ def _judges(data: StageData) -> list[dict[str, object]]:
                 (key, s) for key, found, _ in scorings for s in found if (s.judge, s.mode) == (bias.judge, bias.mode)
             ]
             row |= _position([(key, s) for key, s in asked if s.order is not None and None not in s.overalls])
-        rows.append(row)
+        rows.append({**row, **flags[bias.judge, bias.mode]})
     return rows
 
 
