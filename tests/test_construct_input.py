@@ -12,6 +12,7 @@ from mrm.construct_config import ConstructConfig
 from mrm.construct_input import read_prompts, source_of
 from mrm.construction.records import ImageStore, PromptRecord, Response
 from mrm.construction.stage_files import Left
+from mrm.errors import UnreadableSamplesError
 from mrm.preference import Message, Pair, PreferenceSample
 from tests.datamodules.sources.helpers import png, write_jsonl
 
@@ -19,7 +20,7 @@ from tests.datamodules.sources.helpers import png, write_jsonl
 def read(tmp_path: Path, *records: dict[str, Any]) -> list[PromptRecord | Left]:
     (tmp_path / "cat.png").write_bytes(png())
     write_jsonl(tmp_path / "prompts.jsonl", records)
-    config = ConstructConfig(input=str(tmp_path / "prompts.jsonl"), output="-")
+    config = ConstructConfig(input=str(tmp_path / "prompts.jsonl"), output="-", max_unreadable=1)
     return list(read_prompts(config, ImageStore(tmp_path / "work")))
 
 
@@ -51,6 +52,15 @@ def test_read_prompts_plain_line(tmp_path: Path) -> None:
 def test_read_prompts_line_that_breaks_a_rule_is_named(tmp_path: Path, line: dict[str, Any], reason: str) -> None:
     left, _ = read(tmp_path, line, {"prompt": "fine"})
     assert isinstance(left, Left) and left.reason == reason
+
+
+def test_read_prompts_stops_where_too_many_cannot_be_read(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "prompts.jsonl", [{"prompt": "Q", "answer": "A"}, *({"prompt": "Q"} for _ in range(9))])
+    config = ConstructConfig(input=str(tmp_path / "prompts.jsonl"), output="-", max_unreadable=0.09)
+    with pytest.raises(UnreadableSamplesError, match="1 of 10 records cannot be read .1 x unknown field"):
+        list(read_prompts(config, ImageStore(tmp_path / "work")))
+    config.max_unreadable = 0.1
+    assert len(list(read_prompts(config, ImageStore(tmp_path / "work")))) == 10
 
 
 def test_read_prompts_key_twice_is_left_out(tmp_path: Path) -> None:

@@ -39,7 +39,9 @@ def ask(
 
     with AnswerLog(work / "answers") as log:
         asker = Asker(work, {model.name: model}, log, settings, show_progress=False)
-        account, asked = asker.ask("respond", lambda: iter(records), plan, lambda call, answer: None)
+        account, asked = asker.ask(
+            "respond", lambda: iter(records), plan, lambda call, answer: None, count=lambda record: 1
+        )
         found = list(asked)
     assert account.balanced
     return found
