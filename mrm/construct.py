@@ -32,11 +32,13 @@ from mrm.construct_config import (
 from mrm.construct_input import read_prompts, source_of
 from mrm.construct_output import print_accounts, print_estimate, print_outcome
 from mrm.construction.agreement import AgreementRule
-from mrm.construction.answer_log import AnswerLog
 from mrm.construction.asking import Asker
-from mrm.construction.budget import Budget, Price
-from mrm.construction.callables import CallableModel
-from mrm.construction.calls import Model
+from mrm.construction.calling.answer_log import AnswerLog
+from mrm.construction.calling.budget import Budget, Price
+from mrm.construction.calling.callables import CallableModel
+from mrm.construction.calling.calls import Model
+from mrm.construction.calling.run_settings import RunSettings
+from mrm.construction.calling.servers import OpenAIServer
 from mrm.construction.construction_report import PAGE_NAME, write_construction_report
 from mrm.construction.dry_run import estimate_construction
 from mrm.construction.embedded import ShapeWorldResponder, ShapeWorldRewriter, ShapeWorldScorer
@@ -45,8 +47,6 @@ from mrm.construction.recipe import Recipe
 from mrm.construction.records import ImageStore
 from mrm.construction.responding import Responder
 from mrm.construction.rubrics import load_rubric
-from mrm.construction.run_settings import RunSettings
-from mrm.construction.servers import OpenAIServer
 from mrm.construction.stage_files import Left, StageAccount
 from mrm.construction.summarising import summarise
 from mrm.errors import ConfigError, RecordError

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from mrm.construction.budget import Estimate
+from mrm.construction.calling.budget import Estimate
 from mrm.construction.construction_report import PAGE_NAME, ConstructionSummary
 from mrm.construction.stage_files import StageAccount
 

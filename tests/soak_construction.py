@@ -26,7 +26,7 @@ from typing import Any
 import yaml
 
 from datamodules.index import Index
-from mrm.construction.answer_log import ANSWERS, AnswerLog
+from mrm.construction.calling.answer_log import ANSWERS, AnswerLog
 from tests.construction.fault_server import FaultServer, fault_plan
 
 RESPONDERS, JUDGES = 3, 2

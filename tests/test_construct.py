@@ -249,7 +249,7 @@ def test_samples_carry_models_style_and_truth_and_only_responses_of_pairs(whole:
 
 
 def test_second_process_in_the_same_folder_is_refused(tmp_path: Path) -> None:
-    script = "import sys\nfrom mrm.construction.answer_log import AnswerLog\nwith AnswerLog(sys.argv[1]): print('held', flush=True); sys.stdin.read()"
+    script = "import sys\nfrom mrm.construction.calling.answer_log import AnswerLog\nwith AnswerLog(sys.argv[1]): print('held', flush=True); sys.stdin.read()"
     command = [sys.executable, "-c", script, str(tmp_path / "answers")]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         assert other.stdout is not None and other.stdout.readline() == b"held\n"

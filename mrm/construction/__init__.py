@@ -1,1 +1,1 @@
-"""Preference construction: judges and text-to-image reformulation."""
+"""Preference construction: responses, judges, agreement, style, and text-to-image reformulation."""

@@ -12,15 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mrm.construction.answer_log import AnswerLog
-from mrm.construction.call_account import CallAccount
-from mrm.construction.calls import Answer, Call, ChatMessage, ChatRequest, Model, Subject, call_key
-from mrm.construction.log_lines import LoggedAnswer
-from mrm.construction.loops import run_async
+from mrm.construction.calling.answer_log import AnswerLog
+from mrm.construction.calling.call_account import CallAccount
+from mrm.construction.calling.calls import Answer, Call, ChatMessage, ChatRequest, Model, Subject, call_key
+from mrm.construction.calling.log_lines import LoggedAnswer
+from mrm.construction.calling.loops import run_async
+from mrm.construction.calling.run_progress import CallProgress
+from mrm.construction.calling.run_settings import RunSettings
+from mrm.construction.calling.runner import run_calls
 from mrm.construction.records import ImageStore, PromptRecord
-from mrm.construction.run_progress import CallProgress
-from mrm.construction.run_settings import RunSettings
-from mrm.construction.runner import run_calls
 from mrm.construction.stage_files import Left
 from mrm.errors import RecordError, ResumableError
 from mrm.preference import IMAGE_MARKER, Message

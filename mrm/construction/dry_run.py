@@ -9,14 +9,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from mrm.construction.asking import Asker, Plan
-from mrm.construction.budget import Estimate, estimate
-from mrm.construction.calls import Call
+from mrm.construction.calling.budget import Estimate, estimate
+from mrm.construction.calling.calls import Call
+from mrm.construction.calling.token_estimates import output_tokens
 from mrm.construction.pipeline import Construction
 from mrm.construction.recipe import Recipe
 from mrm.construction.records import PromptRecord, Response, distinct
 from mrm.construction.responding import plan_responses
 from mrm.construction.rewriting import plan_rewrites
-from mrm.construction.token_estimates import output_tokens
 from mrm.errors import RecordError
 
 _CHARACTERS_A_TOKEN = 4  # of the made-up texts, as `token_estimates` counts them

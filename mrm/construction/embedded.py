@@ -12,8 +12,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from mrm.construction.budget import Price
-from mrm.construction.calls import Answer, Call, CallError
+from mrm.construction.calling.budget import Price
+from mrm.construction.calling.calls import Answer, Call, CallError
 from mrm.construction.draws import choose, uniform
 from mrm.errors import ConfigError
 

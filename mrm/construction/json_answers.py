@@ -15,7 +15,7 @@ from typing import Any
 
 import json_repair
 
-from mrm.construction.calls import UnusableAnswer
+from mrm.construction.calling.calls import UnusableAnswer
 
 # json_repair needs a time that grows with the square of the nesting, and of some texts' length.
 MOST_REPAIRED = 30_000  # characters; an answer for four responses has some 10,000

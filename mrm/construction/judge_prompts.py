@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from mrm.construction.calls import ChatMessage, ChatRequest, Subject
+from mrm.construction.calling.calls import ChatMessage, ChatRequest, Subject
 from mrm.construction.rubrics import Instructions, Rubric
 from mrm.errors import RecordError
 from mrm.preference import IMAGE_MARKER

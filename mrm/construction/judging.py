@@ -8,10 +8,10 @@ from typing import Any
 
 from mrm.construction.agreement import Scored
 from mrm.construction.asking import Asked, Asker, make_call, subject_of
-from mrm.construction.call_account import CallAccount
-from mrm.construction.calls import Answer, Call, Model, UnusableAnswer
+from mrm.construction.calling.call_account import CallAccount
+from mrm.construction.calling.calls import Answer, Call, Model, UnusableAnswer
+from mrm.construction.calling.log_lines import LoggedAnswer
 from mrm.construction.judge_prompts import listwise_request, pointwise_request
-from mrm.construction.log_lines import LoggedAnswer
 from mrm.construction.order import shown_order, unshuffle
 from mrm.construction.records import PromptRecord
 from mrm.construction.rubrics import Rubric

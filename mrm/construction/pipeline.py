@@ -17,7 +17,7 @@ import numpy as np
 
 from mrm.construction.asking import Asker
 from mrm.construction.balance import balance_style
-from mrm.construction.call_account import CallAccount
+from mrm.construction.calling.call_account import CallAccount
 from mrm.construction.judging import judge, scored
 from mrm.construction.pairing import Pairs, PairTable, pair_table, sample_of, split
 from mrm.construction.recipe import Recipe

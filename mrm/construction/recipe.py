@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mrm.construction.agreement import AgreementRule
-from mrm.construction.calls import Model
+from mrm.construction.calling.calls import Model
 from mrm.construction.judging import ListwiseAskings, PointwiseAskings, Rubrics
 from mrm.construction.responding import Responder
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from mrm.construction.asking import Asked, Asker, Plan, conversation, make_call, subject_of
-from mrm.construction.call_account import CallAccount
-from mrm.construction.calls import Answer, Call, ChatRequest, Model, UnusableAnswer
+from mrm.construction.calling.call_account import CallAccount
+from mrm.construction.calling.calls import Answer, Call, ChatRequest, Model, UnusableAnswer
 from mrm.construction.diversity import most_diverse
 from mrm.construction.records import PromptRecord, Response, distinct
 from mrm.construction.stage_files import Left

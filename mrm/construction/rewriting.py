@@ -14,8 +14,8 @@ import numpy as np
 
 from mrm.construction.agreement import Scored
 from mrm.construction.asking import Asked, Asker, Plan, make_call, subject_of
-from mrm.construction.call_account import CallAccount
-from mrm.construction.calls import Answer, Call, ChatMessage, ChatRequest, Model, UnusableAnswer
+from mrm.construction.calling.call_account import CallAccount
+from mrm.construction.calling.calls import Answer, Call, ChatMessage, ChatRequest, Model, UnusableAnswer
 from mrm.construction.records import PromptRecord, Response
 from mrm.construction.stage_files import Left
 from mrm.preference import language_of

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mrm.construction.calls import UnusableAnswer
+from mrm.construction.calling.calls import UnusableAnswer
 from mrm.construction.json_answers import find_json
 from mrm.construction.judge_prompts import HIGHEST, LOWEST
 from mrm.construction.mentions import may_mention, mentions

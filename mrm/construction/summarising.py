@@ -14,7 +14,7 @@ from mrm.construction.agreement_report import (
     judge_bias,
     strength_histogram,
 )
-from mrm.construction.budget import Spent
+from mrm.construction.calling.budget import Spent
 from mrm.construction.construction_report import ConstructionSummary, StageRow
 from mrm.construction.diversity import Diversity, diversity, mean_diversity
 from mrm.construction.embedded import errors_of

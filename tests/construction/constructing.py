@@ -10,8 +10,8 @@ from typing import Any
 
 from mrm.cli import compose_config
 from mrm.construct_config import ConstructConfig, to_construct_config
-from mrm.construction.answer_log import AnswerLog
-from mrm.construction.calls import Call
+from mrm.construction.calling.answer_log import AnswerLog
+from mrm.construction.calling.calls import Call
 
 STAGE_NAMES = ("prompts", "respond", "listwise", "pointwise", "agree", "style", "write")
 

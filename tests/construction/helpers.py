@@ -6,7 +6,7 @@ from pathlib import Path
 
 from datamodules.shapeworld_prompts import generate_prompts
 from mrm.construction.asking import make_call, subject_of
-from mrm.construction.calls import Call, ChatMessage, ChatRequest, Model
+from mrm.construction.calling.calls import Call, ChatMessage, ChatRequest, Model
 from mrm.construction.records import ImageStore, PromptRecord
 
 

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from mrm.construction.answer_log import AnswerLog
 from mrm.construction.asking import Asked, Asker, conversation, make_call, subject_of
-from mrm.construction.budget import Budget
-from mrm.construction.callables import CallableModel
-from mrm.construction.calls import Call, ChatRequest
+from mrm.construction.calling.answer_log import AnswerLog
+from mrm.construction.calling.budget import Budget
+from mrm.construction.calling.callables import CallableModel
+from mrm.construction.calling.calls import Call, ChatRequest
+from mrm.construction.calling.run_settings import RunSettings
 from mrm.construction.records import PromptRecord
-from mrm.construction.run_settings import RunSettings
 from mrm.construction.stage_files import Left
 from mrm.errors import ResumableError
 from mrm.preference import Message

@@ -12,7 +12,7 @@ import pytest
 import mrm.construct
 from mrm.construct import construct
 from mrm.construct_config import ConstructConfig
-from mrm.construction.budget import Estimate
+from mrm.construction.calling.budget import Estimate
 from tests.construction.constructing import asked, lines, own_config, own_input, small_config
 
 

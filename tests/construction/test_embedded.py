@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mrm.construction.calls import CallError, Model
+from mrm.construction.calling.calls import CallError, Model
 from mrm.construction.embedded import ShapeWorldResponder, ShapeWorldRewriter, ShapeWorldScorer, errors_of
 from mrm.construction.records import PromptRecord
 from mrm.errors import ConfigError

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mrm.construction import json_answers
-from mrm.construction.calls import UnusableAnswer
+from mrm.construction.calling.calls import UnusableAnswer
 from mrm.construction.json_answers import MOST_REPAIRED, find_json
 
 WANTED = {"items": [1, {"a": "x {y} ```"}]}

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mrm.construction.calls import Subject
+from mrm.construction.calling.calls import Subject
 from mrm.construction.judge_prompts import answer_schema, fence_code, listwise_request, pointwise_request
 from mrm.construction.rubrics import Criterion, Instructions, Labels, Rubric, load_rubric
 from mrm.errors import RecordError

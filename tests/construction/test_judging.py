@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from mrm.construction.asking import Asked
-from mrm.construction.callables import CallableModel
-from mrm.construction.calls import Answer, UnusableAnswer
+from mrm.construction.calling.callables import CallableModel
+from mrm.construction.calling.calls import Answer, UnusableAnswer
+from mrm.construction.calling.log_lines import LoggedAnswer
 from mrm.construction.judging import ListwiseAskings, PointwiseAskings, acceptor, scored
-from mrm.construction.log_lines import LoggedAnswer
 from mrm.construction.records import PromptRecord, Response
 from mrm.construction.rubrics import load_rubric
 from mrm.preference import Message

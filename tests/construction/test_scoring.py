@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mrm.construction.calls import UnusableAnswer
+from mrm.construction.calling.calls import UnusableAnswer
 from mrm.construction.judge_prompts import answer_schema
 from mrm.construction.rubrics import load_rubric
 from mrm.construction.scoring import ResponseScore, Scoring, parse_scoring

@@ -7,8 +7,8 @@ import logging
 import random
 import time
 
-from mrm.construction.calls import Call, CallError, Model
-from mrm.construction.run_settings import RunSettings
+from mrm.construction.calling.calls import Call, CallError, Model
+from mrm.construction.calling.run_settings import RunSettings
 
 _SPREAD_S = 0.5  # those that waited for one moment must not all come at it
 

@@ -1,12 +1,12 @@
 import pytest
 
-from mrm.construction.answer_log import AnswerLog
-from mrm.construction.budget import Budget, BudgetMeter, Price, Spent, estimate, estimate_call
-from mrm.construction.callables import CallableModel
-from mrm.construction.calls import Answer
-from mrm.construction.token_estimates import OUTPUT_TOKENS, input_tokens
+from mrm.construction.calling.answer_log import AnswerLog
+from mrm.construction.calling.budget import Budget, BudgetMeter, Price, Spent, estimate, estimate_call
+from mrm.construction.calling.callables import CallableModel
+from mrm.construction.calling.calls import Answer
+from mrm.construction.calling.token_estimates import OUTPUT_TOKENS, input_tokens
 from mrm.errors import ConfigError
-from tests.construction.calling import make_call, make_calls, server_model
+from tests.construction.asking_helpers import make_call, make_calls, server_model
 
 JUDGE = CallableModel("judge", str, identity={}, price=Price(2.0, 10.0))
 

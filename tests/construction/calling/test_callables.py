@@ -3,10 +3,10 @@ import threading
 
 import pytest
 
-from mrm.construction.callables import CallableModel
-from mrm.construction.calls import Answer, Call, CallError, Model, UnusableAnswer
+from mrm.construction.calling.callables import CallableModel
+from mrm.construction.calling.calls import Answer, Call, CallError, Model, UnusableAnswer
 from mrm.errors import ConfigError
-from tests.construction.calling import make_call
+from tests.construction.asking_helpers import make_call
 
 
 def ask(function, **settings) -> Answer:

@@ -4,7 +4,7 @@ import ssl
 import openai
 import pytest
 
-from mrm.construction.server_errors import explain_error, refuses_schema, retry_after, wants_completion_tokens
+from mrm.construction.calling.server_errors import explain_error, refuses_schema, retry_after, wants_completion_tokens
 
 
 def status_error(

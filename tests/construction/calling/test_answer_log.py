@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mrm.construction.answer_log import ANSWERS, FAILURES, AnswerLog
-from mrm.construction.calls import Answer
-from mrm.construction.log_lines import is_sound, sealed_line
+from mrm.construction.calling.answer_log import ANSWERS, FAILURES, AnswerLog
+from mrm.construction.calling.calls import Answer
+from mrm.construction.calling.log_lines import is_sound, sealed_line
 from mrm.errors import ConfigError, MrmError, ResumableError
-from tests.construction.calling import make_call
+from tests.construction.asking_helpers import make_call
 
 
 def keep(log: AnswerLog, record: str, text: str = "text", **answer) -> None:
@@ -113,7 +113,7 @@ def test_get_of_a_line_damaged_since_opening_is_an_error(tmp_path):
 
 
 def test_another_process_is_told_who_has_the_log(tmp_path):
-    code = f"from mrm.construction.answer_log import AnswerLog; AnswerLog({str(tmp_path)!r})"
+    code = f"from mrm.construction.calling.answer_log import AnswerLog; AnswerLog({str(tmp_path)!r})"
     with AnswerLog(tmp_path):
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode and f"in use by process {os.getpid()}" in done.stderr

@@ -14,7 +14,7 @@ from typing import Any
 
 from PIL import Image
 
-from mrm.construction.calls import Answer, CallError, ChatMessage
+from mrm.construction.calling.calls import Answer, CallError, ChatMessage
 from mrm.errors import RecordError
 from mrm.images import FORMATS, decode_image
 

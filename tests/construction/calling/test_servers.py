@@ -7,10 +7,10 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from mrm.construction.calls import Call, CallError
-from mrm.construction.servers import OpenAIServer
+from mrm.construction.calling.calls import Call, CallError
+from mrm.construction.calling.servers import OpenAIServer
 from mrm.errors import ConfigError
-from tests.construction.calling import make_call, run, server_model
+from tests.construction.asking_helpers import make_call, run, server_model
 from tests.construction.fault_server import FaultServer
 from tests.datamodules.making import make_image
 

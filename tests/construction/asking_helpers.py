@@ -8,12 +8,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from mrm.construction.answer_log import AnswerLog
-from mrm.construction.call_account import CallAccount
-from mrm.construction.calls import Answer, Call, ChatMessage, ChatRequest, Subject, UnusableAnswer, call_key
-from mrm.construction.run_settings import RunSettings
-from mrm.construction.runner import run_calls
-from mrm.construction.servers import OpenAIServer
+from mrm.construction.calling.answer_log import AnswerLog
+from mrm.construction.calling.call_account import CallAccount
+from mrm.construction.calling.calls import Answer, Call, ChatMessage, ChatRequest, Subject, UnusableAnswer, call_key
+from mrm.construction.calling.run_settings import RunSettings
+from mrm.construction.calling.runner import run_calls
+from mrm.construction.calling.servers import OpenAIServer
 from mrm.preference import Message
 
 SCHEMA = {

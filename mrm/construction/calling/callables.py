@@ -8,8 +8,8 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from mrm.construction.budget import Price
-from mrm.construction.calls import Answer, Call, CallError, UnusableAnswer
+from mrm.construction.calling.budget import Price
+from mrm.construction.calling.calls import Answer, Call, CallError, UnusableAnswer
 from mrm.errors import ConfigError
 
 

@@ -1,7 +1,7 @@
 import random
 
-import mrm.construction.key_index as key_index
-from mrm.construction.key_index import KeyIndex
+import mrm.construction.calling.key_index as key_index
+from mrm.construction.calling.key_index import KeyIndex
 
 
 def test_find_gives_the_last_offset_of_a_key_through_all_merges(monkeypatch):

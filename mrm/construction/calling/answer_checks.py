@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from mrm.construction.calls import Answer, UnusableAnswer
-from mrm.construction.server_requests import CUT_OFF, FILTERED, REFUSAL
+from mrm.construction.calling.calls import Answer, UnusableAnswer
+from mrm.construction.calling.server_requests import CUT_OFF, FILTERED, REFUSAL
 
 
 def check_answer(answer: Answer) -> None:

@@ -3,8 +3,8 @@ from collections import Counter
 
 from rich.console import Console
 
-from mrm.construction.call_account import CallAccount
-from mrm.construction.run_progress import CallProgress, describe
+from mrm.construction.calling.call_account import CallAccount
+from mrm.construction.calling.run_progress import CallProgress, describe
 
 ACCOUNT = CallAccount(
     calls=50, answered=30, reused=10, failed=Counter({"no JSON": 10}), input_tokens=1_200_000, cost=1.5, seconds=60.0

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
-from mrm.construction.calls import Answer, Call
+from mrm.construction.calling.calls import Answer, Call
 
 _SEAL = re.compile(rb',"crc":"([0-9a-f]{8})"\}\n\Z')
 _SEAL_BYTES = 19

@@ -9,7 +9,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from mrm.construction.call_account import CallAccount
+from mrm.construction.calling.call_account import CallAccount
 
 _LINE_S = 60.0
 

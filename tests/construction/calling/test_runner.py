@@ -11,14 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mrm.construction.answer_log import ANSWERS, AnswerLog
-from mrm.construction.budget import Budget, Price
-from mrm.construction.callables import CallableModel
-from mrm.construction.calls import Answer, Call, CallError, UnusableAnswer
-from mrm.construction.run_settings import RunSettings, Tries, backoff_s
-from mrm.construction.runner import run_calls
+from mrm.construction.calling.answer_log import ANSWERS, AnswerLog
+from mrm.construction.calling.budget import Budget, Price
+from mrm.construction.calling.callables import CallableModel
+from mrm.construction.calling.calls import Answer, Call, CallError, UnusableAnswer
+from mrm.construction.calling.run_settings import RunSettings, Tries, backoff_s
+from mrm.construction.calling.runner import run_calls
 from mrm.errors import ConfigError, ResumableError
-from tests.construction.calling import QUICK, accept_scores, make_call, make_calls, outcome, run, server_model
+from tests.construction.asking_helpers import QUICK, accept_scores, make_call, make_calls, outcome, run, server_model
 from tests.construction.fault_server import FAULTS, UNUSABLE, FaultServer
 
 GOOD = json.dumps({"scores": [1, 2, 3]})

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import time
 
-from mrm.construction.answer_log import AnswerLog
-from mrm.construction.call_account import CallAccount, Watcher
-from mrm.construction.stopping import Stop
+from mrm.construction.calling.answer_log import AnswerLog
+from mrm.construction.calling.call_account import CallAccount, Watcher
+from mrm.construction.calling.stopping import Stop
 from mrm.errors import ResumableError
 
 _TICK_S, _SYNC_S = 0.25, 1.0

@@ -18,10 +18,10 @@ from urllib.parse import urlsplit
 
 import openai
 
-from mrm.construction.budget import Price
-from mrm.construction.calls import Answer, Call, CallError
-from mrm.construction.server_errors import explain_error, refuses_schema, wants_completion_tokens
-from mrm.construction.server_requests import (
+from mrm.construction.calling.budget import Price
+from mrm.construction.calling.calls import Answer, Call, CallError
+from mrm.construction.calling.server_errors import explain_error, refuses_schema, wants_completion_tokens
+from mrm.construction.calling.server_requests import (
     APIS,
     chat_messages,
     read_reply,

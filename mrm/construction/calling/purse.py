@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from mrm.construction.budget import BudgetMeter, Spent
-from mrm.construction.calls import Call
-from mrm.construction.stopping import Stop
+from mrm.construction.calling.budget import BudgetMeter, Spent
+from mrm.construction.calling.calls import Call
+from mrm.construction.calling.stopping import Stop
 
 log = logging.getLogger(__name__)
 

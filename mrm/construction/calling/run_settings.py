@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, field
 
-from mrm.construction.budget import Budget
-from mrm.construction.calls import CallError
+from mrm.construction.calling.budget import Budget
+from mrm.construction.calling.calls import CallError
 from mrm.errors import ConfigError
 
 RATE_LIMIT = "rate limit"  # the reason of a CallError that says: later

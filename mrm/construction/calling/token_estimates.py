@@ -12,8 +12,8 @@ import re
 
 from PIL import Image
 
-from mrm.construction.calls import ChatRequest
-from mrm.construction.server_requests import fitting_size
+from mrm.construction.calling.calls import ChatRequest
+from mrm.construction.calling.server_requests import fitting_size
 from mrm.images import FORMATS
 
 PATCH = 28  # pixels a side

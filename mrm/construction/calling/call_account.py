@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from mrm.construction.calls import Answer, Call
+from mrm.construction.calling.calls import Answer, Call
 
 NAMED = 20  # failed calls named for each reason; failures.jsonl names all
 

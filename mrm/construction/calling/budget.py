@@ -12,12 +12,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mrm.construction import token_estimates
-from mrm.construction.calls import Answer, Call, Model
+from mrm.construction.calling import token_estimates
+from mrm.construction.calling.calls import Answer, Call, Model
 from mrm.errors import ConfigError
 
 if TYPE_CHECKING:
-    from mrm.construction.answer_log import AnswerLog
+    from mrm.construction.calling.answer_log import AnswerLog
 
 _MILLION = 1_000_000
 

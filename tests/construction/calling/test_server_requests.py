@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from mrm.construction.calls import CallError, ChatMessage
-from mrm.construction.server_requests import (
+from mrm.construction.calling.calls import CallError, ChatMessage
+from mrm.construction.calling.server_requests import (
     chat_messages,
     data_uri,
     fitting_size,

@@ -15,8 +15,8 @@ from typing import Any
 
 import openai
 
-from mrm.construction.calls import CallError
-from mrm.construction.run_settings import RATE_LIMIT
+from mrm.construction.calling.calls import CallError
+from mrm.construction.calling.run_settings import RATE_LIMIT
 
 RETRIED = (408, 409, 425, 429)
 # 401 and 403: the key; 402: no credit left; 404: no such model or no such path; 405: no such API.

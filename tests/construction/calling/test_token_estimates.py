@@ -1,7 +1,7 @@
 import pytest
 
-from mrm.construction.calls import ChatMessage, ChatRequest
-from mrm.construction.token_estimates import image_tokens, input_tokens, output_tokens, text_tokens
+from mrm.construction.calling.calls import ChatMessage, ChatRequest
+from mrm.construction.calling.token_estimates import image_tokens, input_tokens, output_tokens, text_tokens
 from tests.datamodules.making import make_image
 
 

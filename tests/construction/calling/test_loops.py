@@ -8,8 +8,8 @@ import threading
 
 import pytest
 
-from mrm.construction.loops import run_async
-from mrm.construction.stopping import SIGNALS, Stop, stopping_signals
+from mrm.construction.calling.loops import run_async
+from mrm.construction.calling.stopping import SIGNALS, Stop, stopping_signals
 
 
 async def thread_name() -> str:
@@ -61,7 +61,7 @@ def test_run_async_interrupt_cancels_the_coroutine_and_waits_for_its_end(monkeyp
                 raise KeyboardInterrupt
             super().join(timeout)
 
-    monkeypatch.setattr("mrm.construction.loops.threading.Thread", Interrupted)
+    monkeypatch.setattr("mrm.construction.calling.loops.threading.Thread", Interrupted)
 
     async def notebook() -> None:
         run_async(long)

@@ -12,16 +12,16 @@ import random
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from mrm.construction.answer_checks import check_answer
-from mrm.construction.answer_log import AnswerLog
-from mrm.construction.budget import BudgetMeter, cost_of, find_model
-from mrm.construction.call_account import CallAccount, Watcher
-from mrm.construction.calls import Answer, Call, CallError, Model, UnusableAnswer
-from mrm.construction.lanes import Lane
-from mrm.construction.purse import Purse
-from mrm.construction.run_settings import RunSettings, Tries, backoff_s
-from mrm.construction.run_watch import Watch
-from mrm.construction.stopping import Stop, stopping_signals
+from mrm.construction.calling.answer_checks import check_answer
+from mrm.construction.calling.answer_log import AnswerLog
+from mrm.construction.calling.budget import BudgetMeter, cost_of, find_model
+from mrm.construction.calling.call_account import CallAccount, Watcher
+from mrm.construction.calling.calls import Answer, Call, CallError, Model, UnusableAnswer
+from mrm.construction.calling.lanes import Lane
+from mrm.construction.calling.purse import Purse
+from mrm.construction.calling.run_settings import RunSettings, Tries, backoff_s
+from mrm.construction.calling.run_watch import Watch
+from mrm.construction.calling.stopping import Stop, stopping_signals
 from mrm.errors import ConfigError
 
 BUDGET, STOPPED = "budget", "stopped"

@@ -20,10 +20,18 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from mrm.construction.budget import Spent
-from mrm.construction.calls import Answer, Call
-from mrm.construction.key_index import KeyIndex
-from mrm.construction.log_lines import LoggedAnswer, digest_of, head_of, is_sound, read_answer, read_head, sealed_line
+from mrm.construction.calling.budget import Spent
+from mrm.construction.calling.calls import Answer, Call
+from mrm.construction.calling.key_index import KeyIndex
+from mrm.construction.calling.log_lines import (
+    LoggedAnswer,
+    digest_of,
+    head_of,
+    is_sound,
+    read_answer,
+    read_head,
+    sealed_line,
+)
 from mrm.errors import ConfigError, MrmError, ResumableError
 
 ANSWERS, FAILURES, LOCK = "answers.jsonl", "failures.jsonl", "lock"
