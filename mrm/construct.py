@@ -18,6 +18,8 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from datamodules.prepare import write_marker
+from datamodules.prepare_result import PrepareResult
 from datamodules.shards import ShardWriter
 from mrm.cli import hydra_command
 from mrm.construct_config import (
@@ -53,6 +55,7 @@ from mrm.errors import ConfigError, RecordError
 from mrm.preference import PreferenceSample
 
 SHARDS = "shards"
+RECORD_STAGES = ("prompts", "respond", "write")  # where records are left out; the stages between leave out pairs
 OPENAI_URL = "https://api.openai.com/v1"
 EMBEDDED = {"responder": ShapeWorldResponder, "judge": ShapeWorldScorer, "rewriter": ShapeWorldRewriter}
 log = logging.getLogger(__name__)
@@ -64,6 +67,15 @@ class ConstructResult:
 
     shards: Path
     accounts: Mapping[str, StageAccount]
+
+    def in_records(self) -> PrepareResult:
+        """The stages' accounts as one, as `prepare` has it: records read = written + left out, by reason."""
+        result = PrepareResult(self.shards, self.accounts["prompts"].read, self.accounts["write"].written)
+        result.pairs = self.accounts["style"].written
+        for account in (self.accounts[stage] for stage in RECORD_STAGES):
+            for reason, number in account.left.items():
+                result.skip(reason, account.named.get(reason, ()), number)
+        return result
 
 
 def construct(cfg: ConstructConfig | DictConfig) -> ConstructResult:
@@ -106,7 +118,10 @@ def construct(cfg: ConstructConfig | DictConfig) -> ConstructResult:
             summary = summarise(construction, _facts(config))
             write_construction_report(work, summary)
             print_outcome(summary, work)
-    return ConstructResult(work / SHARDS, accounts)
+    result = ConstructResult(work / SHARDS, accounts)
+    if "write" in accounts:
+        write_marker(result.shards, {"source": "construct", "digest": accounts["write"].digest}, result.in_records())
+    return result
 
 
 def _facts(config: ConstructConfig) -> dict[str, object]:

@@ -5,7 +5,6 @@ For the commands, which compose: nothing in the rooms of `mrm/` imports this mod
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -22,11 +21,10 @@ from mrm.config_checks import CONSTRUCT, SHARDS
 from mrm.construct import construct
 from mrm.construct_config import ConstructConfig, check_construct, to_construct_config
 from mrm.construct_input import source_of
-from mrm.construction.stage_files import StageAccount, digest_of
+from mrm.construction.stage_files import digest_of
 from mrm.errors import ConfigError
 from mrm.summary import print_data
 
-RECORD_STAGES = ("prompts", "respond", "write")  # where records are left out; the stages between leave out pairs
 NOT_IDENTIFYING = ("output", "show_progress", "running", "dry_run")
 
 
@@ -80,7 +78,7 @@ def _constructed(root: Path, name: str, options: Mapping[str, Any], progress: bo
     told = {key: value for key, value in asdict(config).items() if key not in NOT_IDENTIFYING}
     work = root / f"{name}-{digest_of(told, source_of(config))[:16]}"
     result = construct(replace(config, output=str(work), show_progress=progress))
-    return result.shards, _in_records(result.shards, result.accounts)
+    return result.shards, result.in_records()
 
 
 def _construction(options: Mapping[str, Any], output: str) -> ConstructConfig:
@@ -93,15 +91,3 @@ def _construction(options: Mapping[str, Any], output: str) -> ConstructConfig:
         )
     except OmegaConfBaseException as error:
         raise ConfigError(explain(error)) from error
-
-
-def _in_records(shards: Path, accounts: Mapping[str, StageAccount]) -> PrepareResult:
-    """The stages' accounts as one: records read = written + left out, by reason."""
-    skipped: Counter[str] = Counter()
-    named: dict[str, list[str]] = {}
-    for stage in RECORD_STAGES:
-        skipped.update(accounts[stage].left)
-        for reason, keys in accounts[stage].named.items():
-            named[reason] = [*named.get(reason, []), *keys]
-    written = accounts["write"].written
-    return PrepareResult(shards, accounts["prompts"].read, written, accounts["style"].written, skipped, named)

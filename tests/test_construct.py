@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from datamodules.index import Index
+from datamodules.prepare_result import read_result
 from datamodules.reading import read_sample
 from mrm.construct import construct
 from mrm.construct_config import ConstructConfig
@@ -75,6 +76,12 @@ def test_accounts_balance_in_every_stage(whole: Path) -> None:
         left = Counter(line["reason"] for line in lines(whole, f"{name}.skipped"))
         assert left == told["left"], name
     assert account(whole, "style")["written"] == sum(line["pairs"] for line in lines(whole, "write"))
+
+
+def test_shards_tell_what_became_of_the_records(whole: Path) -> None:
+    told = read_result(whole / "shards")
+    assert told.read == told.written + sum(told.skipped.values()) > 0
+    assert 0 < told.written <= told.pairs
 
 
 def test_second_run_asks_nothing_and_changes_nothing(tmp_path: Path) -> None:
