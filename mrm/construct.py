@@ -119,7 +119,7 @@ def construct(cfg: ConstructConfig | DictConfig) -> ConstructResult:
             write_construction_report(work, summary)
             print_outcome(summary, work)
     result = ConstructResult(work / SHARDS, accounts)
-    if "write" in accounts:
+    if "write" in construction.done:
         write_marker(result.shards, {"source": "construct", "digest": accounts["write"].digest}, result.in_records())
     return result
 

@@ -13,7 +13,7 @@ from typing import Any
 from omegaconf.errors import OmegaConfBaseException
 
 from datamodules.dataset_spec import DatasetSpec
-from datamodules.prepare import PrepareResult, prepare, read_result, recipe_digest
+from datamodules.prepare import PrepareResult, locked, prepare, read_result, recipe_digest
 from datamodules.sources.location import join
 from mrm.cli import compose_config, explain
 from mrm.config import DatasetConfig, RunConfig
@@ -77,7 +77,8 @@ def _constructed(root: Path, name: str, options: Mapping[str, Any], progress: bo
     config = _construction(options, "-")
     told = {key: value for key, value in asdict(config).items() if key not in NOT_IDENTIFYING}
     work = root / f"{name}-{digest_of(told, source_of(config))[:16]}"
-    result = construct(replace(config, output=str(work), show_progress=progress))
+    with locked(work):  # runs that start together share it
+        result = construct(replace(config, output=str(work), show_progress=progress))
     return result.shards, result.in_records()
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -99,6 +101,19 @@ def test_prepare_datasets_constructs_and_finds_what_was_constructed(
     before = {path: path.stat().st_mtime_ns for path in spec.path.iterdir()}
     assert prepare_datasets(config) == [spec]
     assert before == {path: path.stat().st_mtime_ns for path in spec.path.iterdir()}
+
+
+def test_prepare_datasets_of_runs_that_start_together_is_constructed_once(tmp_path: Path) -> None:
+    script = (
+        "from pathlib import Path; import sys; from tests.test_datasets import constructed;"
+        " from mrm.datasets import prepare_datasets; print(prepare_datasets(constructed(Path(sys.argv[1])))[0].path)"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path)]
+    runs = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    told = [run.communicate(timeout=300) for run in runs]
+    assert [run.returncode for run in runs] == [0, 0], told
+    assert len({out.splitlines()[-1] for out, _ in told}) == 1
+    assert sum("listwise ..." in err or "Construction" in out for out, err in told) == 1
 
 
 def test_prepare_datasets_other_options_are_constructed_beside_the_old_and_how_calls_run_is_none(
