@@ -19,8 +19,9 @@ import pytest
 from datamodules.index import Index
 from datamodules.prepare_result import read_result
 from datamodules.reading import read_sample
+from mrm.cli import compose_config
 from mrm.construct import construct
-from mrm.construct_config import ConstructConfig
+from mrm.construct_config import ConstructConfig, to_construct_config
 from mrm.construct_input import GIVEN
 from mrm.construction.records import FOLDER
 from mrm.construction.style import FEATURES
@@ -76,6 +77,23 @@ def test_accounts_balance_in_every_stage(whole: Path) -> None:
         left = Counter(line["reason"] for line in lines(whole, f"{name}.skipped"))
         assert left == told["left"], name
     assert account(whole, "style")["written"] == sum(line["pairs"] for line in lines(whole, "write"))
+
+
+def test_embedded_pairs_are_right_graded_and_free_of_style(tmp_path: Path) -> None:
+    config = compose_config(
+        [f"output={tmp_path}", "shapeworld.count=1000", "show_progress=false"],
+        root="construct",
+        convert=to_construct_config,
+    )
+    construct(config)
+    told = json.loads((tmp_path / "report.json").read_text())
+    truth, style = told["truth"], told["style"]
+    assert truth["one listwise call"]["wrong_share"] > 0.05  # what there is to mend
+    assert truth["balanced"]["wrong_share"] <= 0.01 and truth["balanced"]["spearman"] >= 0.8
+    assert style["agreed"]["probe"]["accuracy"] > 0.80
+    assert style["balanced"]["probe"]["accuracy"] <= 0.55 and style["balanced"]["probe"]["pairs"] > 400
+    biased = [row["first_wins"] > row["expected"] + 0.02 for row in told["judges"] if row["mode"] == "listwise"]
+    assert biased == [True, True]  # the judges' position bias is found
 
 
 def test_shards_tell_what_became_of_the_records(whole: Path) -> None:
