@@ -114,6 +114,8 @@ def construct(cfg: ConstructConfig | DictConfig) -> ConstructResult:
         finally:
             if construction.done:
                 print_accounts(construction.accounts)
+        if not construction.done:
+            log.info("Nothing to do: %s is what these settings give.", work)
         if "write" in accounts and (construction.done or not (work / PAGE_NAME).is_file()):
             summary = summarise(construction, _facts(config))
             write_construction_report(work, summary)

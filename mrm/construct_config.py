@@ -69,7 +69,9 @@ class ShapeWorldConfig:
 @dataclass
 class AgreementConfig:
     modes: str = "both"  # both: listwise and pointwise must agree | either: what there is | listwise | pointwise
-    judges: str = "all"  # all | majority | any, of the judges that agree with themselves
+    judges: str = (
+        "all"  # all | majority | any: how many judges must name the winner; one that contradicts itself names none
+    )
     least_difference: float = 0.0  # of overall scores, 0 to 10; closer pairs are dropped
 
 

@@ -26,6 +26,7 @@ from datamodules.sources.jsonl import key_by
 from datamodules.sources.location import Location
 from datamodules.sources.records import find_file, read_records
 from mrm.construct_config import ConstructConfig
+from mrm.construction.pairing import ADDED
 from mrm.construction.records import ImageRef, ImageStore, PromptRecord, Response, distinct, refer
 from mrm.construction.stage_files import Left
 from mrm.errors import RecordError, ShardError, suggest
@@ -99,11 +100,18 @@ def _parse(
     for name, one in zip(names, data, strict=True):
         decode_image(one, name=f"image {name!r}")  # before anyone is paid for looking at it
     prompt = _prompt(record, len(names))
-    responses = [_response(key, entry) for entry in record.get("responses") or []]
+    responses = (
+        [_response(key, entry) for entry in get_field(record, "responses", list)] if record.get("responses") else []
+    )
     reference = record.get("reference")
     if reference is not None and not isinstance(reference, str):
         raise RecordError(
             "malformed field", f"record {key!r}: `reference` is {type(reference).__name__}, not a string."
+        )
+    if isinstance(record.get("meta"), dict) and ADDED in record["meta"]:
+        raise RecordError(
+            "reserved field",
+            f"record {key!r}: `meta.{ADDED}` is written by the construction itself; call yours otherwise.",
         )
     checked = _checked(record.get("key", key), record.get("source", source), prompt, data, record.get("meta"))
     kept = [_keep(name, one, folder, images) for name, one in zip(names, data, strict=True)]
@@ -156,4 +164,7 @@ def _from_shards(folder: Path, images: ImageStore) -> Iterator[PromptRecord | Sk
             continue
         responses = [Response(text, GIVEN) for text in sample.responses]
         kept = tuple(images.keep(data) for data in sample.images)
-        yield PromptRecord(sample.key, sample.source, sample.prompt, kept, None, distinct(responses), dict(sample.meta))
+        meta = dict(sample.meta)
+        added = meta.pop(ADDED, None)  # by an earlier construction
+        reference = added.get("reference") if isinstance(added, dict) else None
+        yield PromptRecord(sample.key, sample.source, sample.prompt, kept, reference, distinct(responses), meta)

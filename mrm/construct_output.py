@@ -79,6 +79,12 @@ def print_estimate(estimate: Estimate) -> None:
         table.add_row(*place, *(f"{count:,}" for count in counts), cost)
     total = estimate.total
     table.add_row(
-        "all", "", f"{total.calls:,}", "", f"{total.input_tokens:,}", f"{total.output_tokens:,}", f"{total.cost:,.2f}"
+        "all",
+        "",
+        f"{total.calls:,}",
+        "",
+        f"{total.input_tokens:,}",
+        f"{total.output_tokens:,}",
+        ("at least " if estimate.unpriced else "") + f"{total.cost:,.2f}",
     )
     Console().print(table)

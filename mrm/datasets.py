@@ -46,6 +46,10 @@ def check_construction(dataset: DatasetConfig) -> None:
     Raises:
         ConfigError: one message with what is wrong.
     """
+    if unused := {"output", "dry_run", "stages"} & dataset.options.keys():
+        raise ConfigError(
+            f"{', '.join(sorted(unused))}: a data set that is constructed has all stages, in a folder of its own."
+        )
     check_construct(_construction(dataset.options, "-"))
 
 

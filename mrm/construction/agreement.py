@@ -216,6 +216,8 @@ def _counts(mode: str, rule: AgreementRule) -> bool:
 def _opinion(votes: Sequence[Vote], rule: AgreementRule) -> int | str:
     """The sign of one judge's winner, or the reason why it names none."""
     signs = {mode: {vote.sign for vote in votes if vote.mode == mode} for mode in MODES}
+    if rule.modes == "either":  # what there is: a mode that brought no score is none
+        signs = {mode: found - {None} for mode, found in signs.items()}
     every = set().union(*signs.values())
     needed = MODES if rule.modes == "both" else ()
     if not every or None in every or any(not signs[mode] for mode in needed):

@@ -41,7 +41,7 @@ def _calls(construction: Construction, recipe: Recipe, stages: Sequence[str]) ->
         yield from _planned(asker, construction.data.prompts(), plan_responses(recipe.responders))
     plans = {"listwise": recipe.listwise.plan, "pointwise": recipe.pointwise.plan}
     for stage, plan in plans.items():
-        if stage in stages:
+        if stage in stages and stage not in recipe.skipped:
             yield from _planned(asker, _answered(construction), plan)
     if "rewrite" in stages and recipe.rewriter is not None:
         yield from _planned(asker, _answered(construction), plan_rewrites(recipe.rewriter))

@@ -159,20 +159,27 @@ class ShapeWorldRewriter(_Embedded):
 
 def errors_of(meta: Mapping[str, Any], text: str) -> tuple[int, str] | None:
     """(number of errors, style) of a response of the embedded world; None where it, or the record, is not of it."""
-    truth = meta.get("truth")
-    answers = truth.get("answers") if isinstance(truth, Mapping) else None
-    for errors, told in (answers or {}).items():
+    for errors, told in (answers_in(meta) or {}).items():
         for style, known in told.items():
             if known.strip() == text.strip():
-                return int(errors), style
+                return errors, style
     return None
 
 
-def _answers(model: str, call: Call) -> dict[int, Mapping[str, str]]:
-    """Number of errors -> style -> answer."""
-    truth = call.subject.meta.get("truth")
+def answers_in(meta: Mapping[str, Any]) -> dict[int, Mapping[str, str]] | None:
+    """Number of errors -> style -> answer; None where the record is not of the embedded world."""
+    truth = meta.get("truth")
     answers = truth.get("answers") if isinstance(truth, Mapping) else None
-    if not answers:
+    if not isinstance(answers, Mapping) or not answers:
+        return None
+    if not all(str(errors).isdecimal() and isinstance(told, Mapping) for errors, told in answers.items()):
+        return None
+    return {int(errors): told for errors, told in answers.items()}
+
+
+def _answers(model: str, call: Call) -> dict[int, Mapping[str, str]]:
+    answers = answers_in(call.subject.meta)
+    if answers is None:
         raise CallError(
             "not the embedded world",
             f"model {model!r}: record {call.record!r} is not of the embedded world, which is all that it knows; give the"
@@ -180,7 +187,7 @@ def _answers(model: str, call: Call) -> dict[int, Mapping[str, str]]:
             retry=False,
             fatal=True,
         )
-    return {int(errors): told for errors, told in answers.items()}
+    return answers
 
 
 def _errors(model: str, call: Call, answers: Mapping[int, Mapping[str, str]], text: str) -> int:

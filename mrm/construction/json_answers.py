@@ -58,14 +58,14 @@ class FoundJson:
 
 
 def find_json(text: str, keys: tuple[str, ...]) -> FoundJson:
-    """The last object in the text that has one of the keys; the last one at all where none has.
+    """The one object in the text that has one of the keys; the last one at all where none has.
 
     Args:
         text: an answer, as it came.
-        keys: of the object that is looked for: a draft or a quotation may stand before it.
+        keys: of the object that is looked for.
 
     Raises:
-        UnusableAnswer: "empty answer", "no JSON", "cut off", "duplicate key", "unclear number" or "answer too long".
+        UnusableAnswer: "empty answer", "no JSON", "cut off", "duplicate key", "ambiguous answer", "unclear number" or "answer too long".
     """
     text = text.strip()
     if not text:
@@ -88,15 +88,29 @@ def _found(text: str, keys: tuple[str, ...]) -> FoundJson:
     if "{" not in text:
         raise UnusableAnswer("no JSON", f"the answer holds no JSON object; it begins {text[:80]!r}.")
     found = list(_well_formed(text))
-    for value in reversed(found):
-        if any(key in value for key in keys):
-            return FoundJson(value)
+    asked = [one for one in found if any(key in one.value for key in keys)]
+    if asked:
+        _refuse_others(text, asked, keys)
+        return FoundJson(asked[-1].value)
     repaired = _repaired(text)
     if repaired is not None and (not found or any(key in repaired.value for key in keys)):
         return repaired
     if found:
-        return FoundJson(found[-1])
+        return FoundJson(found[-1].value)
     raise UnusableAnswer("no JSON", f"the answer holds no JSON object that could be read; it begins {text[:80]!r}.")
+
+
+def _refuse_others(text: str, asked: list[_Placed], keys: tuple[str, ...]) -> None:
+    """A second scoring, sound or broken, may be one that a response brought along and the judge quotes."""
+    place, rest = 0, []
+    for one in asked:
+        if one.value == asked[-1].value:
+            rest.append(text[place : one.start])
+            place = one.end
+    rest.append(text[place:])
+    named = re.compile("|".join(rf'"{re.escape(key)}"\s*:' for key in keys))
+    if any(named.search(piece) for piece in rest):
+        raise UnusableAnswer("ambiguous answer", "the answer holds another scoring beside the one that could be read.")
 
 
 def _said(text: str) -> str:
@@ -108,7 +122,16 @@ def _said(text: str) -> str:
     return text
 
 
-def _well_formed(text: str) -> Iterator[dict[str, Any]]:
+@dataclass(frozen=True)
+class _Placed:
+    """An object, and where in the text it stands."""
+
+    value: dict[str, Any]
+    start: int
+    end: int
+
+
+def _well_formed(text: str) -> Iterator[_Placed]:
     """The objects that do not lie in another, from the first braces on."""
     place = 0
     for _ in range(_MOST_STARTS):
@@ -117,7 +140,7 @@ def _well_formed(text: str) -> Iterator[dict[str, Any]]:
             return
         try:
             value, place = _DECODER.raw_decode(text, beginning.start())
-            yield value
+            yield _Placed(value, beginning.start(), place)
         except (ValueError, RecursionError):
             place = beginning.start() + 1
 

@@ -79,6 +79,11 @@ def fence_code(subject: Subject) -> str:
         digest.update(b"again")
 
 
+def fenced(name: str, text: str, subject: Subject) -> list[str | bytes]:
+    """A text of the subject between lines that it cannot hold."""
+    return _fenced([(name, [text])], fence_code(subject))
+
+
 def _object(**properties: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "type": "object",

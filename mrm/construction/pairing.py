@@ -12,11 +12,13 @@ from typing import Any
 import numpy as np
 
 from mrm.construction.agreement import AgreementRule, PairDecision, Scored, agree
-from mrm.construction.embedded import errors_of
+from mrm.construction.embedded import answers_in, errors_of
 from mrm.construction.records import ImageStore, PromptRecord
 from mrm.construction.stage_files import Left
 from mrm.construction.style import FEATURES, style_features
 from mrm.preference import Pair, PreferenceSample
+
+ADDED = "construction"  # what a sample's meta has from here
 
 Pairs = list[dict[str, Any]]  # {"chosen", "rejected", "strength"}
 
@@ -84,16 +86,15 @@ def sample_of(record: PromptRecord, pairs: Pairs, images: ImageStore) -> Prefere
     place = {number: place for place, number in enumerate(used)}
     responses = [record.responses[number] for number in used]
     made = tuple(Pair(place[pair["chosen"]], place[pair["rejected"]], pair["strength"]) for pair in pairs)
-    meta = {name: value for name, value in record.meta.items() if name != "truth"}
-    meta["construction"] = {
+    meta = dict(record.meta)
+    meta[ADDED] = {
         "models": [response.model for response in responses],
         "style": [dict(zip(FEATURES, map(int, style_features(response.text)), strict=True)) for response in responses],
+        "reference": record.reference,
     }
-    if record.reference is not None:
-        meta["reference"] = record.reference
-    truth = [found for response in responses if (found := errors_of(record.meta, response.text)) is not None]
-    if len(truth) == len(responses):
-        errors, styles = [found[0] for found in truth], [found[1] for found in truth]
+    if answers_in(record.meta) is not None:  # of the embedded world, whose reports know what is true
+        found = [errors_of(record.meta, response.text) or (0, "") for response in responses]
+        errors, styles = [errors for errors, _ in found], [style for _, style in found]
         flipped = [errors[pair.chosen] >= errors[pair.rejected] for pair in made]
         meta["truth"] = {"errors": errors, "flipped": flipped, "styles": styles}
     return PreferenceSample(

@@ -27,8 +27,10 @@ from mrm.construction.rewriting import before_and_after, rewrite, verdicts
 from mrm.construction.stage_data import StageData, by_key
 from mrm.construction.stage_files import Left, StageAccount, digest_of
 from mrm.errors import ConfigError, RecordError
+from mrm.images import UNDECODABLE
 from mrm.preference import PreferenceSample
 
+LOST = ("image missing", UNDECODABLE)  # images that may be there the next time
 FORMAT = 1  # raise it when the same settings would give another output
 log = logging.getLogger(__name__)
 
@@ -91,7 +93,7 @@ class Construction:
         self.accounts, self.done, before = {}, [], digest_of(FORMAT)
         last = max((place for place, name in enumerate(known) if name in stages), default=-1)
         for place, (name, do) in enumerate(known.items()):
-            if name in ("rewrite", "verify") and self.recipe.rewriter is None:
+            if name in self.recipe.skipped:
                 continue
             digest = digest_of(name, before, self._settings(name))
             account = self.data.file(name).account()
@@ -131,7 +133,7 @@ class Construction:
 
     def _prompts(self, digest: str) -> StageAccount:
         items = (item if isinstance(item, Left) else item.to_json() for item in self.read_prompts())
-        return self.data.file("prompts").write(StageAccount(digest), items)
+        return self.data.file("prompts").write(StageAccount(digest), items, passing=LOST)
 
     def _respond(self, digest: str) -> StageAccount:
         calls, items = respond(self.asker, self.data.prompts, self.recipe.responders, keep=self.recipe.keep_responses)
@@ -200,24 +202,22 @@ class Construction:
 
     def _style(self, digest: str) -> StageAccount:
         account = StageAccount(digest, unit="pairs")
-        table = pair_table((record, _distinct(record, pairs)) for record, pairs in self.data.pairs("verify"))
-        keep, reasons = self._balanced(table)
+        table = pair_table((record, _staying(pairs, reasons)) for record, pairs, reasons in self.data.rewritten())
+        keep, why = self._balanced(table)
 
         def lines() -> Iterator[dict[str, Any] | Left]:
             place = 0
-            for record, pairs in self.data.pairs("verify"):
-                distinct, stays = _distinct(record, pairs), []
-                for pair in pairs:
-                    name = f"{record.key} {pair['chosen']}-{pair['rejected']}"
+            for record, pairs, reasons in self.data.rewritten():
+                stays = []
+                for pair, reason in zip(pairs, reasons, strict=True):
                     account.read += 1
-                    if pair not in distinct:
-                        yield Left(name, "equal after rewriting", "")
-                        continue
-                    if keep[place]:
-                        stays.append(pair)
+                    if not reason:
+                        reason = "" if keep[place] else why[place] or "style"
+                        place += 1
+                    if reason:
+                        yield Left(f"{record.key} {pair['chosen']}-{pair['rejected']}", reason, "")
                     else:
-                        yield Left(name, reasons[place] or "style", "")
-                    place += 1
+                        stays.append(pair)
                 account.written += len(stays)
                 yield {"key": record.key, "pairs": stays}
 
@@ -238,7 +238,14 @@ class Construction:
             seed=r.seed,
         )
         if found.reached is False:
-            log.warning("style: the probe's accuracy is still %.3f, above %.3f", found.after.highest, r.style_target)
+            log.warning(
+                "style: not balanced as asked: of the %d pairs left, style tells the winner of %.3f (target %.3f), and the style that won before"
+                " wins %.3f (0.5 is chance); more prompts leave more room.",
+                found.keep.sum(),
+                found.after.highest,
+                r.style_target,
+                found.after.former,
+            )
         return found.keep, found.reasons
 
     def _write(self, digest: str) -> StageAccount:
@@ -264,7 +271,5 @@ def _account(digest: str, *calls: CallAccount) -> StageAccount:
     )
 
 
-def _distinct(record: PromptRecord, pairs: Pairs) -> Pairs:
-    """The pairs whose two texts differ."""
-    texts = [response.text.strip() for response in record.responses]
-    return [pair for pair in pairs if texts[pair["chosen"]] != texts[pair["rejected"]]]
+def _staying(pairs: Pairs, reasons: Sequence[str]) -> Pairs:
+    return [pair for pair, reason in zip(pairs, reasons, strict=True) if not reason]

@@ -47,3 +47,9 @@ class Recipe:
     def pointwise(self) -> PointwiseAskings:
         """What the stage `pointwise` asks."""
         return PointwiseAskings(self.judges, self.rubrics)
+
+    @property
+    def skipped(self) -> tuple[str, ...]:
+        """Stages that this recipe does without: nobody rewrites, or the rule does not look at a way of scoring."""
+        unread = {"listwise": ("pointwise",), "pointwise": ("listwise",)}.get(self.rule.modes, ())
+        return (*unread, *(("rewrite", "verify") if self.rewriter is None else ()))

@@ -9,10 +9,11 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from mrm.construction.draws import uniform
 from mrm.errors import RecordError
 from mrm.preference import Message
 
@@ -81,12 +82,21 @@ class PromptRecord:
 
 
 def distinct(responses: Sequence[Response]) -> tuple[Response, ...]:
-    """The responses without those whose text, but for space around it, an earlier one has; empty ones are left out too."""
+    """The responses without those whose text, but for space around it, an earlier one has; empty ones are left out too.
+
+    Half of a surrogate pair, which some models write and no file can hold as UTF-8, becomes a question mark.
+    """
     found: dict[str, Response] = {}
     for response in responses:
-        if text := response.text.strip():
-            found.setdefault(text, response)
+        sound = replace(response, text=response.text.encode("utf-8", "replace").decode("utf-8"))
+        if text := sound.text.strip():
+            found.setdefault(text, sound)
     return tuple(found.values())
+
+
+def shuffled(key: str, responses: Sequence[Response]) -> tuple[Response, ...]:
+    """The responses in an order drawn by the key: that of the models would say something about quality."""
+    return tuple(sorted(responses, key=lambda response: uniform("order", key, response.text)))
 
 
 class ImageStore:

@@ -9,7 +9,7 @@ from mrm.construction.asking import Asked, Asker, Plan, conversation, make_call,
 from mrm.construction.calling.call_account import CallAccount
 from mrm.construction.calling.calls import Answer, Call, ChatRequest, Model, UnusableAnswer
 from mrm.construction.diversity import most_diverse
-from mrm.construction.records import PromptRecord, Response, distinct
+from mrm.construction.records import PromptRecord, Response, distinct, shuffled
 from mrm.construction.stage_files import Left
 
 
@@ -82,4 +82,4 @@ def _with_responses(item: Asked | Left, names: Sequence[str], keep: int | None) 
     if keep is not None and keep < len(responses):
         chosen = most_diverse([response.text for response in responses], keep)
         responses = tuple(responses[number] for number in sorted(chosen))
-    return replace(item.record, responses=responses)
+    return replace(item.record, responses=shuffled(item.record.key, responses))

@@ -12,7 +12,7 @@ from mrm.construction.judging import scored
 from mrm.construction.pairing import Pairs, agreed
 from mrm.construction.recipe import Recipe
 from mrm.construction.records import PromptRecord
-from mrm.construction.rewriting import with_texts
+from mrm.construction.rewriting import settled, with_texts
 from mrm.construction.stage_files import StageFile
 
 
@@ -41,7 +41,9 @@ class StageData:
 
     def scorings(self) -> Iterator[tuple[PromptRecord, list[Scored]]]:
         """Each record that was judged, with its `Scored`."""
-        listwise, pointwise = (by_key(self.file(name).read()) for name in ("listwise", "pointwise"))
+        listwise, pointwise = (
+            by_key(() if name in self._recipe.skipped else self.file(name).read()) for name in ("listwise", "pointwise")
+        )
         for record in self.records():
             lines = [line for line in (listwise(record.key), pointwise(record.key)) if line is not None]
             yield record, scored(*lines)
@@ -49,7 +51,7 @@ class StageData:
     def flags(self) -> dict[tuple[str, str], Counter[str]]:
         """What was conspicuous about the answers, by judge and mode."""
         found: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
-        for stage in ("listwise", "pointwise"):
+        for stage in {"listwise", "pointwise"} - set(self._recipe.skipped):
             for line in self.file(stage).read():
                 for scoring in line["scorings"]:
                     found[scoring["judge"], scoring["mode"]].update(scoring["flags"])
@@ -70,6 +72,16 @@ class StageData:
             found, new = line(record.key), rewritten(record.key)
             if found is not None:
                 yield (record if new is None else with_texts(record, new)), found["pairs"]
+
+    def rewritten(self) -> Iterator[tuple[PromptRecord, Pairs, list[str]]]:
+        """Each record with its texts after rewriting, the pairs agreed on, and why each goes ("" for those that stay)."""
+        verdict = by_key(self.file("verify").read() if self._recipe.rewriter is not None else ())
+        for record, pairs in self.pairs("agree"):
+            line = verdict(record.key)
+            if line is None:
+                yield record, pairs, [""] * len(pairs)
+            else:
+                yield with_texts(record, line), pairs, settled(record, pairs, line)
 
 
 def by_key(lines: Iterable[dict[str, Any]]) -> Callable[[str], dict[str, Any] | None]:

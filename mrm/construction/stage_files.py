@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -111,7 +111,7 @@ class StageFile:
         """
         if not self.path.is_file():
             raise ConfigError(f"{self.path}: is not there; the stage {self.name!r} comes first.")
-        with self.path.open(encoding="utf-8") as file:
+        with self.path.open(encoding="utf-8", errors="surrogatepass") as file:
             for number, line in enumerate(file, start=1):
                 try:
                     yield json.loads(line)
@@ -120,10 +120,13 @@ class StageFile:
                         f"{self.path}:{number}: {error}; remove the file, its stage is done again."
                     ) from error
 
-    def write(self, account: StageAccount, items: Iterable[Mapping[str, Any] | Left]) -> StageAccount:
+    def write(
+        self, account: StageAccount, items: Iterable[Mapping[str, Any] | Left], *, passing: Collection[str] = ()
+    ) -> StageAccount:
         """Writes the lines, lists what was left out, and counts both into the account.
 
         Where the unit is not records, counting what was read and written is left to the stage: a line may hold several.
+        `passing`: reasons that may be gone the next time; with one of them the stage is not complete.
         """
         self.forget()
         left: Counter[str] = Counter()
@@ -141,6 +144,7 @@ class StageFile:
                     line = json.dumps(item, ensure_ascii=False) + "\n"
                     digest.update(line.encode("utf-8", "surrogatepass"))
                     out.write(line)
+        account.complete = account.complete and not left.keys() & set(passing)
         account.left, account.output = dict(left.most_common()), digest.hexdigest()[:32]
         if account.unit == "records":
             account.read, account.written = lines + left.total(), lines

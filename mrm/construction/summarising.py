@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 
@@ -156,12 +157,17 @@ def _truth(found: Iterable[tuple[PromptRecord, Pairs]]) -> TruthCheck | None:
 
 
 def _costs(construction: Construction) -> list[dict[str, object]]:
+    """What every model took by kind of call, answers that could not be used included."""
     log = construction.asker.log
-    rows: list[dict[str, object]] = []
-    for name in construction.asker.models:
-        spent = {kind: log.answered_by(name, kind) for kind in ("respond", "listwise", "pointwise", "rewrite")}
-        rows += [_cost(name, kind, took) for kind, took in spent.items() if took.calls]
-    return rows
+    paid: dict[tuple[str, str], Spent] = defaultdict(Spent)
+    for answer in log.answers():
+        said = answer.answer
+        paid[answer.model, answer.kind] += Spent(1, said.input_tokens, said.output_tokens, answer.cost or 0.0)
+    for told in log.failures():
+        tokens = told.get("input_tokens") or 0, told.get("output_tokens") or 0
+        if any(tokens):
+            paid[str(told["model"]), str(told["kind"])] += Spent(1, *tokens, told.get("cost") or 0.0)
+    return [_cost(model, kind, spent) for (model, kind), spent in sorted(paid.items())]
 
 
 def _cost(model: str, kind: str, spent: Spent) -> dict[str, object]:
