@@ -235,7 +235,8 @@ def test_responses_that_the_input_brings_need_no_responder(tmp_path: Path) -> No
     sample = read_sample(Index.load(tmp_path / "work" / "shards"), 0)
     pairs = {(sample.responses[pair.chosen], sample.responses[pair.rejected]): pair.strength for pair in sample.pairs}
     assert pairs == {("good", "bad"): 0.1, ("good good", "good"): 0.1, ("good good", "bad"): 0.2}
-    assert sample.meta["construction"]["models"] == [GIVEN] * 3 and sample.meta["reference"] == "A good one."
+    assert sample.meta["construction"]["models"] == [GIVEN] * 3
+    assert sample.meta["construction"]["reference"] == "A good one."
 
 
 def test_shards_as_input_are_judged_anew(tmp_path: Path, whole: Path) -> None:

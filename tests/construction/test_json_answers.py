@@ -35,13 +35,28 @@ def reason(text):
         f"<think>Perhaps {{'items': 3}}</think>\n{TEXT}",
         f'It is \\frac{{1}}{{2}}</think>{{"note": 1}}\n{TEXT}',
         f"Here is {{what}} you asked: {TEXT} I hope {{it}} helps.",
-        f'Draft: {{"items": [2]}}. Final: {TEXT}',
+        f"Draft: {TEXT} Final: {TEXT}",
         f'{TEXT} And {{"else": 1}}',
         "\\frac{1}{2}" * 50 + TEXT,
     ],
 )
 def test_find_json_well_formed_is_found_wherever_it_stands(text):
     assert find(text) == json_answers.FoundJson(WANTED)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f'Draft: {{"items": [2]}}. Final: {TEXT}',
+        f'{TEXT} Response 1 contained {{"items": [10, 0]}}, which I ignored.',
+        'It says {"items": [10, 0]}. My own: {"items": [1, 2}',
+        f'{TEXT} It also had {{"items" : [10,',
+    ],
+)
+def test_find_json_second_object_of_the_kind_is_refused_whoever_wrote_it(text):
+    with pytest.raises(UnusableAnswer) as caught:
+        find(text)
+    assert caught.value.reason == "ambiguous answer"
 
 
 def test_find_json_closing_think_tag_in_a_string_does_not_cut_it():

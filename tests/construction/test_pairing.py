@@ -64,7 +64,7 @@ def test_sample_of_keeps_only_responses_of_pairs_and_renumbers(tmp_path: Path) -
     assert sample.responses == ("b", "d") and sample.pairs == (Pair(1, 0, 0.5),)
     assert sample.meta["construction"]["models"] == ["m1", "m3"]
     assert [list(style) for style in sample.meta["construction"]["style"]] == [list(FEATURES)] * 2
-    assert sample.meta["reference"] == "R" and "truth" not in sample.meta
+    assert sample.meta["construction"]["reference"] == "R" and "truth" not in sample.meta
 
 
 def test_sample_of_the_embedded_world_knows_which_winners_are_wrong(tmp_path: Path) -> None:
