@@ -39,6 +39,7 @@ from tests.construction.constructing import (
     small_config,
 )
 from tests.construction.fault_server import LASTING, FaultServer, Plan, fault_plan
+from tests.datamodules.sources.helpers import png
 
 
 @pytest.fixture(scope="module")
@@ -376,3 +377,20 @@ def test_wrong_key_ends_the_run_and_is_quoted_nowhere(tmp_path: Path, monkeypatc
         construct(over_http(server.url, tmp_path))
     assert KEY not in str(caught.value)
     assert [path for path in tmp_path.rglob("*") if path.is_file() and KEY.encode() in path.read_bytes()] == []
+
+
+def test_image_that_was_missing_is_found_when_it_is_back(tmp_path: Path) -> None:
+    given = own_input(tmp_path, ["good", "bad"], ["good", "good good"])
+    lines = [json.loads(line) for line in given.read_text().splitlines()]
+    lines[1] |= {"prompt": "<image>Q", "images": ["late.png"]}
+    given.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    config = own_config(tmp_path / "work", given, max_unreadable=1)
+    assert construct(config).accounts["prompts"].left == {"image missing": 1}
+    (tmp_path / "late.png").write_bytes(png())
+    assert construct(config).accounts["prompts"].left == {}
+
+
+def test_rule_that_looks_at_one_way_of_scoring_asks_for_that_alone(tmp_path: Path) -> None:
+    given = own_input(tmp_path, ["good", "bad"])
+    accounts = construct(own_config(tmp_path / "work", given, agreement={"modes": "pointwise"})).accounts
+    assert "listwise" not in accounts and accounts["write"].written == 1

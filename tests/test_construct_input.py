@@ -89,3 +89,14 @@ def test_source_of_changes_with_the_input(tmp_path: Path) -> None:
     assert before != source_of(config)
     world = ConstructConfig(input="shapeworld", output="-")
     assert source_of(world)["count"] == world.shapeworld.count
+
+
+def test_read_prompts_responses_must_be_a_list_and_metas_own_field_is_reserved(tmp_path: Path) -> None:
+    text, reserved, _ = read(
+        tmp_path,
+        {"prompt": "Q", "responses": "A cat."},
+        {"prompt": "Q", "meta": {"construction": 1}},
+        {"prompt": "Q", "meta": {"truth": {"answers": ["cat"]}, "reference": "mine"}},
+    )
+    assert isinstance(text, Left) and text.reason == "malformed field"
+    assert isinstance(reserved, Left) and reserved.reason == "reserved field"

@@ -221,3 +221,11 @@ def test_agree_kept_pairs_are_free_of_circles_and_all_are_accounted_for(scorings
     assert any(all((b, a) not in won for i, a in enumerate(p) for b in p[i + 1 :]) for p in permutations(range(K)))
     assert all(0 < strength <= 1 for strength in won.values())
     assert all((d.chosen is None) == (d.reason != "kept") for d in decisions)
+
+
+def test_agree_either_takes_the_mode_that_brought_scores():
+    scorings = [Scored("j", "listwise", 0, (None, None)), Scored("j", "pointwise", 0, (8.0, 6.0))]
+    (decision,) = agree(scorings, 2, AgreementRule(modes="either"))
+    assert (decision.chosen, decision.strength) == (0, 0.2)
+    (decision,) = agree(scorings, 2, AgreementRule(modes="both"))
+    assert decision.reason == "score missing"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,7 +14,7 @@ from mrm.construct import construct
 from mrm.construct_config import ConstructConfig
 from mrm.construction.agreement import Scored
 from mrm.construction.records import PromptRecord, Response
-from mrm.construction.rewriting import MOVED, NONE, REWRITTEN, UNJUDGED, before_and_after, verdicts, with_texts
+from mrm.construction.rewriting import MOVED, NONE, REWRITTEN, UNJUDGED, before_and_after, settled, verdicts, with_texts
 from tests.construction.constructing import lines, own_config, own_input, small_config
 
 LINE = {"key": "k", "rewrites": [["a", "A"], ["b", None], ["c", "C"], ["d", "D"]]}
@@ -73,10 +74,14 @@ def test_rewriting_in_a_construction_tells_each_responses_fate(tmp_path: Path) -
     )
     result = construct(rewriting_config(work, given_file))
     first, second = lines(work, "verify")
-    assert [fate["fate"] for fate in first["fates"]] == [REWRITTEN, MOVED, NONE]
+    assert {fate["text"]: fate["fate"] for fate in first["fates"]} == {
+        "fine good good": REWRITTEN,
+        "lost good": MOVED,
+        "mute": NONE,
+    }
     assert result.accounts["verify"].extra["responses"] == {REWRITTEN: 4, MOVED: 1, NONE: 1}
     samples = {sample.key: sample for sample in (read_sample(Index.load(work / "shards"), row) for row in range(2))}
-    assert samples["q0"].responses == ("good good", "lost good", "mute")
+    assert sorted(samples["q0"].responses) == ["good good", "lost good", "mute"]
     assert second["texts"] == {"fine good": "good", "good": "good", "good good good": "good good good"}
     assert result.accounts["rewrite"].complete is False  # "mute" is asked again by a later run
     for name in ("rewrite", "verify"):
@@ -95,6 +100,33 @@ def test_rewriting_pair_of_equal_texts_is_left_out_by_name(tmp_path: Path) -> No
         name in ("q1 0-1", "q1 1-0", "q1 0-2", "q1 2-0", "q1 1-2", "q1 2-1")
         for name in account.named["equal after rewriting"]
     ] == [True]
+
+
+def settling(*fates: tuple[str, str, float, float]) -> dict[str, Any]:
+    """A line of `verdicts`: (text, rewrite, score before, score after) each."""
+    texts = {text: rewrite for text, rewrite, _, _ in fates}
+    told = [{"text": t, "fate": REWRITTEN, "before": before, "after": after} for t, _, before, after in fates]
+    return {"key": "k", "texts": texts, "fates": told}
+
+
+RECORD = PromptRecord("k", "s", (), responses=tuple(Response(text, "m") for text in "ABC"))
+PAIRS = [{"chosen": 0, "rejected": 1}, {"chosen": 1, "rejected": 2}, {"chosen": 0, "rejected": 2}]
+
+
+def test_settled_rewrites_that_are_equal_leave_no_contradiction() -> None:
+    line = settling(("A", "same", 6, 5.5), ("C", "same", 5, 5.5), ("B", "other", 5.5, 5.5))
+    contradictory, equal = "contradictory after rewriting", "equal after rewriting"
+    assert settled(RECORD, PAIRS, line) == [contradictory, contradictory, equal]
+
+
+def test_settled_winner_must_still_win() -> None:
+    line = settling(("A", "a", 7, 6), ("B", "b", 6, 7), ("C", "c", 1, 1))
+    assert settled(RECORD, PAIRS, line) == ["winner changed by rewriting", "", ""]
+
+
+def test_settled_pair_that_became_another_is_said_once() -> None:
+    line = settling(("A", "same", 6, 6), ("B", "same", 6, 6), ("C", "c", 5, 5))
+    assert settled(RECORD, PAIRS[1:], line) == ["", "said twice after rewriting"]
 
 
 def test_rewriting_in_the_embedded_world_makes_one_style(tmp_path: Path) -> None:
