@@ -9,10 +9,12 @@ stay where they are, are named and counted, and their calls are asked again. One
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import logging
 import os
+import stat
 import threading
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -24,13 +26,18 @@ from mrm.construction.calling.budget import Spent
 from mrm.construction.calling.calls import Answer, Call
 from mrm.construction.calling.key_index import KeyIndex
 from mrm.construction.calling.log_lines import (
+    FAILED_CHARS,
+    MESSAGE_CHARS,
+    NAME_CHARS,
     LoggedAnswer,
+    bounded,
     digest_of,
     head_of,
     is_sound,
     read_answer,
     read_head,
     sealed_line,
+    sync_folder,
 )
 from mrm.errors import ConfigError, MrmError, ResumableError
 
@@ -71,6 +78,8 @@ class AnswerLog:
         try:
             for name in (ANSWERS, FAILURES):
                 self._open(name)
+            if write:
+                sync_folder(self.directory)
         except BaseException:
             self.close()
             raise
@@ -98,6 +107,10 @@ class AnswerLog:
     def answered_by(self, model: str, kind: str) -> Spent:
         """What the accepted answers of a model to a kind of call took."""
         return self._taken.get((model, kind), Spent())
+
+    def has_answers_of(self, model: str) -> bool:
+        """Whether a model has answered anything."""
+        return any(name == model for name, _ in self._taken)
 
     def get(self, key: str) -> LoggedAnswer | None:
         """The accepted answer to a call, read from the disk; None where there is none.
@@ -134,6 +147,7 @@ class AnswerLog:
         Raises:
             ResumableError: if it cannot be written; the log is as it was before.
         """
+        answer = bounded(answer)
         told = {**head_of(call, answer, cost), "seconds": round(seconds, 3), "attempts": attempts}
         offset = self._append(ANSWERS, sealed_line(told, answer.text))
         self._index.add(digest_of(call.key), offset)
@@ -144,27 +158,33 @@ class AnswerLog:
         answer: Answer | None = None, cost: float | None = None,
     ) -> None:  # fmt: skip
         """Keeps an unusable answer, or that a call was given up. Errors as for `append`."""
-        told = {**head_of(call, answer or Answer(""), cost), "attempts": attempts}
-        told |= {"final": final, "reason": reason, "message": message}
-        self._append(FAILURES, sealed_line(told, answer.text if answer else ""))
+        answer = bounded(answer or Answer(""), FAILED_CHARS)
+        told = {**head_of(call, answer, cost), "attempts": attempts}
+        told |= {"final": final, "reason": reason[:NAME_CHARS], "message": message[:MESSAGE_CHARS]}
+        self._append(FAILURES, sealed_line(told, answer.text))
         self._count(FAILURES, told)
 
     def sync(self) -> None:
         """Sees to it that what was appended survives a power cut. May be called from another thread."""
         with self._syncing:
             for name in list(self._dirty):
-                self._dirty.discard(name)
-                os.fsync(self._files[name])
+                self._dirty.discard(name)  # before: what is appended from now on is for the next sync
+                try:
+                    os.fsync(self._files[name])
+                except BaseException:
+                    self._dirty.add(name)
+                    raise
 
     def close(self) -> None:
         """Syncs and gives the log back; may be called twice."""
-        self.sync()
-        files, self._files = self._files, {}
-        for file in files.values():
-            os.close(file)
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        try:
+            self.sync()
+        finally:
+            files, self._files = self._files, {}
+            self._dirty.clear()
+            lock, self._lock = self._lock, None
+            for file in (*files.values(), *([] if lock is None else [lock])):
+                os.close(file)
 
     def _locked(self) -> int:
         try:
@@ -189,12 +209,16 @@ class AnswerLog:
     def _open(self, name: str) -> None:
         """Opens a file, takes away a torn last line, and counts what is in it."""
         path = self.directory / name
-        if self._write:
-            self._files[name] = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
-        elif path.exists():
-            self._files[name] = os.open(path, os.O_RDONLY)
-        else:
+        if not self._write and not path.exists():
             return
+        try:
+            self._files[name] = os.open(
+                path, os.O_RDWR | os.O_APPEND | os.O_CREAT if self._write else os.O_RDONLY, 0o644
+            )
+            if not stat.S_ISREG(os.fstat(self._files[name]).st_mode):
+                raise IsADirectoryError(errno.EISDIR, "is no file")
+        except OSError as error:
+            raise ConfigError(f"{path} cannot be opened ({error}); move it away, or choose another folder.") from error
         end = 0
         for number, (offset, line) in enumerate(self._lines(name), start=1):
             if not line.endswith(b"\n"):

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import re
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import Any
 
 from mrm.construction.calling.calls import Answer, Call
 
+NAME_CHARS, MESSAGE_CHARS, FAILED_CHARS = 200, 2000, 200_000  # of what a server may make as long as it likes
 _SEAL = re.compile(rb',"crc":"([0-9a-f]{8})"\}\n\Z')
 _SEAL_BYTES = 19
 _TEXT = b',"text":'  # cannot stand inside a JSON string, where quotes are escaped
@@ -94,3 +98,18 @@ def digest_of(key: str) -> bytes:
     if len(digest) != 16:
         raise ValueError(f"{key!r} is no key: 32 hex digits.")
     return digest
+
+
+def bounded(answer: Answer, text: int | None = None) -> Answer:
+    """An answer whose names, and whose text if `text` says how long, are cut to a length that a log can hold."""
+    return replace(answer, text=answer.text[:text], model=answer.model[:NAME_CHARS], finish=answer.finish[:NAME_CHARS])
+
+
+def sync_folder(folder: Path) -> None:
+    """Else a power cut could take the names of files that were just made."""
+    with contextlib.suppress(OSError):  # some file systems cannot
+        file = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(file)
+        finally:
+            os.close(file)

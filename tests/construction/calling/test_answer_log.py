@@ -201,3 +201,29 @@ def test_a_full_disk_leaves_no_torn_line_and_stops_the_run(tmp_path, monkeypatch
 def test_a_key_that_is_none_is_refused(tmp_path):
     with AnswerLog(tmp_path) as log, pytest.raises(ValueError, match="32 hex digits"):
         log.get("abcd")
+
+
+def test_a_file_of_the_log_that_is_a_folder_is_one_clear_error(tmp_path):
+    (tmp_path / "answers.jsonl").mkdir()
+    with pytest.raises(ConfigError, match="answers.jsonl cannot be opened"):
+        AnswerLog(tmp_path)
+    (tmp_path / "answers.jsonl").rmdir()
+    AnswerLog(tmp_path).close()  # the lock was given back
+
+
+def test_lines_of_failures_are_bounded(tmp_path):
+    with AnswerLog(tmp_path) as log:
+        answer = Answer("t" * 10**6, model="m" * 10**6, finish="f" * 10**6)
+        log.append_failure(make_call("r0"), reason="x", message="y" * 10**6, final=True, attempts=1, answer=answer)
+    assert (tmp_path / "failures.jsonl").stat().st_size < 250_000
+
+
+def test_a_log_that_failed_to_sync_is_given_back_and_the_next_sync_tries_again(tmp_path, monkeypatch):
+    log = AnswerLog(tmp_path)
+    log.append(make_call("r0"), Answer("x"), seconds=0, attempts=1, cost=None)
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", lambda file: (_ for _ in ()).throw(OSError("input/output error")))
+        for end in (log.sync, log.close):
+            with pytest.raises(OSError, match="input/output"):
+                end()
+    AnswerLog(tmp_path).close()
