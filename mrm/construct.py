@@ -190,13 +190,16 @@ def build_model(role: str, name: str, spec: ModelSpec, seed: int) -> Model:
     if spec.kind == "callable":
         target = spec.target or ""
         function = functools.partial(_imported(name, target), **spec.options)
-        return CallableModel(name, function, identity={"target": target, **spec.options}, concurrency=spec.concurrency)
+        price = Price(spec.price_input or 0.0, spec.price_output or 0.0)
+        identity = {"target": target, **spec.options}
+        return CallableModel(name, function, identity=identity, concurrency=spec.concurrency, price=price)
+    standard = "OPENAI_API_KEY" if spec.base_url is None else None
     return OpenAIServer(
         name,
         model=spec.model or "",
         base_url=spec.base_url or OPENAI_URL,
         api=spec.api,
-        key_env=spec.key_env,
+        key_env=standard if spec.key_env == "auto" else spec.key_env,
         json_schema=spec.json_schema,
         temperature=spec.temperature,
         top_p=spec.top_p,
@@ -237,6 +240,7 @@ def _run_settings(config: ConstructConfig) -> RunSettings:
         fault_tries=running.tries,
         unusable_tries=running.unusable_tries,
         base_s=running.backoff_s,
+        longest_wait_s=running.longest_wait_s,
         budget=Budget(running.budget_money, running.budget_tokens),
     )
 

@@ -12,6 +12,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 
 from mrm.construction.agreement import JUDGE_RULES, MODE_RULES
 from mrm.construction.balance import BALANCE_MODES
+from mrm.construction.calling.key_names import KEY_ENV_RULE, is_key_env, names_secret
 from mrm.errors import ConfigError, suggest
 
 STAGES = ("prompts", "respond", "listwise", "pointwise", "agree", "rewrite", "verify", "style", "write")
@@ -23,7 +24,7 @@ STYLE_MODES = (*BALANCE_MODES, "none")
 COMMON = ("kind", "use", "samples")
 MEANT_FOR = {  # what each kind understands beside
     "shapeworld": ("options",),
-    "callable": ("target", "options", "concurrency"),
+    "callable": ("target", "options", "concurrency", "price_input", "price_output"),
     "none": (),
 }
 
@@ -39,7 +40,9 @@ class ModelSpec:
     model: str | None = None  # as the server calls it
     base_url: str | None = None  # null = OpenAI's
     api: str = "chat"  # chat: Chat Completions | responses: Responses
-    key_env: str | None = "OPENAI_API_KEY"  # environment variable with the key; null = none, for local servers
+    key_env: str | None = (
+        "auto"  # environment variable with the key; auto = OPENAI_API_KEY at OpenAI's, else none; null = none
+    )
     json_schema: str = "auto"  # auto | on | off: whether judges are asked for JSON by schema
     temperature: float | None = None  # null = the server's default, as for all that follow
     top_p: float | None = None
@@ -88,6 +91,7 @@ class RunningConfig:
     concurrency: int = 64  # calls at once, all models together
     tries: int = 6  # a call at most, where the server failed
     unusable_tries: int = 3  # a call at most, where the answer could not be used
+    longest_wait_s: float = 600.0  # a server that asks for a longer wait is asked again after this one
     backoff_s: float = 1.0  # wait after a fault at most; twice as long after each further one, up to a minute
     budget_money: float | None = None  # in the prices' currency, whole construction
     budget_tokens: int | None = None
@@ -170,6 +174,7 @@ def check_construct(config: ConstructConfig) -> None:
     for name in ("concurrency", "tries", "unusable_tries", "budget_money", "budget_tokens"):
         _within(problems, f"running.{name}", getattr(config.running, name), 0 if "budget" in name else 1, float("inf"))
     _within(problems, "running.backoff_s", config.running.backoff_s, 0, 60)
+    _within(problems, "running.longest_wait_s", config.running.longest_wait_s, 0, 86_400)
     _within(problems, "shard_samples", config.shard_samples, 1, float("inf"))
     for language in config.rubrics:
         _one_of(problems, "rubrics", language, LANGUAGES[1:])
@@ -213,6 +218,10 @@ def _check_model(path: str, spec: ModelSpec, problems: list[str]) -> None:
     _within(problems, f"{path}.samples", spec.samples, 1, 1000)
     _within(problems, f"{path}.concurrency", spec.concurrency, 1, 100_000)
     if spec.kind == "openai":
+        if spec.key_env is not None and not is_key_env(spec.key_env):
+            problems.append(f"{path}.key_env: {KEY_ENV_RULE}.")
+        if names_secret(spec.extra_body):
+            problems.append(f"{path}.extra_body: holds a key; keys come from the environment, see key_env.")
         _one_of(problems, f"{path}.api", spec.api, ("chat", "responses"))
         _one_of(problems, f"{path}.json_schema", spec.json_schema, ("auto", "on", "off"))
         if spec.price_output is not None and spec.price_input is None:
@@ -228,7 +237,7 @@ def _check_model(path: str, spec: ModelSpec, problems: list[str]) -> None:
 def _idle(spec: ModelSpec) -> list[str]:
     """Keys that were set and have no effect on a model of this kind."""
     names = [each.name for each in dataclasses.fields(ModelSpec)]
-    others = {name for kind in MEANT_FOR.values() for name in kind} - {"concurrency"}
+    others = {name for kind in MEANT_FOR.values() for name in kind} - {"concurrency", "price_input", "price_output"}
     meant = MEANT_FOR.get(spec.kind, [name for name in names if name not in others])
     return [n for n in names if n not in (*COMMON, *meant) and getattr(spec, n) != getattr(ModelSpec(), n)]
 

@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 
 from mrm.cli import compose_config
-from mrm.construct import construct
+from mrm.construct import build_model, construct
 from mrm.construct_config import ConstructConfig, ModelSpec, check_construct, to_construct_config
+from mrm.construction.calling.budget import Price
+from mrm.construction.calling.servers import OpenAIServer
 from mrm.errors import ConfigError
 from tests.construction.constructing import small_config
 
@@ -45,6 +47,8 @@ def test_shipped_constructions_compose_and_pass() -> None:
         ({"judges": {"rewriter": {"kind": "shapeworld"}}, "rewriter": {"kind": "shapeworld"}}, r"judges\.rewriter.*rename"),
         ({"judges": {"gpt": {}}}, r"judges\.gpt\.model: is missing"),
         ({"judges": {"gpt": {"model": "m", "api": "completions"}}}, r"judges\.gpt\.api='completions'"),
+        ({"judges": {"gpt": {"model": "m", "key_env": "sk-1"}}}, r"judges\.gpt\.key_env: must be the name of an environment"),
+        ({"running": {"longest_wait_s": -1}}, r"running\.longest_wait_s=-1"),
         ({"judges": {"gpt": {"model": "m", "price_output": 1}}}, r"judges\.gpt\.price_input: is missing"),
         ({"judges": {"own": {"kind": "callable", "target": "module"}}}, r"judges\.own\.target='module'.*package\.module:function"),
         ({"judges": {"judge_a": {"temperature": 1.0}}}, r"judges\.judge_a: temperature mean nothing to kind=shapeworld"),
@@ -105,3 +109,25 @@ def test_target_that_cannot_be_imported_is_named(tmp_path: Path) -> None:
     changes = {"judges": {"own": {"kind": "callable", "target": "tests.nowhere:judge"}}}
     with pytest.raises(ConfigError, match=r"model 'own', target='tests.nowhere:judge'"):
         construct(small_config(tmp_path, changes=changes))
+
+
+def test_key_in_place_of_its_variable_is_neither_shown_nor_saved(tmp_path: Path) -> None:
+    config = small_config(tmp_path, changes={"judges": {"gpt": {"model": "m", "key_env": "sk-secret-123"}}})
+    with pytest.raises(ConfigError) as caught:
+        construct(config)
+    saved = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
+    assert "sk-secret" not in str(caught.value) and not any(b"sk-secret" in data for data in saved)
+
+
+@pytest.mark.parametrize(("base_url", "key_env"), [(None, "OPENAI_API_KEY"), ("http://127.0.0.1:1/v1", None)])
+def test_key_of_openai_goes_to_openai_alone(base_url: str | None, key_env: str | None) -> None:
+    model = build_model("judge", "j", ModelSpec(model="m", base_url=base_url), 0)
+    assert isinstance(model, OpenAIServer) and model.key_env == key_env
+
+
+def test_callable_is_free_unless_it_has_a_price() -> None:
+    spec = ModelSpec(kind="callable", target="builtins:str")
+    assert build_model("judge", "j", spec, 0).price == Price(0, 0)  # type: ignore[attr-defined]
+    spec.price_input = 2.0
+    assert build_model("judge", "j", spec, 0).price == Price(2, 0)  # type: ignore[attr-defined]
+    checked(judges={"own": {"kind": "callable", "target": "builtins:str", "price_input": 1, "price_output": 2}})

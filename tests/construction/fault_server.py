@@ -25,6 +25,10 @@ FAULTS = ("429", "500", "503", "dropped", "cut body", "slow", "no json body")
 UNUSABLE = (
     "truncated JSON", "wrong count", "string scores", "out of range", "refusal", "content filter", "empty", "cut off",
 )  # fmt: skip
+ODD = (
+    "huge usage", "infinite usage", "negative usage", "no usage", "deep JSON", "odd charset", "odd date", "redirect",
+    "forbidden", "aborted", "schema 501", "schema in image", "key in reply",
+)  # fmt: skip
 LASTING = ("policy", "always refusal", "always wrong count")
 _RECORD = re.compile(r"record (\S+)(?: responses (\d+))?")
 
@@ -164,6 +168,8 @@ class FaultServer:
         if kind == "no json body":
             return _send(writer, 200, b"<html>gateway</html>", {"content-type": "text/html"})
         body = json.dumps(_reply(request, record, count, kind.removeprefix("always "))).encode()
+        if (odd := _odd(request, kind, body)) is not None:
+            return _send(writer, *odd)
         if kind == "cut body":
             writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body))
             writer.write(body[: len(body) // 2])
@@ -223,6 +229,39 @@ def _send(writer: asyncio.StreamWriter, status: int, body: bytes, headers: dict[
     lines = "".join(f"{name}: {value}\r\n" for name, value in told.items())
     writer.write(f"HTTP/1.1 {status} Told\r\n{lines}\r\n".encode() + body)
     return True
+
+
+def _odd(request: Request, kind: str, body: bytes) -> tuple[int, bytes, dict[str, str]] | None:
+    """(status, body, headers) of a name of ODD; None for any other."""
+    usage = "prompt_tokens" if request.is_chat else "input_tokens"
+    counts = {
+        "huge usage": "1" + "0" * 400,
+        "infinite usage": "1e999",
+        "negative usage": "-1000000",
+        "no usage": "null",
+    }
+    if kind in counts:
+        return 200, re.sub(rb'("%s": )\d+' % usage.encode(), rb"\g<1>" + counts[kind].encode(), body), {}
+    if kind == "deep JSON":
+        return 200, b"[" * 200_000, {}
+    if kind == "odd charset":
+        return 400, b"no", {"content-type": "text/plain; charset=rot13"}
+    if kind == "odd date":
+        return 429, _error("later", None), {"retry-after": "Mon, 01 Jan 2001 00:00:00 +999999999999"}
+    if kind == "redirect":
+        return 307, b"", {"location": "http://127.0.0.1:9/elsewhere?token=1"}
+    if kind == "forbidden":
+        return 403, _error("not this one", None), {}
+    if kind == "aborted":
+        return 200, body.replace(b'"stop"', b'"abort"').replace(b'"completed"', b'"in_progress"'), {}
+    if kind == "schema 501" and ("response_format" in request.body or "text" in request.body):
+        return 501, _error("response_format is not implemented", None), {}
+    if kind == "schema in image":
+        return 400, _error("response_format: cannot be used with this image", None), {}
+    if kind == "key in reply":
+        sent = request.headers.get("authorization", "").removeprefix("Bearer ")
+        return 400, _error("x" * 290 + sent, None), {}
+    return None
 
 
 def _error(message: str, code: str | None) -> bytes:

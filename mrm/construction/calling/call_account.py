@@ -62,12 +62,12 @@ class CallAccount:
         self.output_tokens += answer.output_tokens
         self.cost += cost or 0.0
 
-    def fail(self, call: Call, reason: str) -> None:
-        """Counts a call that was given up."""
+    def fail(self, call: Call, reason: str, record: str | None = None) -> None:
+        """Counts a call that was given up; `record` is whose it was, where that is not the call's."""
         self.failed[reason] += 1
         names = self.named.setdefault(reason, [])
         if len(names) < NAMED:
-            names.append(f"{call.record} ({call.kind}, {call.model}, repeat {call.repeat})")
+            names.append(f"{record or call.record} ({call.kind}, {call.model}, repeat {call.repeat})")
 
     def to_json(self) -> dict[str, Any]:
         """The account as JSON types."""

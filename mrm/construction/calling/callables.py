@@ -6,10 +6,13 @@ import asyncio
 import inspect
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
+from mrm.construction.calling import token_estimates
 from mrm.construction.calling.budget import Price
 from mrm.construction.calling.calls import Answer, Call, CallError, UnusableAnswer
+from mrm.construction.calling.server_requests import MOST_TOKENS
 from mrm.errors import ConfigError
 
 
@@ -52,15 +55,30 @@ class CallableModel:
                 result = await result
         except (CallError, UnusableAnswer, ConfigError):
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             message = f"model {self.name!r}: {type(error).__name__}: {error}"
             raise CallError(f"raised {type(error).__name__}", message, retry=False) from error
         if isinstance(result, str):
-            return Answer(result)
+            result = Answer(result)
         if isinstance(result, Answer):
-            return result
+            return self._counted(call, result)
         message = f"model {self.name!r} gave a {type(result).__name__}; it must give a text or an Answer."
         raise CallError("no answer", message, retry=False, fatal=True)
+
+    def _counted(self, call: Call, answer: Answer) -> Answer:
+        """With estimates where it has a price and says no tokens: else no budget in money would hold."""
+        counts = answer.input_tokens, answer.output_tokens
+        if not isinstance(answer.text, str) or not all(_is_count(count) for count in counts):
+            message = f"model {self.name!r} gave an Answer whose text is no str or whose tokens are no counts: {counts!r:.100}"
+            raise CallError("no answer", message, retry=False, fatal=True)
+        if any(counts) or self.price is None or not (self.price.input or self.price.output):
+            return answer
+        taken, given = token_estimates.input_tokens(call.chat), token_estimates.text_tokens(answer.text)
+        return replace(answer, input_tokens=taken, output_tokens=given)
+
+
+def _is_count(count: object) -> bool:
+    return isinstance(count, int) and 0 <= count <= MOST_TOKENS
 
 
 async def _in_thread(function: Callable[[Call], Any], call: Call) -> Any:
@@ -88,6 +106,9 @@ async def _in_thread(function: Callable[[Call], Any], call: Call) -> Any:
             problem = RuntimeError(f"StopIteration: {error}")
         except Exception as error:
             problem = error
+        except BaseException as error:  # SystemExit would end this thread alone, and the call would wait for ever
+            name = type(error).__name__
+            problem = CallError(f"raised {name}", f"{call.model}: {name}: {error}", retry=False)
         if not loop.is_closed():
             loop.call_soon_threadsafe(settle, result, problem)
 

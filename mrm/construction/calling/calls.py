@@ -131,14 +131,18 @@ class CallError(MrmError):
         message: the full explanation.
         retry: whether the same call may succeed later.
         retry_after: seconds that the server asks to wait; None where it does not say.
-        fatal: whether every further call to this model would fail as well (wrong key, unknown model): the run stops.
+        fatal: whether every further call to this model would fail as well (wrong key, unknown model): the run stops, unless
+            the model has answered others.
+        replied: whether a server that is up said so: its model is not out.
     """
 
     def __init__(
-        self, reason: str, message: str, *, retry: bool, retry_after: float | None = None, fatal: bool = False
-    ) -> None:
+        self, reason: str, message: str, *, retry: bool,
+        retry_after: float | None = None, fatal: bool = False, replied: bool = False,
+    ) -> None:  # fmt: skip
         super().__init__(message)
         self.reason, self.retry, self.retry_after, self.fatal = reason, retry, retry_after, fatal
+        self.replied = replied
 
 
 class UnusableAnswer(MrmError):

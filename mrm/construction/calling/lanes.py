@@ -8,7 +8,7 @@ import random
 import time
 
 from mrm.construction.calling.calls import Call, CallError, Model
-from mrm.construction.calling.run_settings import RunSettings
+from mrm.construction.calling.run_settings import NO_CREDIT, RunSettings
 
 _SPREAD_S = 0.5  # those that waited for one moment must not all come at it
 
@@ -21,20 +21,27 @@ class Lane:
     Args:
         model: the model.
         settings: the run's.
+        has_answered: whether an earlier run has answers of it.
 
     Attributes:
         waiting: calls that were taken and not begun; None ends a worker.
         closed: why no further call is begun ("outage of NAME", ...); "" while they are.
     """
 
-    def __init__(self, model: Model, settings: RunSettings) -> None:
+    def __init__(self, model: Model, settings: RunSettings, *, has_answered: bool = False) -> None:
         self.model = model
         self.waiting: asyncio.Queue[Call | None] = asyncio.Queue(settings.ahead)
         self.closed = ""
         self._settings = settings
         self._held_until = 0.0
         self._given_up = 0  # calls, since the last answer
-        self._last_answer = time.monotonic()
+        self._last_answer: float | None = None  # or when it was first asked
+        self._has_answered, self._refused = has_answered, 0
+
+    def begins(self) -> None:
+        """An attempt begins."""
+        if self._last_answer is None:
+            self._last_answer = time.monotonic()
 
     def held_s(self) -> float:
         """Seconds until the next attempt may be made; 0 or less where it may now."""
@@ -46,21 +53,38 @@ class Lane:
 
     def hear(self, error: CallError) -> None:
         """Obeys what a fault says for all calls of the model."""
+        if error.replied:
+            self._is_up()
         if error.retry_after is None:
             return
-        if error.retry_after > self._settings.longest_wait_s:
-            self._close(f"{self.model.name} asks to wait", error)
-        else:
-            self._held_until = max(self._held_until, time.monotonic() + error.retry_after)
+        longest_s = self._settings.longest_wait_s
+        if error.retry_after > longest_s and self.held_s() <= 0:
+            log.warning(
+                "%s asks to wait %.0f s; it is asked again in %.0f s.", self.model.name, error.retry_after, longest_s
+            )
+        self._held_until = max(self._held_until, time.monotonic() + min(longest_s, error.retry_after))
+
+    def is_fatal(self, error: CallError) -> bool:
+        """Whether a fault ends the run: one record must not, whose call is refused as if a setting were wrong."""
+        if not error.fatal:
+            return False
+        self._refused += 1
+        return error.reason == NO_CREDIT or not self._has_answered or self._refused >= self._settings.refusals
 
     def answered(self) -> None:
         """An answer came, usable or not: the model is up."""
+        self._is_up()
+        self._has_answered, self._refused = True, 0
+
+    def _is_up(self) -> None:
         self._given_up, self._last_answer = 0, time.monotonic()
 
     def gave_up(self, error: CallError) -> None:
-        """A call was given up for a fault; many in a row over some time are an outage, or a setting that no call gets through with."""
+        """A call was given up for a fault; many in a row over some time are an outage."""
+        if not error.retry:
+            return
         self._given_up += 1
-        silent_s = time.monotonic() - self._last_answer
+        silent_s = time.monotonic() - (self._last_answer or 0.0)
         if self._given_up >= self._settings.outage_calls and silent_s >= self._settings.outage_s:
             self._close(f"outage of {self.model.name}", error)
 

@@ -27,6 +27,13 @@ def run_async(start: Callable[[], Coroutine[Any, Any, T]]) -> T:
     return _in_thread(start)
 
 
+def was_cancelled() -> bool:
+    """Whether somebody cancels this task: else a CancelledError comes out of what it called, and is a fault like others."""
+    task = asyncio.current_task()
+    cancelling = getattr(task, "cancelling", None)  # Python 3.10 does not tell
+    return cancelling is None or cancelling() > 0
+
+
 def _in_thread(start: Callable[[], Coroutine[Any, Any, T]]) -> T:
     results: list[T] = []
     errors: list[BaseException] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from dataclasses import dataclass, field
 
@@ -10,6 +11,7 @@ from mrm.construction.calling.calls import CallError
 from mrm.errors import ConfigError
 
 RATE_LIMIT = "rate limit"  # the reason of a CallError that says: later
+NO_CREDIT = "no credit"  # that no call gets through any more
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,9 @@ class RunSettings:
             with more calls at once than it allows each is told so several times.
         unusable_tries: attempts at a call whose answers cannot be used.
         base_s, longest_s: the n-th wait is drawn from 0 to min(longest_s, base_s x 2^(n-1)) seconds.
-        longest_wait_s: a server that asks for more is not asked again in this run.
+        longest_wait_s: a server that asks for more is asked again after it.
+        refusals: a model that has answered ends the run when as many calls in a row were refused as by a wrong setting; one
+            that never has ends it at the first.
         outage_calls, outage_s: a model is not asked again in this run when as many calls in a row were given up for faults
             and as many seconds passed without an answer, so that the other models go on.
         ahead: calls taken from the iterable for each model before they are begun; their images are in memory.
@@ -43,6 +47,7 @@ class RunSettings:
     base_s: float = 1.0
     longest_s: float = 60.0
     longest_wait_s: float = 600.0
+    refusals: int = 20
     outage_calls: int = 20
     outage_s: float = 120.0
     ahead: int = 256
@@ -50,12 +55,21 @@ class RunSettings:
     budget: Budget = field(default_factory=Budget)
 
     def __post_init__(self) -> None:
-        whole = ("concurrency", "fault_tries", "rate_limit_tries", "unusable_tries", "outage_calls", "ahead")
+        whole = (
+            "concurrency",
+            "fault_tries",
+            "rate_limit_tries",
+            "unusable_tries",
+            "refusals",
+            "outage_calls",
+            "ahead",
+        )
         problems = [f"{name}={getattr(self, name)}: must be at least 1" for name in whole if getattr(self, name) < 1]
-        seconds = ("base_s", "longest_s", "longest_wait_s", "outage_s", "grace_s")
-        problems += [f"{name}={getattr(self, name)}: must be at least 0" for name in seconds if getattr(self, name) < 0]
-        if self.timeout_s <= 0:
-            problems.append(f"timeout_s={self.timeout_s}: must be above 0")
+        for name in ("base_s", "longest_s", "longest_wait_s", "outage_s", "grace_s"):
+            if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
+                problems.append(f"{name}={getattr(self, name)}: must be at least 0, and finite")
+        if not (math.isfinite(self.timeout_s) and self.timeout_s > 0):
+            problems.append(f"timeout_s={self.timeout_s}: must be above 0, and finite")
         if problems:
             raise ConfigError(f"running calls: {'; '.join(problems)}.")
 

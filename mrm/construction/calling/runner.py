@@ -11,6 +11,7 @@ import logging
 import random
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from mrm.construction.calling.answer_checks import check_answer
 from mrm.construction.calling.answer_log import AnswerLog
@@ -18,6 +19,7 @@ from mrm.construction.calling.budget import BudgetMeter, cost_of, find_model
 from mrm.construction.calling.call_account import CallAccount, Watcher
 from mrm.construction.calling.calls import Answer, Call, CallError, Model, UnusableAnswer
 from mrm.construction.calling.lanes import Lane
+from mrm.construction.calling.loops import was_cancelled
 from mrm.construction.calling.purse import Purse
 from mrm.construction.calling.run_settings import RunSettings, Tries, backoff_s
 from mrm.construction.calling.run_watch import Watch
@@ -88,10 +90,14 @@ class _Run:
         self._models, self._log, self._accept = models, log, accept
         self._settings = settings
         self._watch = Watch(self.account, log, progress, self.stop)
-        self._lanes = {name: Lane(model, settings) for name, model in models.items()}
+        self._lanes = {
+            name: Lane(model, settings, has_answered=log.has_answers_of(name)) for name, model in models.items()
+        }
         self._purse = Purse(BudgetMeter(settings.budget, log, models), self.stop)
         self._total = asyncio.Semaphore(settings.concurrency)
-        self._open: dict[str, int] = {}  # keys without an outcome yet -> equal calls that wait for it
+        self._open: dict[
+            str, list[str]
+        ] = {}  # keys without an outcome yet -> records of the equal calls that wait for it
         self._failed: dict[str, str] = {}
         self._busy: set[asyncio.Task[None]] = set()
         self._rng = random.Random()
@@ -134,7 +140,7 @@ class _Run:
             self.account.calls += 1
             if not self._is_known(call):
                 find_model(call, self._models)
-                self._open[call.key] = 1
+                self._open[call.key] = [call.record]
                 await self._lanes[call.model].waiting.put(call)
             if number % _BREATH == 0:
                 await asyncio.sleep(0)
@@ -143,8 +149,9 @@ class _Run:
 
     def _is_known(self, call: Call) -> bool:
         if call.key in self._open:
-            self._open[call.key] += 1
+            self._open[call.key].append(call.record)
         elif (reason := self._failed.get(call.key)) is not None:
+            self._log_equal(call, call.record, reason)
             self.account.fail(call, reason)
         elif call.key in self._log:
             self.account.reused += 1
@@ -190,7 +197,7 @@ class _Run:
             except UnusableAnswer as error:
                 reason, final = error.reason, tries.unusable >= self._settings.unusable_tries
             except CallError as error:
-                if error.fatal:
+                if lane.is_fatal(error):
                     self.stop.set(error.reason, ConfigError(str(error)))
                     return
                 lane.hear(error)
@@ -222,6 +229,7 @@ class _Run:
                 if self.stop.is_set() or lane.held_s() > 0:  # since it queued up here
                     return False
                 tries.made += 1
+                lane.begins()
                 began = time.monotonic()
                 answer = await self._answer_in_time(lane, call)
             lane.answered()
@@ -244,7 +252,7 @@ class _Run:
             raise
         self._log.append(call, answer, seconds=time.monotonic() - began, attempts=tries.made, cost=cost)
         self.account.answered += 1
-        self.account.reused += self._open.pop(call.key) - 1
+        self.account.reused += len(self._open.pop(call.key)) - 1
         return True
 
     async def _answer_in_time(self, lane: Lane, call: Call) -> Answer:
@@ -254,6 +262,11 @@ class _Run:
         except asyncio.TimeoutError:
             message = f"{call.model}: no answer in {self._settings.timeout_s:g} s"
             raise CallError("time-out", message, retry=True) from None
+        except asyncio.CancelledError:
+            if was_cancelled():
+                raise
+            message = f"{call.model}: CancelledError, which nobody asked for"  # would end this worker unseen
+            raise CallError("raised CancelledError", message, retry=False) from None
         finally:
             self._watch.under_way -= 1
 
@@ -263,11 +276,20 @@ class _Run:
 
     def _fail(self, call: Call, reason: str) -> None:
         self._failed[call.key] = reason
-        for _ in range(self._open.pop(call.key)):
-            self.account.fail(call, reason)
+        records = self._open.pop(call.key)
+        for record in records:
+            self.account.fail(call, reason, record)
+        for record in dict.fromkeys(records):
+            if record != call.record:
+                self._log_equal(call, record, reason)
+
+    def _log_equal(self, call: Call, record: str, reason: str) -> None:
+        """Names a further record whose call was given up: it asks the same."""
+        message = "an equal call of this run was given up"
+        self._log.append_failure(replace(call, record=record), reason=reason, message=message, final=True, attempts=0)
 
     def _leave_out(self, call: Call, reason: str) -> None:
-        self.account.not_asked[reason] += self._open.pop(call.key)
+        self.account.not_asked[reason] += len(self._open.pop(call.key))
 
     async def _wait_for_busy(self) -> None:
         """Lets calls under way finish, for some seconds."""
@@ -279,7 +301,7 @@ class _Run:
         hurry.cancel()
 
     def _close_account(self) -> None:
-        if left := sum(self._open.values()):
+        if left := sum(map(len, self._open.values())):
             self.account.not_asked[STOPPED] += left
         self.account.stopped = self.stop.reason or self._purse.empty
         self._watch.show()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from PIL import Image
@@ -24,6 +24,7 @@ SENT_AS_IS = {"PNG": "image/png", "JPEG": "image/jpeg", "MPO": "image/jpeg", "WE
 REFUSAL, CUT_OFF, FILTERED = "refusal", "length", "content_filter"
 _ORIENTATION = 0x0112
 _SCHEMA_NAME = "answer"
+MOST_TOKENS = 10**9  # of one call; more is no count
 _RESPONSES_FINISH = {"completed": "stop", "max_output_tokens": CUT_OFF}
 
 
@@ -130,17 +131,23 @@ def _bad_image(reason: str, detail: str) -> CallError:
     return CallError(reason, f"An image of this call cannot be sent: {detail}.", retry=False)
 
 
-def read_reply(api: str, reply: Any) -> Answer:
-    """The answer in a reply's JSON. A refusal is its text with finish "refusal".
+def read_reply(api: str, reply: Any, scrub: Callable[[str], str] = str) -> Answer:
+    """The answer in a reply's JSON. A refusal is its text with finish "refusal"; tokens are 0 where it counts none.
+
+    Args:
+        api: whose reply it is.
+        reply: its JSON.
+        scrub: takes the key out of an error's text.
 
     Raises:
         CallError: where it is no reply of this API; worth a retry, gateways answer so when they are overloaded.
     """
     try:
-        return _read_chat(reply) if api == "chat" else _read_responses(reply)
+        return _read_chat(reply) if api == "chat" else _read_responses(reply, scrub)
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-        shown = str(reply)[:200]
-        message = f"The server's reply is no {api} reply ({type(error).__name__}: {error}): {shown}"
+        shown = scrub(str(reply))[:200]
+        cause = scrub(f"{type(error).__name__}: {error}")[:200]
+        message = f"The server's reply is no {api} reply ({cause}): {shown}"
         raise CallError("unreadable reply", message, retry=True) from error
 
 
@@ -149,9 +156,17 @@ def _read_chat(reply: Mapping[str, Any]) -> Answer:
     message = choice["message"]
     text, refusal = _text_of(message.get("content")), message.get("refusal")
     finish = REFUSAL if refusal and not text else str(choice.get("finish_reason") or "")
-    usage = reply.get("usage") or {}
-    tokens = int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0)
+    tokens = _count(reply, "prompt_tokens"), _count(reply, "completion_tokens")
     return Answer(text or str(refusal or ""), *tokens, model=str(reply.get("model") or ""), finish=finish)
+
+
+def _count(reply: Mapping[str, Any], name: str) -> int:
+    """A count of tokens; 0 where the reply has none that can be."""
+    usage = reply.get("usage")
+    count = usage.get(name) if isinstance(usage, Mapping) else None
+    if isinstance(count, bool) or not isinstance(count, (int, float)):
+        return 0
+    return int(count) if 0 < count <= MOST_TOKENS else 0
 
 
 def _text_of(content: Any) -> str:
@@ -161,16 +176,15 @@ def _text_of(content: Any) -> str:
     return "".join(part.get("text") or "" for part in content)
 
 
-def _read_responses(reply: Mapping[str, Any]) -> Answer:
+def _read_responses(reply: Mapping[str, Any], scrub: Callable[[str], str]) -> Answer:
     parts = [part for item in reply["output"] if item.get("type") == "message" for part in item["content"]]
     text = "".join(part["text"] for part in parts if part.get("type") == "output_text")
     refusal = "".join(part["refusal"] for part in parts if part.get("type") == "refusal")
     status = reply.get("status") or ""
     if status == "failed":
-        message = str((reply.get("error") or {}).get("message") or "without a reason")
+        message = scrub(str((reply.get("error") or {}).get("message") or "without a reason"))[:300]
         raise CallError("server error", f"The server gave the response up: {message}", retry=True)
-    ended = (reply.get("incomplete_details") or {}).get("reason") if status == "incomplete" else status
+    ended = ((reply.get("incomplete_details") or {}).get("reason") if status == "incomplete" else None) or status
     finish = REFUSAL if refusal and not text else _RESPONSES_FINISH.get(str(ended), str(ended))
-    usage = reply.get("usage") or {}
-    tokens = int(usage.get("input_tokens") or 0), int(usage.get("output_tokens") or 0)
+    tokens = _count(reply, "input_tokens"), _count(reply, "output_tokens")
     return Answer(text or refusal, *tokens, model=str(reply.get("model") or ""), finish=finish)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import math
 import os
 from collections.abc import Mapping
 from functools import partial
@@ -18,8 +19,10 @@ from urllib.parse import urlsplit
 
 import openai
 
+from mrm.construction.calling import token_estimates
 from mrm.construction.calling.budget import Price
 from mrm.construction.calling.calls import Answer, Call, CallError
+from mrm.construction.calling.key_names import KEY_ENV_RULE, is_key_env, names_secret, scrub
 from mrm.construction.calling.server_errors import explain_error, refuses_schema, wants_completion_tokens
 from mrm.construction.calling.server_requests import (
     APIS,
@@ -35,8 +38,9 @@ DETAILS = (None, "low", "high", "auto")
 MOST_CONNECTIONS = 1000  # that the client keeps open at once
 NO_KEY = "EMPTY"  # what vLLM and SGLang are told by custom; the client cannot send nothing
 _CONNECT_S = 10.0
-_HIDDEN = "[key]"
-_SECRET_WORDS = ("api_key", "apikey", "authorization", "password", "secret")
+_SHOWN = 300  # characters of an error
+_OWN_FIELDS = ("model", "messages", "input", "stream", "n")  # of the request; others in their place would break it
+_HEADERS = ("OPENAI_ORG_ID", "OPENAI_PROJECT_ID", "OPENAI_CUSTOM_HEADERS")  # which the client sends along
 
 log = logging.getLogger(__name__)
 
@@ -90,11 +94,13 @@ class OpenAIServer:
         self.concurrency, self.price = concurrency, price
         self.max_image_pixels, self.image_detail = max_image_pixels, image_detail
         self.extra_body = dict(extra_body or {})
+        self._scrub = partial(scrub, key_env=key_env)
         self._sampling = {"temperature": temperature, "top_p": top_p, "seed": seed}
         self._asks_schema = json_schema != "off"
         self._tokens_field = "max_tokens" if api == "chat" else "max_output_tokens"
         self._client: openai.AsyncOpenAI | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._warned_of_usage = False
         if problems := self._problems():
             raise ConfigError(f"server {name!r}: {'; '.join(problems)}.")
         self.identity: Mapping[str, Any] = {
@@ -117,21 +123,31 @@ class OpenAIServer:
     def _problems(self) -> list[str]:
         keys = "keys come from the environment, name the variable in key_env"
         url = _parts_of(self.base_url)
-        is_address = url is not None and url.scheme in ("http", "https") and bool(url.hostname)
+        is_address = url is not None and url.scheme in ("http", "https") and bool(url.hostname) and _has_port(url)
         is_bare = url is None or not (url.username or url.password or url.query or url.fragment)
-        fields = [str(field).lower() for field in self.extra_body]
+        own = [field for field in _OWN_FIELDS if field in self.extra_body]
+        sampling = {name: value for name, value in self._sampling.items() if value is not None}
         asks_seed = self._sampling["seed"] is not None
         checks = (
             (bool(self.model), "model: must be given"),
-            (is_address, "base_url: must be http:// or https:// and a host, such as https://api.openai.com/v1"),
+            (
+                is_address,
+                "base_url: must be http:// or https:// and a host (and a port up to 65535), such as https://api.openai.com/v1",
+            ),
             (is_bare, f"base_url: holds a password or a query; {keys}"),
             (self.api in APIS, f"api={self.api!r}: must be one of {', '.join(APIS)}"),
             (self.json_schema in SCHEMA_MODES, f"json_schema={self.json_schema!r}: must be {', '.join(SCHEMA_MODES)}"),
             (self.image_detail in DETAILS, f"image_detail={self.image_detail!r}: must be low, high, auto or null"),
             (not (asks_seed and self.api == "responses"), "seed: the Responses API knows none; leave it out"),
-            (not any(word in field for field in fields for word in _SECRET_WORDS), f"extra_body: holds a key; {keys}"),
+            (self.key_env is None or is_key_env(self.key_env), f"key_env: {KEY_ENV_RULE}"),
+            (not names_secret(self.extra_body), f"extra_body: holds a key; {keys}"),
+            (not own, f"extra_body: {', '.join(own)} cannot be set there"),
+            (all(map(math.isfinite, sampling.values())), f"{sampling}: must be finite"),
             (1 <= self.concurrency <= MOST_CONNECTIONS, f"concurrency={self.concurrency}: 1 to {MOST_CONNECTIONS}"),
-            (self.timeout_s > 0, f"timeout_s={self.timeout_s}: must be above 0"),
+            (
+                math.isfinite(self.timeout_s) and self.timeout_s > 0,
+                f"timeout_s={self.timeout_s}: must be above 0, and finite",
+            ),
             (self.max_tokens is None or self.max_tokens >= 1, f"max_tokens={self.max_tokens}: must be at least 1"),
             (
                 self.max_image_pixels is None or self.max_image_pixels >= 1,
@@ -141,12 +157,23 @@ class OpenAIServer:
         return [problem for sound, problem in checks if not sound]
 
     def check(self) -> None:
-        """Looks whether the key is there, before a run begins.
+        """Looks whether the key is there and a client can be made, before a run begins.
 
         Raises:
-            ConfigError: naming the variable.
+            ConfigError: naming the variable; for proxies, certificates and headers in the environment that cannot be.
         """
         self._key()
+        for name in _HEADERS:
+            if not os.environ.get(name, "").isascii():
+                raise ConfigError(f"{self._place()}: the environment variable {name} must be ASCII; headers are.")
+        try:
+            self._new_client()
+        except Exception as error:  # of whatever library the client stands on
+            told = self._scrub(f"{type(error).__name__}: {error}")[:_SHOWN]
+            raise ConfigError(
+                f"{self._place()}: no connection can be made ({told}); look at the environment's *_PROXY, "
+                "SSL_CERT_FILE and OPENAI_CUSTOM_HEADERS."
+            ) from None
         url = _parts_of(self.base_url)
         if self.key_env and url and url.scheme == "http" and url.hostname not in ("127.0.0.1", "localhost", "::1"):
             log.warning("server %r: %s is not encrypted; the key of %s goes over it in the clear.",
@@ -159,12 +186,32 @@ class OpenAIServer:
             CallError: where no answer came; its message names server, base URL and variable, never the key.
         """
         try:
-            return read_reply(self.api, await self._reply(call))
-        except openai.OpenAIError as error:
-            fault = explain_error(error)
+            return self._counted(call, read_reply(self.api, await self._asked(call), self._scrub))
         except CallError as error:
             fault = error
+        except ConfigError:
+            raise
+        except Exception as error:  # a reply so odd that a library beneath trips over it
+            fault = CallError("unreadable reply", self._scrub(f"{type(error).__name__}: {error}")[:_SHOWN], retry=True)
         raise self._told(fault) from None  # the client's own error may quote a key that the server sent back
+
+    async def _asked(self, call: Call) -> Any:
+        try:
+            return await self._reply(call)
+        except openai.OpenAIError as error:
+            raise explain_error(error, self._scrub) from None
+
+    def _counted(self, call: Call, answer: Answer) -> Answer:
+        """The answer without the key, and with estimates where the server does not count: else no budget would hold."""
+        hide = partial(self._scrub, answer=True)
+        taken, given = answer.input_tokens, answer.output_tokens
+        if not taken or (answer.text and not given):
+            if not self._warned_of_usage:
+                log.warning("%s does not say what its answers take; tokens are estimated.", self._place())
+                self._warned_of_usage = True
+            taken = taken or token_estimates.input_tokens(call.chat, self.max_image_pixels)
+            given = given or token_estimates.text_tokens(answer.text)
+        return Answer(hide(answer.text), taken, given, hide(answer.model), hide(answer.finish))
 
     async def aclose(self) -> None:
         """Closes the connections; the next call opens new ones."""
@@ -175,19 +222,26 @@ class OpenAIServer:
     async def _reply(self, call: Call) -> Any:
         """The reply's JSON; goes on without what the server turns out not to take."""
         fields = await self._fields(call)
+        refusal: openai.APIStatusError | None = None  # of the schema
         while True:
-            asks, tokens_field = self._asks_schema and call.chat.schema is not None, self._tokens_field
-            settings = schema_setting(self.api, call.chat.schema) if asks and call.chat.schema is not None else {}
+            schema = call.chat.schema if self._asks_schema and refusal is None else None
+            tokens_field = self._tokens_field
+            settings = {} if schema is None else schema_setting(self.api, schema)
             limit = {} if self.max_tokens is None else {tokens_field: self.max_tokens}
             try:
-                return await self._send({**fields, **settings, **limit})
+                reply = await self._send({**fields, **settings, **limit})
             except openai.APIStatusError as error:
-                if asks and refuses_schema(error):
-                    self._drop_schema(error)
+                if schema is not None and refuses_schema(error):
+                    self._check_schema_may_go(error)
+                    refusal = error
                 elif limit and tokens_field == "max_tokens" and wants_completion_tokens(error):
                     self._tokens_field = "max_completion_tokens"
                 else:
                     raise
+            else:
+                if refusal is not None:  # the same call went through without: it was the schema
+                    self._drop_schema(refusal)
+                return reply
 
     async def _fields(self, call: Call) -> dict[str, Any]:
         form = chat_messages if self.api == "chat" else responses_input
@@ -208,27 +262,38 @@ class OpenAIServer:
         try:
             return json.loads(raw.content)
         except ValueError as error:
-            shown = raw.content[:100].decode("utf-8", "replace")
-            raise CallError("unreadable reply", f"the reply is no JSON ({error}): {shown!r}", retry=True) from None
+            shown = self._scrub(raw.content[:10_000].decode("utf-8", "replace"))[:100]
+            raise CallError(
+                "unreadable reply", f"the reply is no JSON ({str(error)[:100]}): {shown!r}", retry=True
+            ) from None
 
     def _connected(self) -> openai.AsyncOpenAI:
         """The client; a new one in a new event loop, whose connections the old loop cannot serve."""
         loop = asyncio.get_running_loop()
         if self._client is None or self._loop is not loop:
-            timeout = openai.Timeout(self.timeout_s, connect=min(_CONNECT_S, self.timeout_s))
-            self._client = openai.AsyncOpenAI(
-                api_key=self._key() or NO_KEY, base_url=self.base_url, max_retries=0, timeout=timeout
-            )
-            self._loop = loop
+            self._client, self._loop = self._new_client(), loop
         return self._client
 
-    def _drop_schema(self, error: openai.APIStatusError) -> None:
+    def _new_client(self) -> openai.AsyncOpenAI:
+        timeout = openai.Timeout(self.timeout_s, connect=min(_CONNECT_S, self.timeout_s))
+        # A redirect would take the prompts, and to the same host the key, to where nobody meant to send them.
+        http = openai.DefaultAsyncHttpxClient(base_url=self.base_url, timeout=timeout, follow_redirects=False)
+        return openai.AsyncOpenAI(
+            api_key=self._key() or NO_KEY, base_url=self.base_url, max_retries=0, timeout=timeout, http_client=http
+        )
+
+    def _check_schema_may_go(self, error: openai.APIStatusError) -> None:
+        if self.json_schema == "on" and error.status_code >= 500:
+            raise error
         if self.json_schema == "on":
-            message = f"{explain_error(error)}; the server takes no JSON schema: set json_schema=auto or off"
-            raise CallError("refused", message, retry=False, fatal=True)
+            said = f"{explain_error(error, self._scrub)}; the server takes no JSON schema: set json_schema=auto or off"
+            raise CallError("refused", said, retry=False, fatal=True, replied=True)
+
+    def _drop_schema(self, error: openai.APIStatusError) -> None:
         if self._asks_schema:
             self._asks_schema = False
-            log.warning("%s takes no JSON schema (%s); going on without.", self._place(), self._scrub(str(error)))
+            said = explain_error(error, self._scrub)
+            log.warning("%s takes no JSON schema (%s); going on without.", self._place(), said)
 
     def _key(self) -> str:
         if self.key_env is None:
@@ -252,12 +317,10 @@ class OpenAIServer:
         if fault.fatal:
             source = f"the key in {self.key_env}" if self.key_env else "key_env (no key is sent)"
             mend = f" Check base_url, model={self.model!r} and {source}."
-        message = f"{self._place()}: {self._scrub(str(fault))}{mend}"
-        return CallError(fault.reason, message, retry=fault.retry, retry_after=fault.retry_after, fatal=fault.fatal)
-
-    def _scrub(self, text: str) -> str:
-        key = os.environ.get(self.key_env, "").strip() if self.key_env else ""
-        return text.replace(key, _HIDDEN) if key else text
+        return CallError(
+            fault.reason, f"{self._place()}: {self._scrub(str(fault))}{mend}",
+            retry=fault.retry, retry_after=fault.retry_after, fatal=fault.fatal, replied=fault.replied,
+        )  # fmt: skip
 
 
 def _parts_of(url: str) -> Any:
@@ -265,3 +328,10 @@ def _parts_of(url: str) -> Any:
         return urlsplit(url)
     except ValueError:
         return None
+
+
+def _has_port(url: Any) -> bool:
+    try:
+        return url.port is None or 0 < url.port < 65536
+    except ValueError:
+        return False

@@ -3,6 +3,7 @@ import threading
 
 import pytest
 
+from mrm.construction.calling.budget import Price
 from mrm.construction.calling.callables import CallableModel
 from mrm.construction.calling.calls import Answer, Call, CallError, Model, UnusableAnswer
 from mrm.errors import ConfigError
@@ -63,6 +64,18 @@ def test_any_other_error_gives_the_call_up(error):
     with pytest.raises(CallError, match=type(error).__name__) as caught:
         ask(answer)
     assert not caught.value.retry and not caught.value.fatal
+
+
+@pytest.mark.parametrize("answer", [Answer("x", -1, 0), Answer("x", 10**400), Answer("x", None), Answer(None)])
+def test_an_answer_that_cannot_be_is_told(answer):
+    with pytest.raises(CallError, match="no counts"):
+        ask(lambda call: answer)
+
+
+def test_a_callable_with_a_price_that_counts_nothing_is_estimated():
+    answer = ask(lambda call: "x" * 40, price=Price(1, 1))
+    assert answer.input_tokens > 0 and answer.output_tokens == 10
+    assert ask(lambda call: "x" * 40, price=Price(0, 0)).output_tokens == 0
 
 
 def test_a_result_of_another_type_stops_the_run():

@@ -183,13 +183,15 @@ def test_retry_after_holds_back_calls_that_queued_for_their_turn(tmp_path):
     assert times["a r1"] - times["a r0"] >= 0.29
 
 
-def test_a_server_that_asks_for_too_long_is_left_alone(tmp_path, caplog):
+def test_a_server_that_asks_for_too_long_is_asked_again_after_the_longest_wait(tmp_path, caplog):
     def behave(call: Call, attempt: int):
-        raise CallError("rate limit", "429", retry=True, retry_after=90_000)
+        if attempt == 1:
+            raise CallError("rate limit", "429", retry=True, retry_after=90_000)
+        return GOOD
 
-    account = run(make_calls(20), model(Asked(behave), concurrency=1), tmp_path)
-    assert account.not_asked == {"judge asks to wait": 20} and account.balanced and not account.complete
-    assert "429" in caplog.text
+    settings = replace(QUICK, longest_wait_s=0.01)
+    account = run(make_calls(2), model(Asked(behave), concurrency=1), tmp_path, settings=settings)
+    assert account.answered == 2 and account.complete and "90000 s" in caplog.text
 
 
 def test_told_to_come_later_has_more_tries_than_a_fault(tmp_path):
@@ -236,15 +238,82 @@ def test_an_attempt_that_takes_too_long_is_repeated(tmp_path):
 
 def test_a_fatal_fault_stops_the_run_and_keeps_what_was_answered(tmp_path):
     def behave(call: Call, attempt: int):
-        if call.record == "r5":
+        if int(call.record[1:]) >= 5:
             raise CallError("refused", "server 'judge': wrong key in KEY", retry=False, fatal=True)
         return GOOD
 
     asked = Asked(behave)
     with pytest.raises(ConfigError, match="wrong key in KEY"):
-        run(make_calls(1000), model(asked, concurrency=2), tmp_path)
+        run(make_calls(1000), model(asked, concurrency=2), tmp_path, settings=replace(QUICK, refusals=3))
     answered, failed = outcome(tmp_path)
-    assert len(answered) >= 4 and not failed and asked.times.total() < 20
+    assert len(answered) == 5 and len(failed) == 2 and asked.times.total() < 20
+
+
+def test_a_refusal_of_one_record_is_listed_and_the_run_goes_on(tmp_path):
+    plan = lambda record, attempt: "forbidden" if record in ("r3", "r7") else "good"  # noqa: E731
+    with FaultServer(plan) as server:
+        account = run(make_calls(10), server_model(server.url, concurrency=1), tmp_path)
+        again = run(make_calls(10), server_model(server.url, concurrency=1), tmp_path)
+    assert account.answered == 8 and account.complete and account.failed == {"refused": 2}
+    assert again.complete and again.failed == {"refused": 2}  # the log's answers speak for the key
+
+
+def test_no_credit_ends_the_run_at_once(tmp_path):
+    plan = lambda record, attempt: "quota" if record == "r3" else "good"  # noqa: E731
+    with FaultServer(plan) as server, pytest.raises(ConfigError, match="quota"):
+        run(make_calls(10), server_model(server.url, concurrency=1), tmp_path)
+
+
+@pytest.mark.parametrize("api", ["chat", "responses"])
+@pytest.mark.parametrize("kind", ["deep JSON", "odd date", "aborted"])
+def test_a_malformed_reply_is_asked_again(kind, api, tmp_path):
+    plan = lambda record, attempt: kind if record == "r1" and attempt == 1 else "good"  # noqa: E731
+    with FaultServer(plan) as server:
+        account = run(make_calls(3), server_model(server.url, api=api), tmp_path)
+    assert account.answered == 3 and account.retried.total() == 1
+
+
+@pytest.mark.parametrize("api", ["chat", "responses"])
+@pytest.mark.parametrize("kind", ["huge usage", "infinite usage", "negative usage", "no usage"])
+def test_a_budget_holds_where_the_server_does_not_count(kind, api, tmp_path, caplog):
+    with FaultServer(lambda record, attempt: kind) as server:
+        settings = replace(QUICK, budget=Budget(tokens=5_000))
+        judge = server_model(server.url, api=api, price=Price(1, 1), max_tokens=50)
+        account = run(make_calls(500), judge, tmp_path, settings=settings)
+    assert account.stopped.startswith("budget reached") and 0 < account.answered < 400
+    assert 4_000 < account.input_tokens + account.output_tokens <= 6_000 and account.cost > 0
+    assert caplog.text.count("tokens are estimated") == 1
+
+
+def test_calls_that_are_refused_at_once_are_no_outage(tmp_path):
+    def behave(call: Call, attempt: int):
+        raise CallError("bad request", "400", retry=False, replied=True)
+
+    settings = replace(QUICK, outage_calls=2, outage_s=0.0)
+    account = run(make_calls(30), model(Asked(behave), concurrency=1), tmp_path, settings=settings)
+    assert account.failed == {"bad request": 30} and account.complete
+
+
+@pytest.mark.parametrize("error", [asyncio.CancelledError(), SystemExit(3)])
+def test_a_callable_that_raises_what_ends_tasks_gives_its_call_up_alone(error, tmp_path):
+    def behave(call: Call, attempt: int):
+        if call.record == "r1":
+            raise error
+        return GOOD
+
+    sync = CallableModel("judge", lambda call: behave(call, 1), identity={}, concurrency=1)
+    for number, judge in enumerate((model(Asked(behave), concurrency=1), sync)):
+        account = run(make_calls(4), judge, tmp_path / str(number))
+        assert account.answered == 3 and account.failed == {f"raised {type(error).__name__}": 1} and account.complete
+
+
+def test_equal_calls_that_fail_name_each_record(tmp_path):
+    calls = [make_call("r0"), replace(make_call("r0"), record="other"), replace(make_call("r0"), record="third")]
+    late = (call for call in calls)
+    account = run(late, model(Asked(lambda call, attempt: "bad")), tmp_path)
+    assert [name.split()[0] for name in account.named["no JSON"]] == ["r0", "other", "third"]
+    with AnswerLog(tmp_path, write=False) as log:
+        assert {line["record"] for line in log.failures() if line["final"]} == {"r0", "other", "third"}
 
 
 @pytest.mark.parametrize("error", [KeyError("in accept"), ResumableError("disk full")])
@@ -406,6 +475,8 @@ def test_a_run_leaves_its_log_on_the_disk(tmp_path, monkeypatch):
 
     async def one() -> None:
         with AnswerLog(tmp_path) as log:
+            assert synced == [tmp_path.stat().st_ino]
+            synced.clear()
             await run_calls(make_calls(3), {"judge": model(Asked())}, log, accept=accept_scores)
             assert synced == [(tmp_path / ANSWERS).stat().st_ino]
 

@@ -59,6 +59,9 @@ def test_explain_error_tells_what_to_do(status, message, code, reason, retry, fa
         ({"retry-after-ms": "250", "retry-after": "9"}, 0.25),
         ({"retry-after": "Thu, 01 Jan 1970 00:01:00 GMT"}, 20.0),
         ({"retry-after": "Thu, 01 Jan 1970 00:00:10 GMT"}, 0.0),
+        ({"retry-after": "Mon, 01 Jan 2001 00:00:00 +999999999999"}, None),
+        ({"retry-after": "Mon, 01 Jan 99999999999999999999 00:00:00 GMT"}, None),
+        ({"retry-after": "1e308"}, 1e9),
         ({"retry-after": "soon"}, None),
         ({"retry-after": "inf"}, None),
         ({"retry-after": "nan"}, None),
@@ -68,11 +71,18 @@ def test_retry_after_reads_milliseconds_seconds_and_dates(headers, seconds):
     assert retry_after(headers, now=40.0) == seconds
 
 
+def test_retry_after_of_a_date_is_by_the_servers_own_clock():
+    headers = {"retry-after": "Thu, 01 Jan 1970 00:01:00 GMT", "date": "Thu, 01 Jan 1970 00:00:50 GMT"}
+    assert retry_after(headers) == 10.0
+
+
 def test_refuses_schema_where_the_400_names_it():
     assert refuses_schema(status_error(400, "Invalid parameter", param="response_format"))
     assert refuses_schema(status_error(400, "json_schema is not supported"))
     assert not refuses_schema(status_error(400, "the image is broken"))
-    assert not refuses_schema(status_error(500, "response_format"))
+    assert refuses_schema(status_error(501, "response_format is not implemented"))
+    assert not refuses_schema(status_error(400, "the database schema of this image is broken"))
+    assert not refuses_schema(status_error(404, "response_format"))
 
 
 def test_wants_completion_tokens_where_the_400_names_them():

@@ -158,7 +158,7 @@ def test_key_is_sent_and_found_nowhere_else(monkeypatch, tmp_path, caplog, capfd
         assert server.headers["authorization"] == f"Bearer {SECRET}" and account.answered == 1
         monkeypatch.setenv("JUDGE_KEY", SECRET + "x")  # a wrong one, which the server sends back
         with pytest.raises(ConfigError) as caught:
-            run([make_call("r9")], model, tmp_path / "log")
+            run([make_call("r9")], model, tmp_path / "new")
     written = "".join(path.read_text() for path in (tmp_path / "log").iterdir())
     shown = "".join(capfd.readouterr())
     held = repr(vars(model)) + repr(model) + str(model.identity)
@@ -202,12 +202,73 @@ def test_settings_that_cannot_be_are_told_in_one_message():
         {"base_url": f"https://user:{SECRET}@host/v1"},
         {"base_url": f"https://host/v1?key={SECRET}"},
         {"extra_body": {"api_key": SECRET}},
+        {"extra_body": {"more": [{"Authorization": SECRET}]}},
+        {"key_env": SECRET},
     ],
 )
 def test_settings_that_hold_a_key_are_refused_without_showing_it(settings):
     with pytest.raises(ConfigError, match="key_env") as caught:
         OpenAIServer("j", **{"model": "m", "base_url": "https://host/v1", **settings})
     assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "settings, word",
+    [
+        ({"base_url": "http://host:99999/v1"}, "port"),
+        ({"base_url": "http://host:abc/v1"}, "port"),
+        ({"temperature": float("nan")}, "finite"),
+        ({"timeout_s": float("inf")}, "finite"),
+        ({"extra_body": {"stream": True}}, "stream"),
+    ],
+)
+def test_settings_that_no_request_can_have_are_refused(settings, word):
+    with pytest.raises(ConfigError, match=word):
+        OpenAIServer("j", **{"model": "m", "base_url": "https://host/v1", **settings})
+
+
+@pytest.mark.parametrize(
+    "name, value",
+    [("SSL_CERT_FILE", "/nowhere/ca.pem"), ("ALL_PROXY", "socks9://127.0.0.1:1"), ("OPENAI_CUSTOM_HEADERS", "X: é")],
+)
+def test_check_tells_of_surroundings_in_which_no_connection_can_be_made(name, value, monkeypatch):
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match=name if "PROXY" not in name else "PROXY"):
+        server_model("https://judges.example/v1").check()
+
+
+@pytest.mark.parametrize("kind", ["deep JSON", "odd charset"])
+def test_a_reply_that_a_library_trips_over_may_be_tried_again(kind):
+    with FaultServer(always(kind)) as server:
+        error = fault(server_model(server.url))
+    assert error.reason == "unreadable reply" and error.retry
+
+
+def test_a_redirect_is_a_wrong_setting_and_is_not_followed():
+    with FaultServer(always("redirect")) as server:
+        error = fault(server_model(server.url))
+    assert error.fatal and "127.0.0.1:9/elsewhere" in str(error) and "token" not in str(error)
+
+
+def test_a_key_is_taken_out_before_a_message_is_cut(monkeypatch):
+    monkeypatch.setenv("JUDGE_KEY", SECRET)
+    with FaultServer(always("key in reply")) as server:
+        error = fault(server_model(server.url, key_env="JUDGE_KEY"))
+    assert "sk-" not in str(error) and "x" * 290 in str(error)
+
+
+def test_a_schema_is_kept_where_the_call_fails_without_it_too():
+    kinds = {"r0": "schema in image", "r1": "good"}
+    with FaultServer(lambda record, attempt: kinds[record]) as server:
+        model = server_model(server.url)
+        assert fault(model).reason == "image refused"
+        ask(model, make_call("r1"))
+        assert ["response_format" in body for body in server.bodies] == [True, False, True]
+
+
+def test_a_501_that_names_the_schema_is_answered_without_it():
+    with FaultServer(always("schema 501")) as server:
+        assert ask(server_model(server.url)).text
 
 
 def test_responses_without_a_seed_refuse_one():
