@@ -35,6 +35,8 @@ def small_run(prepared_root: Path, tmp_path: Path) -> Callable[..., RunConfig]:
         for dataset in config.data.datasets.values():
             if dataset.source == "shapeworld":
                 dataset.options["count"] = tests if dataset.role == "test" else samples
+            elif dataset.source == "construct":  # of so few pairs, style would leave none
+                dataset.options |= {"shapeworld": {"count": samples, "seed": 11}, "style": {"mode": "none"}}
         return config
 
     return compose
