@@ -182,7 +182,8 @@ def test_command_multirun_runs_every_member(
     small_run: Callable[..., RunConfig], prepared_root: Path, tmp_path: Path
 ) -> None:
     counts = [
-        f"data.datasets.{name}.options.count={4 if dataset.role == 'test' else 16}"
+        f"data.datasets.{name}.options.{'shapeworld.' if dataset.source == 'construct' else ''}count="
+        f"{4 if dataset.role == 'test' else 16}"
         for name, dataset in small_run().data.datasets.items()
     ]
     command = [
@@ -193,6 +194,7 @@ def test_command_multirun_runs_every_member(
         "experiment=baseline_open_pool,dt2it_no_curation",
         "seed=1,2",
         *counts,
+        "+data.datasets.trusted.options.style.mode=none",  # of so few pairs, style would leave none
     ]
     command += ["logger=none", "trainer.accelerator=cpu", "trainer.progress=false", "trainer.max_epochs=1"]
     command += ["trainer.limit_train_batches=1", "report.enabled=false", f"prepared_root={prepared_root}"]
