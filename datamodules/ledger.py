@@ -26,7 +26,7 @@ from datamodules.texts import Texts, object_column
 from mrm.errors import CurationError, LedgerError
 
 Array = npt.NDArray[Any]
-FORMAT = "1"
+FORMAT = "2"
 _NAME = re.compile(r"round_(\d{4,})\.parquet")
 
 
@@ -58,6 +58,8 @@ _TYPES: Final = {
     "strength": pa.float32(),
     "chosen_score": pa.float32(),
     "rejected_score": pa.float32(),
+    "spread": pa.float32(),
+    "vote_share": pa.float32(),
     "decision": pa.string(),
     "flipped": pa.bool_(),
     "active": pa.bool_(),
@@ -76,7 +78,11 @@ class Ledger:
         key: Texts or object [P]. source, decision, reason: object [P], strings.
         pair: int16 [P], number within the sample.
         strength: float32 [P], as published; NaN where unknown.
-        chosen_score, rejected_score: float32 [P], of those published as chosen and rejected; NaN where unscored.
+        chosen_score, rejected_score: float32 [P], of those published as chosen and rejected, means over the score passes; NaN where
+            unscored.
+        spread: float32 [P], standard deviation of their difference over the passes, 0 of one pass; NaN where unscored.
+        vote_share: float32 [P], the share of the annotators' votes for the published choice; NaN where none was asked for or not
+            all arrived.
         flipped: bool [P], chosen and rejected change places in training.
         active: bool [P], trained on. weight: float32 [P], factor on the pair's loss.
         decided: int32 [P], the round of the row's newest decision (column `round` in the file).
@@ -90,6 +96,8 @@ class Ledger:
     strength: Array
     chosen_score: Array
     rejected_score: Array
+    spread: Array
+    vote_share: Array
     decision: Array
     flipped: Array
     active: Array
@@ -101,7 +109,7 @@ class Ledger:
     policy_fingerprint: str = ""
 
     def __post_init__(self) -> None:
-        lengths = {field.name: len(getattr(self, field.name)) for field in fields(self)[:12]}
+        lengths = {field.name: len(getattr(self, field.name)) for field in fields(self)[:14]}
         assert len(set(lengths.values())) == 1, f"columns of unequal length: {lengths}"
 
     def __len__(self) -> int:
@@ -127,6 +135,8 @@ class Ledger:
             strength=index.pair_strength,
             chosen_score=np.full(pairs, np.nan, np.float32),
             rejected_score=np.full(pairs, np.nan, np.float32),
+            spread=np.full(pairs, np.nan, np.float32),
+            vote_share=np.full(pairs, np.nan, np.float32),
             decision=names[is_trusted.astype(np.int64)],
             flipped=np.zeros(pairs, bool),
             active=is_trusted | admit_open,

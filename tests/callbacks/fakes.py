@@ -28,6 +28,8 @@ def make_ledger(size: int = 0, **columns: object) -> Ledger:
         "strength": np.full(size, np.nan, np.float32),
         "chosen_score": np.full(size, np.nan, np.float32),
         "rejected_score": np.full(size, np.nan, np.float32),
+        "spread": np.full(size, np.nan, np.float32),
+        "vote_share": np.full(size, np.nan, np.float32),
         "decision": np.full(size, Decision.HELD, object),
         "flipped": np.zeros(size, bool),
         "active": np.zeros(size, bool),
