@@ -1,4 +1,4 @@
-"""Scores the open pool with the model as it stands: every response of every asked-for sample once, over all ranks.
+"""Scores the open pool: every distinct (images, prompt, response) of the asked-for samples once a pass, over all ranks.
 
 Says what the scores are and who could not be read. What follows from a score is left to the policy.
 """
@@ -6,7 +6,7 @@ Says what the scores are and who could not be read. What follows from a score is
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +16,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from datamodules.distinct import distinct_responses, response_starts
 from datamodules.index import Index
 from mrm.curation.accounts import UNKNOWN
 from mrm.errors import CurationError
@@ -23,47 +24,115 @@ from mrm.errors import CurationError
 log = logging.getLogger(__name__)
 
 
+Predict = Callable[[Any], torch.Tensor]
+
+
 @dataclass
 class PoolScores:
     """What a scoring pass found out.
 
     Args:
-        rewards: key -> float32[K], one reward a response.
-        unreadable: key -> why the sample has none.
+        rewards: float32 [R], a reward a response of the index (numbered as by `response_starts`); NaN where there is none.
+        scored: bool [R], which responses have one: a model may well give NaN.
+        unreadable: row -> why its sample has none.
     """
 
-    rewards: dict[str, np.ndarray] = field(default_factory=dict)
-    unreadable: dict[str, str] = field(default_factory=dict)
+    rewards: np.ndarray
+    scored: np.ndarray
+    unreadable: dict[int, str] = field(default_factory=dict)
+
+    @classmethod
+    def empty(cls, index: Index) -> PoolScores:
+        """Nothing scored yet."""
+        responses = int(index.n_responses.sum())
+        return cls(np.full(responses, np.nan, np.float32), np.zeros(responses, bool))
 
 
-def score_pool(trainer: Trainer, pl_module: LightningModule, datamodule: Any, rows: np.ndarray) -> PoolScores:
-    """Scores the samples of the given index rows. Called by all ranks together; every rank gets all scores.
+@dataclass(frozen=True)
+class Scorer:
+    """Who scores.
+
+    Args:
+        modules: those that stand in evaluation mode meanwhile.
+        predict: a batch on the device -> float [S] rewards; called without gradients.
+        encoder, layout: of a model other than the one in training; None for its own.
+        training: modules that stay in training mode, for dropout.
+    """
+
+    modules: tuple[torch.nn.Module, ...]
+    predict: Predict
+    encoder: Any = None
+    layout: str | None = None
+    training: tuple[torch.nn.Module, ...] = ()
+
+
+def own_scorer(trainer: Trainer, pl_module: LightningModule) -> Scorer:
+    """The model in training, as it stands."""
+    return Scorer((pl_module,), trainer.strategy.predict_step)
+
+
+def score_pool(trainer: Trainer, scorer: Scorer, datamodule: Any, rows: np.ndarray) -> PoolScores:
+    """Scores samples, each distinct (images, prompt, response) once. Called by all ranks together; every rank gets all scores.
 
     Args:
         trainer: gives device, precision, ranks.
-        pl_module: its `predict_step` turns a batch into rewards float[S].
-        datamodule: gives `index` and `score_dataloader(rows)`, which counts what cannot be read.
+        scorer: who scores.
+        datamodule: gives `index` and `score_dataloader(rows, responses, ...)`, which counts what cannot be read.
         rows: int64[n], samples to score, each once.
 
     Raises:
         UnreadableSamplesError: if the loader of any rank raised it, on every rank.
         CurationError: if a sample came back neither scored nor named unreadable.
     """
-    local, failure = PoolScores(), None
+    index = datamodule.index
+    scores, starts = PoolScores.empty(index), response_starts(index)
+    if not len(rows):
+        return scores
+    plan = distinct_responses(index, rows)
+    _score(trainer, scorer, datamodule, plan.rows, plan.responses, scores)
+    scores.rewards[plan.copy_to] = scores.rewards[plan.copy_from]
+    scores.scored[plan.copy_to] = scores.scored[plan.copy_from]
+    left = np.unique(np.searchsorted(starts, plan.copy_to[~scores.scored[plan.copy_to]], side="right") - 1)
+    left = np.array([row for row in left.tolist() if row not in scores.unreadable], np.int64)
+    if len(left):  # what they were to share could not be read where it stood first
+        _score(trainer, scorer, datamodule, left, {}, scores)
+    _check_complete(scores, index, rows)
+    return scores
+
+
+def _score(
+    trainer: Trainer,
+    scorer: Scorer,
+    datamodule: Any,
+    rows: np.ndarray,
+    responses: Mapping[int, tuple[int, ...]],
+    into: PoolScores,
+) -> None:
+    """Scores these rows over all ranks; what any of them found is in `into` on each."""
+    found, failure = _Found(), None
     try:
-        _score_rows(trainer, pl_module, datamodule, share_of_rank(rows, trainer.global_rank, trainer.world_size), local)
+        share = share_of_rank(rows, trainer.global_rank, trainer.world_size)
+        _score_rows(trainer, scorer, datamodule, share, responses, found)
     except ValueError as error:  # told to the others below: a rank that raises alone leaves them waiting
         if trainer.world_size == 1:
             raise
         failure = error
-    merged = PoolScores()
-    for scores, problem in reversed(gather((local, failure), trainer.world_size)):
+    starts = response_starts(datamodule.index)
+    for theirs, problem in reversed(gather((found, failure), trainer.world_size)):
         if problem is not None:
             raise problem
-        merged.rewards.update(scores.rewards)  # rank 0 last: where filler was scored twice, its value stands
-        merged.unreadable.update(scores.unreadable)
-    _check_complete(merged, datamodule.index.keys[rows])
-    return merged
+        for row, values in theirs.rewards.items():  # rank 0 last: where filler was scored twice, its value stands
+            places = starts[row] + np.array(responses.get(row, range(len(values))))
+            into.rewards[places], into.scored[places] = values, True
+        into.unreadable.update(theirs.unreadable)
+
+
+@dataclass
+class _Found:
+    """One rank's: row -> float32 [k], the responses asked for; row -> why there are none."""
+
+    rewards: dict[int, np.ndarray] = field(default_factory=dict)
+    unreadable: dict[int, str] = field(default_factory=dict)
 
 
 def share_of_rank(rows: np.ndarray, rank: int, world_size: int) -> np.ndarray:
@@ -89,16 +158,14 @@ def pair_scores(scores: PoolScores, index: Index, needed: np.ndarray) -> tuple[n
         float32[P] reward of the published choice, float32[P] of the other (NaN where not needed or unreadable), and
         object[P], why the sample is unreadable, or "".
     """
-    chosen, rejected = np.full(len(needed), np.nan, np.float32), np.full(len(needed), np.nan, np.float32)
+    first = response_starts(index)[index.pair_sample]
+    nothing = np.float32(np.nan)
+    chosen = np.where(needed, scores.rewards[first + index.pair_chosen], nothing)
+    rejected = np.where(needed, scores.rewards[first + index.pair_rejected], nothing)
     reasons = np.full(len(needed), "", object)
-    for pair in np.flatnonzero(needed):
-        key = index.keys[index.pair_sample[pair]]
-        rewards = scores.rewards.get(key)
-        if rewards is None:
-            reasons[pair] = scores.unreadable[key]
-        else:
-            chosen[pair], rejected[pair] = rewards[index.pair_chosen[pair]], rewards[index.pair_rejected[pair]]
-    return chosen, rejected, reasons
+    for row, why in scores.unreadable.items():
+        reasons[index.pair_start[row] : index.pair_start[row + 1]] = why
+    return chosen, rejected, np.where(needed, reasons, "")
 
 
 def pair_truth(datamodule: Any, needed: np.ndarray) -> np.ndarray:
@@ -125,29 +192,39 @@ def shows_progress(trainer: Trainer) -> bool:
 
 
 def _score_rows(
-    trainer: Trainer, pl_module: LightningModule, datamodule: Any, rows: np.ndarray, into: PoolScores
+    trainer: Trainer,
+    scorer: Scorer,
+    datamodule: Any,
+    rows: np.ndarray,
+    responses: Mapping[int, tuple[int, ...]],
+    into: _Found,
 ) -> None:
-    loader = datamodule.score_dataloader(rows)
-    with _evaluating(pl_module), torch.no_grad(), _progress(trainer) as progress:
+    loader = datamodule.score_dataloader(rows, responses, encoder=scorer.encoder, layout=scorer.layout)
+    row_of = dict(zip(datamodule.index.keys[rows], rows.tolist(), strict=True))
+    with _evaluating(scorer), torch.no_grad(), _progress(trainer) as progress:
         task = progress.add_task("Scoring the pool", total=len(loader))
         for batch in loader:
             for sample in batch.unreadable:
-                into.unreadable[sample.key] = sample.reason
+                into.unreadable[row_of[sample.key]] = sample.reason
             if batch.keys:
                 moved = trainer.strategy.batch_to_device(batch)
-                rewards = trainer.strategy.predict_step(moved).float().cpu().numpy()
-                for key, values in zip(
-                    batch.keys, np.split(rewards, np.cumsum(batch.response_counts)[:-1]), strict=True
-                ):
-                    into.rewards[key] = values
+                rewards = scorer.predict(moved).float().cpu().numpy()
+                ends = np.cumsum(batch.response_counts)[:-1]
+                into.rewards.update(
+                    (row_of[key], values) for key, values in zip(batch.keys, np.split(rewards, ends), strict=True)
+                )
             progress.advance(task)
 
 
-def _check_complete(scores: PoolScores, keys: np.ndarray) -> None:
-    lost = [key for key in keys if key not in scores.rewards and key not in scores.unreadable]
+def _check_complete(scores: PoolScores, index: Index, rows: np.ndarray) -> None:
+    starts = response_starts(index)
+    missing = np.concatenate([np.zeros(1, np.int64), np.cumsum(~scores.scored)])
+    lost = [
+        row for row in rows[missing[starts[rows + 1]] > missing[starts[rows]]].tolist() if row not in scores.unreadable
+    ]
     if lost:
         raise CurationError(
-            f"scoring lost {len(lost)} of {len(keys)} samples, first {lost[0]!r}: neither scored nor named unreadable."
+            f"scoring lost {len(lost)} of {len(rows)} samples, first {index.keys[lost[0]]!r}: neither scored nor named unreadable."
         )
 
 
@@ -161,10 +238,13 @@ def gather(item: Any, world_size: int) -> list[Any]:
 
 
 @contextmanager
-def _evaluating(module: torch.nn.Module) -> Iterator[None]:
+def _evaluating(scorer: Scorer) -> Iterator[None]:
     """Evaluation mode, then every part back as it was: a frozen tower may stand in evaluation mode inside a training module."""
-    modes = [(part, part.training) for part in module.modules()]
-    module.eval()
+    modes = [(part, part.training) for module in scorer.modules for part in module.modules()]
+    for module in scorer.modules:
+        module.eval()
+    for part in scorer.training:
+        part.train()
     try:
         yield
     finally:

@@ -87,6 +87,8 @@ class PreferenceDataset(Dataset[RewardBatch]):
     def _item(self, item: WorkItem) -> tuple[EncodedSample, Edges] | Unreadable:
         try:
             encoded = self.encoder.encode(read_sample(self.index, item.row))
+            if item.responses is not None:
+                encoded = encoded.with_responses(item.responses)
             check_fits(encoded, self.row_tokens, self.layout)
             return encoded, item.edges
         except (RecordError, ShardError) as error:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -272,10 +272,23 @@ class PreferenceDataModule(LightningDataModule):
         release_memory()
         return EpochLoader(self._train_workers, works, self._note, epoch=epoch, start=start)
 
-    def score_dataloader(self, rows: Sequence[int] | Array) -> BatchLoader:
-        """Batches that score all responses of these rows of `index`, in the order given, without labels."""
-        workers = self._workers(self.index)
-        return BatchLoader(workers, scoring_work(rows, self.score_batch_size), self._note)
+    def score_dataloader(
+        self,
+        rows: Sequence[int] | Array,
+        responses: Mapping[int, tuple[int, ...]] | None = None,
+        *,
+        encoder: SampleEncoder | None = None,
+        layout: str | None = None,
+    ) -> BatchLoader:
+        """Batches that score responses of these rows of `index`, in the order given, without labels.
+
+        Args:
+            rows: of `index`.
+            responses: row -> the numbers of the responses to score, where not all are.
+            encoder, layout: of another model than the one in training.
+        """
+        workers = self._workers(self.index, encoder, layout)
+        return BatchLoader(workers, scoring_work(rows, self.score_batch_size, responses), self._note)
 
     def test_dataloader(self) -> list[BatchLoader]:
         """One loader a test set, in the order of `test_names`; every rank gets all samples."""
@@ -305,8 +318,8 @@ class PreferenceDataModule(LightningDataModule):
         dataset = PreferenceDataset(self.index, self.encoder, self.row_tokens, self.layout, text_only=self.text_only)
         return Workers(dataset, num_workers=self.num_workers, persistent=True)
 
-    def _workers(self, index: Index) -> Workers:
-        dataset = PreferenceDataset(index, self.score_encoder, self.row_tokens, self.layout)
+    def _workers(self, index: Index, encoder: SampleEncoder | None = None, layout: str | None = None) -> Workers:
+        dataset = PreferenceDataset(index, encoder or self.score_encoder, self.row_tokens, layout or self.layout)
         return Workers(dataset, num_workers=self.num_workers)
 
     def teardown(self, stage: str | None = None) -> None:

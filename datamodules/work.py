@@ -6,7 +6,7 @@ Labels travel with the row number, so that workers hold only what never changes 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,10 +20,11 @@ from mrm.model.packing import NO_EDGES, Edges
 
 @dataclass(frozen=True)
 class WorkItem:
-    """One sample to read, with the labels to give it."""
+    """One sample to read, with the labels to give it; `responses`: the numbers of those to encode, None for all."""
 
     row: int
     edges: Edges = NO_EDGES
+    responses: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -76,9 +77,11 @@ class EpochWork(Sequence[Work]):
         return Edges(*(column.tolist() for column in columns))
 
 
-def scoring_work(rows: Iterable[int], batch_size: int) -> list[Work]:
-    """Work that scores all responses of the rows, in order, without labels."""
-    items = [WorkItem(int(row)) for row in rows]
+def scoring_work(
+    rows: Iterable[int], batch_size: int, responses: Mapping[int, tuple[int, ...]] | None = None
+) -> list[Work]:
+    """Work that scores responses of the rows, in order, without labels: all, or those that `responses` names for a row."""
+    items = [WorkItem(int(row), responses=(responses or {}).get(int(row))) for row in rows]
     return [Work(tuple(items[i : i + batch_size])) for i in range(0, len(items), batch_size)]
 
 

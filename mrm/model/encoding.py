@@ -88,6 +88,10 @@ class EncodedSample:
         """Tokens of the prefix and all responses: what the sample takes in a row."""
         return len(self.prefix_ids) + sum(len(ids) for ids in self.response_ids)
 
+    def with_responses(self, numbers: Sequence[int]) -> EncodedSample:
+        """The same prompt with some of its responses, in the order given."""
+        return replace(self, response_ids=tuple(self.response_ids[number] for number in numbers))
+
     def without_images(self, image_token_id: int) -> EncodedSample:
         """The same text without the images' tokens and pixels; what marks an image's place stays."""
         prefix = self.prefix_ids[self.prefix_ids != image_token_id]

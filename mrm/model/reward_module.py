@@ -24,7 +24,7 @@ from mrm.model.losses import pair_deltas
 from mrm.model.packing import RewardBatch
 from mrm.model.reward_model import RewardModel
 from mrm.model.saving import check_finite, local
-from mrm.model.schedules import lr_factor
+from mrm.model.schedules import cycle_peak, lr_factor
 from mrm.model.sharding import like, shard_model
 
 PairLoss = Callable[..., Any]
@@ -45,9 +45,15 @@ class RewardModule(pl.LightningModule):
         schedule: `cosine` or `constant`.
         warmup: share of a cycle in which the rate rises.
         cycle_starts: epochs at which the schedule begins again, where each stage between rounds is a training of its own.
+        cycle_peaks: factor on the rates in each cycle; the last one holds for all further cycles, none is 1.
         seed: of dropout.
         val_names, test_names: names of the sets, in the order of their dataloaders.
+
+    Attributes:
+        last_rewards: [S] of the newest training batch, from before its step; for whoever keeps them.
     """
+
+    last_rewards: Tensor
 
     def __init__(
         self,
@@ -61,6 +67,7 @@ class RewardModule(pl.LightningModule):
         schedule: str,
         warmup: float,
         cycle_starts: Sequence[int] = (),
+        cycle_peaks: Sequence[float] = (),
         seed: int = 0,
         val_names: Sequence[str] = (),
         test_names: Sequence[str] = (),
@@ -75,6 +82,7 @@ class RewardModule(pl.LightningModule):
         self.schedule = schedule
         self.warmup = warmup
         self.cycle_starts = tuple(cycle_starts)
+        self.cycle_peaks = tuple(cycle_peaks)
         self.seed = seed
         self.names = {"val": list(val_names), "test": list(test_names)}
         self._sharded = False
@@ -99,7 +107,9 @@ class RewardModule(pl.LightningModule):
         return self.model(batch)
 
     def training_step(self, batch: RewardBatch, batch_idx: int) -> Tensor:
-        delta = pair_deltas(self.model(batch), batch.edge_chosen, batch.edge_rejected)
+        rewards = self.model(batch)
+        self.last_rewards = rewards.detach()
+        delta = pair_deltas(rewards, batch.edge_chosen, batch.edge_rejected)
         if batch.text_only is None:
             loss = objective = self.loss(delta, batch.edge_strength, batch.edge_weight).sum()
         else:
@@ -194,6 +204,7 @@ class RewardModule(pl.LightningModule):
         seeds = np.random.SeedSequence([self.seed, self.current_epoch, batch_idx, self.global_rank])
         torch.manual_seed(int(seeds.generate_state(1)[0]))
         factor = lr_factor(self._progress(batch_idx), schedule=self.schedule, warmup=self.warmup)
+        factor *= cycle_peak(self.cycle_peaks, sum(start <= self.current_epoch for start in self.cycle_starts))
         for group in self.optimizers().optimizer.param_groups:  # type: ignore[union-attr]
             group["lr"] = group["base_lr"] * factor
         self.log("train/lr", self.lr * factor)
@@ -244,8 +255,13 @@ class RewardModule(pl.LightningModule):
         )
 
     def restart(self, base_state: Mapping[str, Tensor]) -> None:
-        """A cold start at an epoch's end: the first weights and a fresh optimizer; see `cycle_starts` for the schedule."""
-        self.load_state_dict({name: like(base_state[name], value) for name, value in self.state_dict().items()})
+        """A new start at an epoch's end: the given weights and a fresh optimizer; see `cycle_starts` for the schedule.
+
+        Args:
+            base_state: of all weights (a cold start) or of some, such as the head's; the others stay as they are.
+        """
+        own = self.state_dict()
+        self.load_state_dict({name: like(base_state[name], own[name]) for name in base_state}, strict=False)
         optimizer: Any = self.optimizers().optimizer  # type: ignore[union-attr]
         for state in optimizer.state.values():
             for value in state.values():

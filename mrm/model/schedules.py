@@ -6,6 +6,7 @@ Steps cannot carry the schedule: the pool, and with it the number of batches, ch
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from mrm.errors import ConfigError
 
@@ -31,3 +32,13 @@ def lr_factor(progress: float, *, schedule: str, warmup: float, floor: float = 0
         return 1.0
     rest = (progress - warmup) / (1 - warmup) if warmup < 1 else 1.0
     return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * rest))
+
+
+def cycle_peak(peaks: Sequence[float], cycle: int) -> float:
+    """The factor on the rate in a cycle.
+
+    Args:
+        peaks: one a cycle; the last one holds for all further ones. Empty: 1 always.
+        cycle: its number, from 0.
+    """
+    return peaks[min(cycle, len(peaks) - 1)] if peaks else 1.0
