@@ -14,7 +14,7 @@ from mrm.curation.policy import CORRECT_MODES
 from mrm.errors import ConfigError
 
 STEPS = ("score", "correct", "filter", "annotate")
-RESTARTS = ("warm", "cold")
+RESTARTS = ("warm", "cold", "head")
 
 
 @dataclass(frozen=True)
@@ -111,8 +111,8 @@ def check_run(schedule: Sequence[RoundSpec], restart: str, trainer: pl.Trainer, 
             problems.append(
                 f"rounds after epoch {late} never run: max_epochs={trainer.max_epochs}, so the last epoch is {last}."
             )
-        if restart == "cold" and any(spec.after_epoch == last for spec in schedule):
-            problems.append(f"a cold restart after the last epoch ({last}) would throw the trained model away.")
+        if restart != "warm" and any(spec.after_epoch == last for spec in schedule):
+            problems.append(f"a {restart} restart after the last epoch ({last}) would throw the trained model away.")
     _raise(problems)
 
 

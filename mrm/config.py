@@ -96,6 +96,8 @@ class OptimConfig:
     schedule: str = "cosine"  # cosine | constant
     cycle: str = "run"  # run | stage: what the schedule spans; a stage ends with a round. Cold restarts: by stage
     warmup: float = 0.1  # share of the cycle
+    # factor on both rates in each cycle, the last one for all further; only with cycle stage
+    cycle_peaks: list[float] = field(default_factory=list)
     betas: list[float] = field(default_factory=lambda: [0.9, 0.95])
 
 
@@ -121,10 +123,21 @@ class AnnotatorConfig:
 
 
 @dataclass
+class ScorePassConfig:
+    """One pass of scoring the pool; a round goes by the mean of all. See `callbacks.score_passes`."""
+
+    kind: str = "current"  # current | recorded | trajectory | dropout | model
+    count: int = 1  # passes with dropout
+    path: str | None = None  # of a saved model
+    fresh_share: float = 0.25  # of recorded pairs, those nearest to zero, that are scored anew
+
+
+@dataclass
 class CurationConfig:
     enabled: bool = False
     open_pool: str = "held"  # held: trained on once a round admits it; raw: trained on unseen from the first epoch
-    restart: str = "warm"  # warm | cold: what the weights do after a round
+    restart: str = "warm"  # warm | cold (all weights) | head: what starts again after a round
+    passes: list[ScorePassConfig] = field(default_factory=lambda: [ScorePassConfig()])
     schedule: list[RoundConfig] = field(default_factory=list)
     annotators: list[AnnotatorConfig] = field(default_factory=list)
     min_active_share: float = 0.25  # a round that leaves less of the open pool in use stops the run

@@ -66,6 +66,12 @@ def check_config(config: RunConfig, *, parts: Mapping[str, Callable[[], object]]
     _check_loss(config.loss, problems)
     _check_optim(config.optim, problems)
     _check_curation(config.curation, config.trainer, problems)
+    by_stage = config.optim.cycle == "stage" or config.curation.restart in ("cold", "head")
+    if config.optim.cycle_peaks and not (by_stage and config.curation.enabled):
+        problems.append(
+            f"optim.cycle_peaks={config.optim.cycle_peaks}: has an effect only with optim.cycle=stage (or a cold or head restart) and"
+            " rounds of curation."
+        )
     _check_pool(config, problems)
     _check_judges(config, problems)
     _check_trainer(config.trainer, problems)
@@ -207,6 +213,8 @@ def _check_optim(optim: OptimConfig, problems: Problems) -> None:
     _one_of(problems, "optim.schedule", optim.schedule, SCHEDULES)
     _one_of(problems, "optim.cycle", optim.cycle, CYCLES)
     _within(problems, "optim.warmup", optim.warmup, 0, 1, open_end=True)
+    for number, peak in enumerate(optim.cycle_peaks):
+        _positive(problems, f"optim.cycle_peaks[{number}]", peak)
     if len(optim.betas) != 2 or not all(0 <= beta < 1 for beta in optim.betas):
         problems.append(f"optim.betas={optim.betas}: must be two numbers in [0, 1).")
 

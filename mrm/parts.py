@@ -148,7 +148,7 @@ def build_reward_model(config: RunConfig, *, device: str) -> RewardModel:
 def build_module(config: RunConfig, datamodule: PreferenceDataModule) -> RewardModule:
     optim = config.optim
     reward_model = build_reward_model(config, device=device_type(config))
-    by_stage = optim.cycle == "stage" or config.curation.restart == "cold"
+    by_stage = optim.cycle == "stage" or config.curation.restart in ("cold", "head")
     reward_model.train()  # `from_pretrained` leaves a backbone in eval mode, where it would not recompute activations
     return RewardModule(
         reward_model,
@@ -165,6 +165,7 @@ def build_module(config: RunConfig, datamodule: PreferenceDataModule) -> RewardM
         schedule=optim.schedule,
         warmup=optim.warmup,
         cycle_starts=[spec.after_epoch + 1 for spec in config.curation.schedule] if by_stage else (),
+        cycle_peaks=optim.cycle_peaks,
         seed=config.seed,
         val_names=datamodule.val_names,
         test_names=datamodule.test_names,
