@@ -123,7 +123,9 @@ def expected_share(strength: np.ndarray, estimate: NoiseEstimate) -> float:
         CurationError: if there are negatives and the estimate is unknown.
     """
     strength = np.asarray(strength, np.float64)
-    negative = np.sort(strength[(strength < 0) & np.isfinite(strength)])  # sorted: a sum that the pairs' order doesn't change
+    negative = np.sort(
+        strength[(strength < 0) & np.isfinite(strength)]
+    )  # sorted: a sum that the pairs' order doesn't change
     if len(negative) == 0:
         return 0.0
     if not estimate.known:
@@ -187,7 +189,9 @@ def _error(margin: np.ndarray, agree: np.ndarray, contradict: np.ndarray, rate: 
     of_rate = (second * by_rate**2).sum()
     of_both = (second * by_rate * by_slope + first * 2 * bend).sum()
     of_slope = (second * by_slope**2 - first * (1 - 2 * rate) * bend * (1 + (wrong - right) * x)).sum()
-    left = of_rate - of_both**2 / of_slope if of_slope > 1e-9 * len(margin) else of_rate  # a step: any steep slope is as good
+    left = (
+        of_rate - of_both**2 / of_slope if of_slope > 1e-9 * len(margin) else of_rate
+    )  # a step: any steep slope is as good
     return float(1 / np.sqrt(left)) if left > 0 else math.nan
 
 

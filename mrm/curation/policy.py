@@ -87,9 +87,7 @@ def distrusted(strength: np.ndarray, share: float = 0.5, tie_break: TieBreak | N
     return selected
 
 
-def consistent(
-    chosen_score: np.ndarray, rejected_score: np.ndarray, dead_zone: float | np.ndarray = 0.0
-) -> np.ndarray:
+def consistent(chosen_score: np.ndarray, rejected_score: np.ndarray, dead_zone: float | np.ndarray = 0.0) -> np.ndarray:
     """Which pairs the model agrees with: strictly r_chosen - r_rejected > dead_zone. A non-finite score is not agreement.
 
     Args:

@@ -30,7 +30,9 @@ def area_under_margin(margin_sum: np.ndarray, count: np.ndarray) -> np.ndarray:
     """
     margin_sum, count = np.asarray(margin_sum, np.float64), np.asarray(count)
     if margin_sum.shape != count.shape:
-        raise CurationError(f"sums of margins {margin_sum.shape} and counts {count.shape} must have one shape, [pairs].")
+        raise CurationError(
+            f"sums of margins {margin_sum.shape} and counts {count.shape} must have one shape, [pairs]."
+        )
     if (count < 0).any():
         raise CurationError(f"how often a pair was seen cannot be negative, found {count.min()}.")
     known = (count > 0) & np.isfinite(margin_sum)
