@@ -25,10 +25,14 @@ from callbacks.curation_round import PairScores, RoundOutcome, Votes, begin_roun
 from callbacks.curation_schedule import RoundSpec, check_run, check_settings, round_spec
 from callbacks.curation_steps import to_score
 from callbacks.judging import ask_judges
-from callbacks.pool_scoring import PoolScores, gather, pair_scores, pair_truth, score_pool, shows_progress
+from callbacks.pool_scoring import gather, pair_truth, shows_progress
+from callbacks.score_passes import FROM_TRAINING, ScorePass, pass_problems, score_pairs, score_pass
+from callbacks.training_scores import TrainingScores
 from datamodules.ledger import Ledger, set_aside_after
 from mrm.construction.judges import Annotator
 from mrm.errors import ConfigError, LedgerError
+
+HEADS = ("model.head.", "model.text_head.")  # of `mrm.model.reward_module.RewardModule`
 
 log = logging.getLogger(__name__)
 
@@ -39,11 +43,15 @@ class IterativeCuration(pl.Callback):
     Args:
         schedule: the rounds, by rising `after_epoch`; `RoundSpec`s or mappings with their fields. May be empty: no curation.
         annotators: the judges for `annotate`; each sees every queued pair in both orders.
-        restart: what a round is followed by: `warm` goes on from the weights, `cold` starts again from the first ones.
+        restart: what a round is followed by: `warm` goes on from the weights, `cold` starts again from the first ones, `head`
+            goes on with the backbone under the first head.
+        passes: how the pool is scored; `ScorePass`es or mappings with their fields.
+        recorded: keeps what training computes, for passes that go by it; a callback of the same trainer, before this one.
         min_active_share: a round that would leave fewer than this share of the open pairs in use stops the run, in [0, 1].
 
     Attributes:
         rounds: one record a round that has run, see `curation_record.round_record`.
+        seconds: one a round that this process has run: `round` as a whole, `scoring` and `asking` of it.
 
     Raises:
         ConfigError: listing every problem of the arguments.
@@ -55,16 +63,25 @@ class IterativeCuration(pl.Callback):
         *,
         annotators: Sequence[Annotator] = (),
         restart: str = "warm",
+        passes: Sequence[ScorePass | Mapping[str, Any]] = (ScorePass(),),
+        recorded: TrainingScores | None = None,
         min_active_share: float = 0.25,
     ) -> None:
         self.schedule = [round_spec(spec) for spec in schedule]
         self.annotators = list(annotators)
         self.restart = restart
+        self.passes = [score_pass(spec) for spec in passes]
+        self.recorded = recorded or TrainingScores(enabled=False)
         self.min_active_share = min_active_share
         self.rounds: list[dict[str, Any]] = []
+        self.seconds: list[dict[str, float]] = []
         self._truth: np.ndarray | None = None  # read once; for the records only
         self._base_state: dict[str, torch.Tensor] | None = None
         check_settings(self.schedule, self.annotators, restart, min_active_share)
+        if problems := pass_problems(self.passes):
+            raise ConfigError("the pool cannot be scored as configured:\n- " + "\n- ".join(problems))
+        if any(spec.kind in FROM_TRAINING for spec in self.passes) and not self.recorded.enabled:
+            raise ConfigError("score passes that go by training's own scores need the callback that records them.")
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         if stage != "fit" or not self.schedule:
@@ -73,8 +90,12 @@ class IterativeCuration(pl.Callback):
             raise ConfigError("curation needs a datamodule with a ledger: call trainer.fit(module, datamodule=...).")
         # A checkpoint taken on an epoch's last batch resumes behind the boundary: the datamodule must refuse to go on.
         trainer.datamodule.expected_round = self.expected_round
-        if self.restart == "cold":  # here, because a resumed run restores its checkpoint right after `setup`
-            self._base_state = {name: value.detach().cpu().clone() for name, value in pl_module.state_dict().items()}
+        if self.restart != "warm":  # here, because a resumed run restores its checkpoint right after `setup`
+            self._base_state = {
+                name: value.detach().cpu().clone()
+                for name, value in pl_module.state_dict().items()
+                if self.restart == "cold" or name.startswith(HEADS)
+            }
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self.schedule:
@@ -104,6 +125,7 @@ class IterativeCuration(pl.Callback):
             "rounds": [asdict(spec) for spec in self.schedule[:number]],
             "annotators": [annotator.name for annotator in self.annotators],
             "restart": self.restart,
+            "passes": [asdict(spec) for spec in self.passes],
         }
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -114,10 +136,12 @@ class IterativeCuration(pl.Callback):
         for found in gather(datamodule.unreadable_reasons(), trainer.world_size):
             unreadable.update(found)
         start = begin_round(before, number, self.policy_fingerprint(number), unreadable)
-        scores = PoolScores()
+        scores, scored = None, time.monotonic()
         if "score" in spec.steps:
-            rows = np.unique(datamodule.index.pair_sample[to_score(start, spec.steps)])
-            scores = score_pool(trainer, pl_module, datamodule, rows)
+            self.recorded.settle(trainer)
+            needed = to_score(start, spec.steps)
+            scores = score_pairs(self.passes, trainer, pl_module, datamodule, needed, self.recorded)
+        self.seconds.append({"scoring": time.monotonic() - scored, "asking": 0.0})
         record: Any = None
         if trainer.is_global_zero:
             try:
@@ -136,9 +160,12 @@ class IterativeCuration(pl.Callback):
         if isinstance(record, Exception):
             raise record
         self.rounds = [*self.rounds[: number - 1], record]
-        _log_round(trainer, record, time.monotonic() - started)
-        if self.restart == "cold":
+        self.seconds[-1]["round"] = time.monotonic() - started
+        _log_round(trainer, record, self.seconds[-1])
+        if self._base_state is not None:
             pl_module.restart(self._base_state)
+        if self.restart == "cold":
+            self.recorded.forget()
 
     def _ledger_before(self, number: int, datamodule: Any) -> Ledger:
         before = Ledger.latest(datamodule.ledger_dir, at_most=number - 1)
@@ -162,7 +189,7 @@ class IterativeCuration(pl.Callback):
         before: Ledger,
         start: Ledger,
         opened: np.ndarray,
-        scores: PoolScores,
+        scores: PairScores | None,
         trainer: pl.Trainer,
     ) -> RoundOutcome:
         """The round itself; reads only the judged samples and, for the record, the truth."""
@@ -171,24 +198,27 @@ class IterativeCuration(pl.Callback):
             self._truth = pair_truth(trainer.datamodule, opened)
 
         def scores_of(needed: np.ndarray) -> PairScores:
-            chosen, rejected, reasons = pair_scores(scores, index, needed)
-            return PairScores(chosen[None], rejected[None], reasons)
+            assert scores is not None and np.array_equal(needed, to_score(start, spec.steps))
+            return scores
 
         def ask(queue: np.ndarray) -> Votes:
-            return Votes(*ask_judges(self.annotators, index, queue, progress=shows_progress(trainer)))
+            began = time.monotonic()
+            votes = Votes(*ask_judges(self.annotators, index, queue, progress=shows_progress(trainer)))
+            self.seconds[-1]["asking"] = time.monotonic() - began
+            return votes
 
         return decide_round(before, start, spec, opened=opened, scores=scores_of, ask=ask, truth=self._truth)
 
 
-def _log_round(trainer: pl.Trainer, record: Mapping[str, Any], seconds: float) -> None:
+def _log_round(trainer: pl.Trainer, record: Mapping[str, Any], seconds: Mapping[str, float]) -> None:
     """To the loggers and, in one line, to the log; only rank 0 does."""
     if not trainer.is_global_zero:
         return
     numbers = {name: value for name, value in record.items() if isinstance(value, (int, float)) and name != "epoch"}
+    times = {"seconds" if name == "round" else f"{name}_seconds": value for name, value in seconds.items()}
     for logger in trainer.loggers:
         logger.log_metrics(
-            {f"curation/{name}": float(value) for name, value in {**numbers, "seconds": seconds}.items()},
-            trainer.global_step,
+            {f"curation/{name}": float(value) for name, value in {**numbers, **times}.items()}, trainer.global_step
         )
     shown = ", ".join(f"{name} {value:.4g}" for name, value in numbers.items() if name != "round")
     log.info(

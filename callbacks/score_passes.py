@@ -16,7 +16,7 @@ import lightning.pytorch as pl
 import numpy as np
 import torch
 
-from callbacks.curation_round import PairScores
+from callbacks.curation_steps import PairScores
 from callbacks.pool_scoring import PoolScores, Scorer, own_scorer, pair_scores, score_pool
 from callbacks.training_scores import TrainingScores
 from datamodules.distinct import response_starts

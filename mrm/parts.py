@@ -19,7 +19,9 @@ from lightning.pytorch.loggers import MLFlowLogger
 from callbacks.checkpoints import ResumeCheckpoint
 from callbacks.curation_schedule import RoundSpec
 from callbacks.iterative_curation import IterativeCuration
+from callbacks.score_passes import FROM_TRAINING, ScorePass
 from callbacks.throughput import Throughput
+from callbacks.training_scores import TrainingScores
 from datamodules import prepare_config
 from datamodules.preference_datamodule import DatasetSpec, PreferenceDataModule
 from datamodules.remote import make_cache
@@ -175,10 +177,13 @@ def build_module(config: RunConfig, datamodule: PreferenceDataModule) -> RewardM
 def build_curation(config: RunConfig) -> IterativeCuration:
     """The rounds and their judges; without rounds the callback does nothing."""
     curation = config.curation
+    passes = [ScorePass(spec.kind, spec.count, spec.path, spec.fresh_share) for spec in curation.passes]
     return IterativeCuration(
         [_round_spec(spec) for spec in curation.schedule],
         annotators=[build_annotator(annotator, config.seed) for annotator in curation.annotators],
         restart=curation.restart,
+        passes=passes,
+        recorded=TrainingScores(enabled=any(spec.kind in FROM_TRAINING for spec in passes)),
         min_active_share=curation.min_active_share,
     )
 
@@ -217,6 +222,7 @@ def build_strategy(name: str, processes: int, precision: str = "32-true") -> Any
 def build_trainer(config: RunConfig, folder: Path, curation: IterativeCuration, loggers: list[Any]) -> pl.Trainer:
     trainer = config.trainer
     callbacks: list[Callback] = [
+        curation.recorded,
         curation,
         Throughput(trainer.log_every_n_steps),
         ResumeCheckpoint(folder / "checkpoints", every_n_steps=trainer.checkpoint_every_n_steps),

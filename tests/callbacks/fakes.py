@@ -101,7 +101,10 @@ class ToyDataModule(pl.LightningDataModule):
         assert self.expected_round is None or self.rounds_trained[-1] == self.expected_round(self.trainer.current_epoch)
         return torch.utils.data.DataLoader(torch.ones(2, 1))
 
-    def score_dataloader(self, rows: np.ndarray) -> list[ToyBatch]:
+    def score_dataloader(
+        self, rows: np.ndarray, responses: Mapping, *, encoder: object, layout: object
+    ) -> list[ToyBatch]:
+        assert not responses and encoder is None and layout is None  # no two samples of the tests say the same
         batches = []
         for some in np.array_split(rows, -(-len(rows) // 2)):
             readable = [row for row in some if self.index.keys[row] not in self.broken]

@@ -75,7 +75,9 @@ def test_distrusted_any_scores_selects_half_of_the_negatives_and_the_worst(stren
 def test_distrusted_permuted_pairs_permutes_the_selection(strength, random):
     names = np.array([f"pair{i}" for i in range(len(strength))], dtype=str)
     order = np.array(random.sample(range(len(strength)), len(strength)), dtype=int)
-    np.testing.assert_array_equal(distrusted(strength[order], 0.5, names[order]), distrusted(strength, 0.5, names)[order])
+    np.testing.assert_array_equal(
+        distrusted(strength[order], 0.5, names[order]), distrusted(strength, 0.5, names)[order]
+    )
 
 
 @given(score_pairs)

@@ -1,7 +1,7 @@
 import pytest
 
 from mrm.errors import ConfigError
-from mrm.model.schedules import lr_factor
+from mrm.model.schedules import cycle_peak, lr_factor
 
 
 @pytest.mark.parametrize(
@@ -23,3 +23,8 @@ def test_lr_factor_floor_is_where_the_cosine_ends():
 def test_lr_factor_unknown_schedule_names_the_known():
     with pytest.raises(ConfigError, match="cosine, constant"):
         lr_factor(0.5, schedule="linear", warmup=0.0)
+
+
+def test_cycle_peak_the_last_one_holds_and_none_is_one():
+    assert [cycle_peak([1.0, 0.5], cycle) for cycle in range(4)] == [1.0, 0.5, 0.5, 0.5]
+    assert cycle_peak([], 3) == 1.0
