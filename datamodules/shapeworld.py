@@ -261,7 +261,13 @@ def strength_of(errors_chosen: int, errors_rejected: int) -> float:
 
 
 def generate_split(
-    split: str, count: int, seed: int, *, flip_rate: float = 0.4, style_rate: float = 0.85
+    split: str,
+    count: int,
+    seed: int,
+    *,
+    flip_rate: float = 0.4,
+    style_rate: float = 0.85,
+    true_labels: bool = False,
 ) -> Iterator[PreferenceSample]:
     """Makes the samples of one split.
 
@@ -271,6 +277,7 @@ def generate_split(
         seed: of everything random.
         flip_rate: share of the open pool's pairs whose label is wrong, in [0, 1].
         style_rate: share of the open pool's pairs whose labelled winner has a fancy style, in [0, 1].
+        true_labels: gives the open pool's same samples with the flipped labels turned right: what curation could reach at best.
 
     Raises:
         ConfigError: for an unknown split or a rate outside [0, 1].
@@ -289,7 +296,7 @@ def generate_split(
         if split == "trusted":
             yield _trusted_sample(rng, key)
         elif split == "open":
-            yield _open_sample(rng, key, flip_rate, style_rate)
+            yield _open_sample(rng, key, flip_rate, style_rate, true_labels)
         else:
             yield _test_sample(rng, key, split)
 
@@ -352,14 +359,16 @@ def _trusted_sample(rng: random.Random, key: str) -> PreferenceSample:
     return _make(rng, key, "shapeworld_trusted", scene, question, told)
 
 
-def _open_sample(rng: random.Random, key: str, flip_rate: float, style_rate: float) -> PreferenceSample:
+def _open_sample(
+    rng: random.Random, key: str, flip_rate: float, style_rate: float, true_labels: bool
+) -> PreferenceSample:
     scene, question = ask_any(rng)
     flipped = rng.random() < flip_rate
     winner_fancy = rng.random() < style_rate  # the labelled winner: the label is what style goes with
     right_fancy = winner_fancy != flipped
     right, wrong = (FANCY_STYLES, PLAIN_STYLES) if right_fancy else (PLAIN_STYLES, FANCY_STYLES)
     told = [(0, rng.choice(right)), (_wrong(rng, question), rng.choice(wrong))]
-    return _make(rng, key, "shapeworld_open", scene, question, told, flipped)
+    return _make(rng, key, "shapeworld_open", scene, question, told, flipped and not true_labels)
 
 
 def _test_sample(rng: random.Random, key: str, split: str) -> PreferenceSample:

@@ -24,6 +24,7 @@ def read(
     seed: int = 0,
     flip_rate: float | None = None,
     style_rate: float | None = None,
+    true_labels: bool = False,
 ) -> Iterator[Item]:
     """Makes `count` samples of a split of ShapeWorld.
 
@@ -33,6 +34,7 @@ def read(
         seed: the same seed gives the same samples.
         flip_rate: share of labels published the wrong way round, where the split has noise; None for its default.
         style_rate: share of pairs in which style and winner agree, where the split is biased; None for its default.
+        true_labels: the same samples with their flipped labels turned right, where the split has noise.
 
     Raises:
         ConfigError: at once, for an unknown split, a count below 1 or a rate outside [0, 1].
@@ -44,8 +46,10 @@ def read(
     problems = [f"{name}={rate} is not in [0, 1]" for name, rate in options.items() if not 0 <= rate <= 1]
     if split not in shapeworld.SPLITS:
         problems.append(f"unknown split {split!r}; known: {', '.join(shapeworld.SPLITS)}")
+    if true_labels and split != "open":
+        problems.append(f"true_labels has an effect on split open only, not on {split}")
     if count < 1:
         problems.append(f"count={count} is not at least 1")
     if problems:
         raise ConfigError(f"shapeworld: {'; '.join(problems)}.")
-    return Counted(shapeworld.generate_split(split, count, seed, **options), count)
+    return Counted(shapeworld.generate_split(split, count, seed, **options, true_labels=true_labels), count)
