@@ -18,8 +18,10 @@ from typing import Any
 import lightning.pytorch as pl
 import numpy as np
 import torch
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightning.pytorch.utilities.seed import isolate_rng
 
+from callbacks.annotating import Annotators, Poll
 from callbacks.curation_schedule import RoundSpec, check_run, check_settings, round_spec
 from callbacks.curation_steps import (
     check_active_share,
@@ -31,11 +33,12 @@ from callbacks.curation_steps import (
     settle_queue,
     to_score,
 )
-from callbacks.judging import ask_judges
 from callbacks.pool_scoring import PoolScores, gather, pair_scores, pair_truth, score_pool, shows_progress
 from datamodules.ledger import Decision, Ledger, set_aside_after
-from mrm.construction.judges import Annotator
 from mrm.errors import ConfigError, LedgerError
+
+ASKING = "the judges are still being asked"
+_SIGN_OF_LIFE_S = 60.0  # far below the limits of process groups, 10 minutes and more
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +48,7 @@ class IterativeCuration(pl.Callback):
 
     Args:
         schedule: the rounds, by rising `after_epoch`; `RoundSpec`s or mappings with their fields. May be empty: no curation.
-        annotators: the judges for `annotate`; each sees every queued pair in both orders.
+        annotators: the judges for `annotate`; each sees every queued pair in both orders. None where no round annotates.
         restart: what a round is followed by: `warm` goes on from the weights, `cold` starts again from the first ones.
         min_active_share: a round that would leave fewer than this share of the open pairs in use stops the run, in [0, 1].
 
@@ -60,12 +63,12 @@ class IterativeCuration(pl.Callback):
         self,
         schedule: Sequence[RoundSpec | Mapping[str, Any]],
         *,
-        annotators: Sequence[Annotator] = (),
+        annotators: Annotators | None = None,
         restart: str = "warm",
         min_active_share: float = 0.25,
     ) -> None:
         self.schedule = [round_spec(spec) for spec in schedule]
-        self.annotators = list(annotators)
+        self.annotators = annotators
         self.restart = restart
         self.min_active_share = min_active_share
         self.rounds: list[dict[str, Any]] = []
@@ -86,6 +89,15 @@ class IterativeCuration(pl.Callback):
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self.schedule:
             check_run(self.schedule, self.restart, trainer, trainer.datamodule)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._ask_beside(trainer, self.expected_round(trainer.current_epoch))  # goes on with what a killed run began
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        self._stop_asking()
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        self._stop_asking()
 
     def expected_round(self, epoch: int) -> int:
         """The round whose ledger an epoch must be trained with: all boundaries before it have passed."""
@@ -109,7 +121,7 @@ class IterativeCuration(pl.Callback):
             return ""
         settings = {
             "rounds": [asdict(spec) for spec in self.schedule[:number]],
-            "annotators": [annotator.name for annotator in self.annotators],
+            "annotators": None if self.annotators is None else self.annotators.identity,
             "restart": self.restart,
         }
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
@@ -142,12 +154,28 @@ class IterativeCuration(pl.Callback):
                     raise
                 record = error
         record = trainer.strategy.broadcast(record)  # the barrier too: nobody reads the ledger before it is written
+        while record == ASKING:  # the first process waits for its judges, and says so before the others lose patience
+            record = trainer.strategy.broadcast(record)
         if isinstance(record, Exception):
             raise record
         self.rounds = [*self.rounds[: number - 1], record]
         _log_round(trainer, record, time.monotonic() - started)
         if self.restart == "cold":
             pl_module.restart(self._base_state)
+        self._ask_beside(trainer, number)
+
+    def _ask_beside(self, trainer: pl.Trainer, number: int) -> None:
+        """Has the queue of round `number` asked about while training goes on, if a later round takes the answers."""
+        annotates = any("annotate" in spec.steps for spec in self.schedule[number:])
+        if self.annotators is None or self.annotators.mode == "sync" or not annotates or not trainer.is_global_zero:
+            return
+        ledger = Ledger.latest(trainer.datamodule.ledger_dir, at_most=number)
+        if ledger is not None and ledger.round == number:  # else the boundary will tell
+            self.annotators.start(trainer.datamodule.index, np.flatnonzero(ledger.decision == Decision.QUEUE))
+
+    def _stop_asking(self) -> None:
+        if self.annotators is not None:
+            self.annotators.stop()
 
     def _ledger_before(self, number: int, datamodule: Any) -> Ledger:
         before = Ledger.latest(datamodule.ledger_dir, at_most=number - 1)
@@ -179,6 +207,7 @@ class IterativeCuration(pl.Callback):
         if self._truth is None:
             self._truth = pair_truth(trainer.datamodule, opened)
         scored, distrusted, asked = (np.zeros(len(ledger.key), bool) for _ in range(3))
+        figures: dict[str, float] = {}
         for step in spec.steps:
             if step == "score":
                 scored = to_score(ledger, spec.steps)
@@ -189,12 +218,33 @@ class IterativeCuration(pl.Callback):
                 ledger = filter_pool(ledger)
             else:
                 asked = ledger.decision == Decision.QUEUE
-                votes, unreadable = ask_judges(
-                    self.annotators, index, np.flatnonzero(asked), progress=shows_progress(trainer)
+                assert self.annotators is not None, "checked with the schedule"
+                answers = self.annotators.settle(
+                    index,
+                    np.flatnonzero(asked),
+                    np.flatnonzero(before.decision == Decision.QUEUE),
+                    progress=shows_progress(trainer),
+                    poll=_poll(trainer),
                 )
-                ledger = settle_queue(ledger, votes, unreadable)
+                figures = answers.figures
+                ledger = settle_queue(ledger, answers.votes, answers.unreadable)
         record = round_record(before, ledger, opened, distrusted, scored, asked, self._truth)
-        return ledger, {"epoch": spec.after_epoch, "steps": list(spec.steps), **record}
+        return ledger, {"epoch": spec.after_epoch, "steps": list(spec.steps), **record, **figures}
+
+
+def _poll(trainer: pl.Trainer) -> Poll:
+    """What the main thread does while judges are asked: it heeds SIGTERM, and tells the other processes that it lives."""
+    told_at = time.monotonic()
+
+    def poll() -> None:
+        nonlocal told_at
+        if trainer.received_sigterm:
+            raise SIGTERMException  # as Lightning's loops do; a round is not decided for want of time
+        if trainer.world_size > 1 and time.monotonic() - told_at >= _SIGN_OF_LIFE_S:
+            trainer.strategy.broadcast(ASKING)
+            told_at = time.monotonic()
+
+    return poll
 
 
 def _log_round(trainer: pl.Trainer, record: Mapping[str, Any], seconds: float) -> None:
