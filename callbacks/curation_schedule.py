@@ -10,7 +10,7 @@ from typing import Any
 import lightning.pytorch as pl
 import numpy as np
 
-from mrm.construction.judges import Annotator
+from callbacks.annotating import Annotators
 from mrm.curation.policy import MISSING_VOTES
 from mrm.curation.rules import STEPS_OF, Rules, parse_share, source_problems
 from mrm.errors import ConfigError
@@ -84,7 +84,7 @@ def round_spec(spec: RoundSpec | Mapping[str, Any]) -> RoundSpec:
 
 
 def check_settings(
-    schedule: Sequence[RoundSpec], annotators: Sequence[Annotator], restart: str, min_active_share: float
+    schedule: Sequence[RoundSpec], annotators: Annotators | None, restart: str, min_active_share: float
 ) -> None:
     """Checks what can be checked without a trainer.
 
@@ -98,15 +98,18 @@ def check_settings(
     for number, spec in enumerate(schedule, start=1):
         problems += [f"round {number}: {problem}" for problem in _spec_problems(spec)]
         if "annotate" in spec.steps:
-            if not annotators:
+            if annotators is None:
                 problems.append(f"round {number}: `annotate` needs annotators, none are given.")
             if not any("filter" in earlier.steps for earlier in schedule[:number]):
                 problems.append(
                     f"round {number}: `annotate` has nothing to do: no `filter` step before it queues pairs."
                 )
-    names = [annotator.name for annotator in annotators]
-    if len(set(names)) != len(names):
-        problems.append(f"annotators need different names, found {names}.")
+            elif annotators is not None and annotators.mode == "async":
+                if not any("filter" in earlier.steps for earlier in schedule[: number - 1]):
+                    problems.append(
+                        f"round {number}: `annotate` has nothing to take: judges are asked beside the training (mode=async) about what an"
+                        " earlier round queued, and none before it filters. Give it an epoch more, or choose mode=sync."
+                    )
     if restart not in RESTARTS:
         problems.append(f"restart={restart!r} is none of {', '.join(RESTARTS)}.")
     if not 0 <= min_active_share <= 1:

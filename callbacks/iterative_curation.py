@@ -12,26 +12,28 @@ import json
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import lightning.pytorch as pl
 import numpy as np
 import torch
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightning.pytorch.utilities.seed import isolate_rng
 
+from callbacks.annotating import Annotators, Poll
 from callbacks.curation_record import check_active_share
 from callbacks.curation_round import PairScores, RoundOutcome, Votes, begin_round, decide_round
 from callbacks.curation_schedule import RoundSpec, check_run, check_settings, round_spec
 from callbacks.curation_steps import to_score
-from callbacks.judging import ask_judges
 from callbacks.pool_scoring import gather, pair_truth, shows_progress
 from callbacks.score_passes import FROM_TRAINING, ScorePass, pass_problems, score_pairs, score_pass
 from callbacks.training_scores import TrainingScores
-from datamodules.ledger import Ledger, set_aside_after
-from mrm.construction.judges import Annotator
+from datamodules.ledger import Decision, Ledger, set_aside_after
 from mrm.errors import ConfigError, LedgerError
 
+ASKING = "the judges are still being asked"
+_SIGN_OF_LIFE_S = 60.0  # far below the limits of process groups, 10 minutes and more
 HEADS = ("model.head.", "model.text_head.")  # of `mrm.model.reward_module.RewardModule`
 
 log = logging.getLogger(__name__)
@@ -42,7 +44,7 @@ class IterativeCuration(pl.Callback):
 
     Args:
         schedule: the rounds, by rising `after_epoch`; `RoundSpec`s or mappings with their fields. May be empty: no curation.
-        annotators: the judges for `annotate`; each sees every queued pair in both orders.
+        annotators: the judges for `annotate`; each sees every queued pair in both orders. None where no round annotates.
         restart: what a round is followed by: `warm` goes on from the weights, `cold` starts again from the first ones, `head`
             goes on with the backbone under the first head.
         passes: how the pool is scored; `ScorePass`es or mappings with their fields.
@@ -61,14 +63,14 @@ class IterativeCuration(pl.Callback):
         self,
         schedule: Sequence[RoundSpec | Mapping[str, Any]],
         *,
-        annotators: Sequence[Annotator] = (),
+        annotators: Annotators | None = None,
         restart: str = "warm",
         passes: Sequence[ScorePass | Mapping[str, Any]] = (ScorePass(),),
         recorded: TrainingScores | None = None,
         min_active_share: float = 0.25,
     ) -> None:
         self.schedule = [round_spec(spec) for spec in schedule]
-        self.annotators = list(annotators)
+        self.annotators = annotators
         self.restart = restart
         self.passes = [score_pass(spec) for spec in passes]
         self.recorded = recorded or TrainingScores(enabled=False)
@@ -101,6 +103,15 @@ class IterativeCuration(pl.Callback):
         if self.schedule:
             check_run(self.schedule, self.restart, trainer, trainer.datamodule)
 
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._ask_beside(trainer, self.expected_round(trainer.current_epoch))  # goes on with what a killed run began
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        self._stop_asking()
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        self._stop_asking()
+
     def expected_round(self, epoch: int) -> int:
         """The round whose ledger an epoch must be trained with: all boundaries before it have passed."""
         return sum(spec.after_epoch < epoch for spec in self.schedule)
@@ -123,7 +134,7 @@ class IterativeCuration(pl.Callback):
             return ""
         settings = {
             "rounds": [asdict(spec) for spec in self.schedule[:number]],
-            "annotators": [annotator.name for annotator in self.annotators],
+            "annotators": None if self.annotators is None else self.annotators.identity,
             "restart": self.restart,
             "passes": [asdict(spec) for spec in self.passes],
         }
@@ -157,6 +168,8 @@ class IterativeCuration(pl.Callback):
                     raise
                 record = error
         record = trainer.strategy.broadcast(record)  # the barrier too: nobody reads the ledger before it is written
+        while record == ASKING:  # the first process waits for its judges, and says so before the others lose patience
+            record = trainer.strategy.broadcast(record)
         if isinstance(record, Exception):
             raise record
         self.rounds = [*self.rounds[: number - 1], record]
@@ -166,6 +179,20 @@ class IterativeCuration(pl.Callback):
             pl_module.restart(self._base_state)
         if self.restart == "cold":
             self.recorded.forget()
+        self._ask_beside(trainer, number)
+
+    def _ask_beside(self, trainer: pl.Trainer, number: int) -> None:
+        """Has the queue of round `number` asked about while training goes on, if a later round takes the answers."""
+        annotates = any("annotate" in spec.steps for spec in self.schedule[number:])
+        if self.annotators is None or self.annotators.mode == "sync" or not annotates or not trainer.is_global_zero:
+            return
+        ledger = Ledger.latest(trainer.datamodule.ledger_dir, at_most=number)
+        if ledger is not None and ledger.round == number:  # else the boundary will tell
+            self.annotators.start(trainer.datamodule.index, np.flatnonzero(ledger.decision == Decision.QUEUE))
+
+    def _stop_asking(self) -> None:
+        if self.annotators is not None:
+            self.annotators.stop()
 
     def _ledger_before(self, number: int, datamodule: Any) -> Ledger:
         before = Ledger.latest(datamodule.ledger_dir, at_most=number - 1)
@@ -196,18 +223,39 @@ class IterativeCuration(pl.Callback):
         index = trainer.datamodule.index
         if self._truth is None:
             self._truth = pair_truth(trainer.datamodule, opened)
+        figures: dict[str, float] = {}
 
         def scores_of(needed: np.ndarray) -> PairScores:
             assert scores is not None and np.array_equal(needed, to_score(start, spec.steps))
             return scores
 
         def ask(queue: np.ndarray) -> Votes:
+            assert self.annotators is not None, "checked with the schedule"
             began = time.monotonic()
-            votes = Votes(*ask_judges(self.annotators, index, queue, progress=shows_progress(trainer)))
+            waited = np.flatnonzero(before.decision == Decision.QUEUE)
+            progress, poll = shows_progress(trainer), _poll(trainer)
+            answers = self.annotators.settle(index, queue, waited, progress=progress, poll=poll)
+            figures.update(answers.figures)
             self.seconds[-1]["asking"] = time.monotonic() - began
-            return votes
+            return Votes(answers.votes, answers.unreadable)
 
-        return decide_round(before, start, spec, opened=opened, scores=scores_of, ask=ask, truth=self._truth)
+        outcome = decide_round(before, start, spec, opened=opened, scores=scores_of, ask=ask, truth=self._truth)
+        return replace(outcome, record={**outcome.record, **figures})
+
+
+def _poll(trainer: pl.Trainer) -> Poll:
+    """What the main thread does while judges are asked: it heeds SIGTERM, and tells the other processes that it lives."""
+    told_at = time.monotonic()
+
+    def poll() -> None:
+        nonlocal told_at
+        if trainer.received_sigterm:
+            raise SIGTERMException  # as Lightning's loops do; a round is not decided for want of time
+        if trainer.world_size > 1 and time.monotonic() - told_at >= _SIGN_OF_LIFE_S:
+            trainer.strategy.broadcast(ASKING)
+            told_at = time.monotonic()
+
+    return poll
 
 
 def _log_round(trainer: pl.Trainer, record: Mapping[str, Any], seconds: Mapping[str, float]) -> None:

@@ -25,12 +25,12 @@ from rich.console import Console
 from rich.logging import RichHandler
 from transformers.utils import logging as transformers_logging
 
-from mrm.config import AnnotatorConfig, RoundConfig, RunConfig, experiments_dir, register_schema, to_run_config
+from mrm.config import RoundConfig, RunConfig, experiments_dir, register_schema, to_run_config
 from mrm.construct_config import register_construct_schema
 from mrm.errors import ConfigError, MrmError, suggest
 
 EXIT_BAD_INPUT = 2
-LIST_ITEMS = {RoundConfig: "curation.schedule[*]", AnnotatorConfig: "curation.annotators[*]"}  # lists of the schema
+LIST_ITEMS = {RoundConfig: "curation.schedule[*]"}  # lists of the schema
 console = Console(stderr=True)
 Settings = TypeVar("Settings")
 Config = TypeVar("Config")

@@ -13,6 +13,7 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
+from mrm.construct_config import CallingConfig, ModelSpec
 from mrm.errors import ConfigError, suggest
 
 PACKAGE = Path(__file__).resolve().parent
@@ -115,11 +116,18 @@ class RoundConfig:
 
 
 @dataclass
-class AnnotatorConfig:
-    name: str = MISSING
-    kind: str = "shapeworld"
-    accuracy: float = 0.9
-    position_bias: float = 0.0
+class AnnotationConfig(CallingConfig):
+    """How the judges of the curation are asked; their answers are kept in the run's folder, or where runs share them."""
+
+    mode: str = (
+        "sync"  # sync: at the boundary | async: beside the training, the next boundary that annotates takes the answers
+    )
+    cache_dir: str | None = (
+        None  # of the answers; null = annotations/ in the run's folder. Runs that share one take turns
+    )
+    language: str = "auto"  # of the rubric; auto = the question's
+    rubrics: dict[str, str] = field(default_factory=dict)  # language -> a file of one's own
+    probe: bool = True  # before the training each judge is asked about a sample of each open set
 
 
 @dataclass
@@ -139,7 +147,8 @@ class CurationConfig:
     restart: str = "warm"  # warm | cold (all weights) | head: what starts again after a round
     passes: list[ScorePassConfig] = field(default_factory=lambda: [ScorePassConfig()])
     schedule: list[RoundConfig] = field(default_factory=list)
-    annotators: list[AnnotatorConfig] = field(default_factory=list)
+    annotators: dict[str, ModelSpec] = field(default_factory=dict)  # the judges of `annotate`, by name
+    annotation: AnnotationConfig = field(default_factory=AnnotationConfig)
     min_active_share: float = 0.25  # a round that leaves less of the open pool in use stops the run
 
 

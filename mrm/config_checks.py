@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from callbacks.annotating import MODES
 from datamodules.dataset_spec import ROLES
 from datamodules.orders import ORDERS
 from datamodules.prepare_config import needs_input
@@ -17,6 +18,7 @@ from datamodules.remote import check_url
 from datamodules.sources import SOURCES
 from datamodules.sources.location import join
 from mrm.config import (
+    AnnotationConfig,
     CurationConfig,
     DataConfig,
     LoggerConfig,
@@ -27,6 +29,7 @@ from mrm.config import (
     RunConfig,
     TrainerConfig,
 )
+from mrm.construct_config import check_calling, check_model, check_rubrics, used
 from mrm.errors import ConfigError, ShardError, suggest
 from mrm.model.attention import ATTENTION
 from mrm.model.backbones import DTYPES
@@ -37,7 +40,6 @@ from mrm.model.saving import FORMS
 from mrm.model.schedules import CYCLES, SCHEDULES
 
 OPEN_POOL = ("held", "raw")
-ANNOTATORS = ("shapeworld",)
 ACCELERATORS = ("auto", "cpu", "gpu", "mps")
 STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_true", "fsdp2", "deepspeed")
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")  # head and optimizer stay float32
@@ -221,11 +223,9 @@ def _check_optim(optim: OptimConfig, problems: Problems) -> None:
 
 def _check_curation(curation: CurationConfig, trainer: TrainerConfig, problems: Problems) -> None:
     _one_of(problems, "curation.open_pool", curation.open_pool, OPEN_POOL)
-    for number, annotator in enumerate(curation.annotators):
-        _one_of(problems, f"curation.annotators[{number}].kind", annotator.kind, ANNOTATORS)
     if not curation.enabled:
-        for name in ("schedule", "annotators"):
-            if getattr(curation, name):
+        for name in ("schedule", "annotators", "annotation"):
+            if getattr(curation, name) != getattr(CurationConfig(), name):
                 problems.append(f"curation.{name}: has no effect with curation.enabled=false; choose curation=none.")
         return
     if not curation.schedule:
@@ -247,8 +247,31 @@ def _check_curation(curation: CurationConfig, trainer: TrainerConfig, problems: 
             f"trainer.max_epochs={trainer.max_epochs}: too few; the round after epoch {last} (counted from 0) needs an "
             f"epoch that trains on its outcome, so at least {last + 2}."
         )
-    if curation.annotators and not any("annotate" in spec.steps for spec in curation.schedule):
-        problems.append("curation.annotators: have no effect, no round of the schedule annotates.")
+    _check_annotation(curation, problems)
+
+
+def _check_annotation(curation: CurationConfig, problems: Problems) -> None:
+    judges, annotation = used(curation.annotators), curation.annotation
+    for name, spec in judges.items():
+        check_model(f"curation.annotators.{name}", spec, problems)
+        if spec.samples != 1:
+            problems.append(
+                f"curation.annotators.{name}.samples={spec.samples}: means nothing to a judge; leave it out."
+            )
+    if not any("annotate" in spec.steps for spec in curation.schedule):
+        for name, given in (("annotators", bool(judges)), ("annotation", annotation != AnnotationConfig())):
+            if given:
+                problems.append(f"curation.{name}: has no effect, no round of the schedule annotates.")
+        return
+    _one_of(problems, "curation.annotation.mode", annotation.mode, MODES)
+    check_rubrics("curation.annotation.", annotation.language, annotation.rubrics, problems)
+    check_calling("curation.annotation", annotation, problems)
+    unpriced = [name for name, spec in judges.items() if spec.kind == "openai" and spec.price_input is None]
+    if annotation.budget_money is not None and unpriced:
+        problems.append(
+            f"curation.annotation.budget_money={annotation.budget_money:g}: needs the price of each judge, and there is none for"
+            f" {', '.join(unpriced)}; give price_input and price_output, or budget_tokens."
+        )
 
 
 def _check_pool(config: RunConfig, problems: Problems) -> None:
@@ -273,7 +296,8 @@ def _check_pool(config: RunConfig, problems: Problems) -> None:
 
 def _check_judges(config: RunConfig, problems: Problems) -> None:
     """ShapeWorld's judges read the truth, which other data does not have; what a folder of shards holds is not known here."""
-    if not config.curation.enabled or not any(a.kind == "shapeworld" for a in config.curation.annotators):
+    judges = used(config.curation.annotators)
+    if not config.curation.enabled or not any(judge.kind == "shapeworld" for judge in judges.values()):
         return
     for name, dataset in config.data.datasets.items():
         if dataset.use and dataset.role == "open" and dataset.source not in ("shapeworld", SHARDS):

@@ -28,6 +28,7 @@ from mrm.construct_config import (
     ModelSpec,
     check_construct,
     rewriter_of,
+    run_settings,
     to_construct_config,
     used,
 )
@@ -36,10 +37,9 @@ from mrm.construct_output import print_accounts, print_estimate, print_outcome
 from mrm.construction.agreement import AgreementRule
 from mrm.construction.asking import Asker
 from mrm.construction.calling.answer_log import AnswerLog
-from mrm.construction.calling.budget import Budget, Price
+from mrm.construction.calling.budget import Price
 from mrm.construction.calling.callables import CallableModel
 from mrm.construction.calling.calls import Model
-from mrm.construction.calling.run_settings import RunSettings
 from mrm.construction.calling.servers import OpenAIServer
 from mrm.construction.construction_report import PAGE_NAME, write_construction_report
 from mrm.construction.dry_run import estimate_construction
@@ -48,7 +48,7 @@ from mrm.construction.pipeline import Construction
 from mrm.construction.recipe import Recipe
 from mrm.construction.records import ImageStore
 from mrm.construction.responding import Responder
-from mrm.construction.rubrics import load_rubric
+from mrm.construction.rubrics import load_rubrics
 from mrm.construction.stage_files import Left, StageAccount
 from mrm.construction.summarising import summarise
 from mrm.errors import ConfigError, RecordError
@@ -93,7 +93,7 @@ def construct(cfg: ConstructConfig | DictConfig) -> ConstructResult:
     with AnswerLog(work / "answers") as answers:  # which keeps a second process out of the folder
         if not config.dry_run:
             (work / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.structured(config)))
-        asker = Asker(work, _models(recipe), answers, _run_settings(config), config.show_progress)
+        asker = Asker(work, _models(recipe), answers, run_settings(config.running), config.show_progress)
         construction = Construction(
             work,
             recipe,
@@ -145,11 +145,7 @@ def build_recipe(config: ConstructConfig) -> Recipe:
         ConfigError: for a model or rubric that cannot be.
     """
     responders, judges, rewriter = used(config.responders), used(config.judges), rewriter_of(config)
-    rubrics = {
-        language: load_rubric(config.rubrics.get(told, told))
-        for language in ("en", "zh")
-        for told in [language if config.language == "auto" else config.language]
-    }
+    rubrics = load_rubrics(config.language, config.rubrics)
     rule = AgreementRule(
         modes=config.agreement.modes,
         judges=config.agreement.judges,
@@ -231,18 +227,6 @@ def _models(recipe: Recipe) -> dict[str, Model]:
                     + (", with more samples." if role == "responders" else ".")
                 )
     return {model.name: model for model in [*responders, *judges, *([recipe.rewriter] if recipe.rewriter else [])]}
-
-
-def _run_settings(config: ConstructConfig) -> RunSettings:
-    running = config.running
-    return RunSettings(
-        concurrency=running.concurrency,
-        fault_tries=running.tries,
-        unusable_tries=running.unusable_tries,
-        base_s=running.backoff_s,
-        longest_wait_s=running.longest_wait_s,
-        budget=Budget(running.budget_money, running.budget_tokens),
-    )
 
 
 def _to_shards(

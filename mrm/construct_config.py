@@ -12,7 +12,9 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 
 from mrm.construction.agreement import JUDGE_RULES, MODE_RULES
 from mrm.construction.balance import BALANCE_MODES
+from mrm.construction.calling.budget import Budget
 from mrm.construction.calling.key_names import KEY_ENV_RULE, is_key_env, names_secret
+from mrm.construction.calling.run_settings import RunSettings
 from mrm.errors import ConfigError, suggest
 
 STAGES = ("prompts", "respond", "listwise", "pointwise", "agree", "rewrite", "verify", "style", "write")
@@ -85,7 +87,7 @@ class StyleConfig:
 
 
 @dataclass
-class RunningConfig:
+class CallingConfig:
     """How calls are run."""
 
     concurrency: int = 64  # calls at once, all models together
@@ -93,8 +95,14 @@ class RunningConfig:
     unusable_tries: int = 3  # a call at most, where the answer could not be used
     longest_wait_s: float = 600.0  # a server that asks for a longer wait is asked again after this one
     backoff_s: float = 1.0  # wait after a fault at most; twice as long after each further one, up to a minute
-    budget_money: float | None = None  # in the prices' currency, whole construction
+    budget_money: float | None = None  # in the prices' currency, all runs into one folder of answers together
     budget_tokens: int | None = None
+
+
+@dataclass
+class RunningConfig(CallingConfig):
+    """How the calls of a construction are run."""
+
     retry_failed: bool = True  # whether a later run asks again what got no answer
 
 
@@ -160,7 +168,6 @@ def check_construct(config: ConstructConfig) -> None:
     for stage in config.stages:
         if stage not in STAGES:
             problems.append(f"stages: {stage!r} must be one of {', '.join(STAGES)}.{suggest(stage, STAGES)}")
-    _one_of(problems, "language", config.language, LANGUAGES)
     _one_of(problems, "agreement.modes", config.agreement.modes, MODE_RULES)
     _one_of(problems, "agreement.judges", config.agreement.judges, JUDGE_RULES)
     _one_of(problems, "style.mode", config.style.mode, STYLE_MODES)
@@ -171,17 +178,40 @@ def check_construct(config: ConstructConfig) -> None:
     _within(problems, "rewrite_tolerance", config.rewrite_tolerance, 0, 10)
     _within(problems, "listwise_repeats", config.listwise_repeats, 1, 2)
     _within(problems, "keep_responses", config.keep_responses, 2, 1000)
-    for name in ("concurrency", "tries", "unusable_tries", "budget_money", "budget_tokens"):
-        _within(problems, f"running.{name}", getattr(config.running, name), 0 if "budget" in name else 1, float("inf"))
-    _within(problems, "running.backoff_s", config.running.backoff_s, 0, 60)
-    _within(problems, "running.longest_wait_s", config.running.longest_wait_s, 0, 86_400)
+    check_calling("running", config.running, problems)
     _within(problems, "shard_samples", config.shard_samples, 1, float("inf"))
-    for language in config.rubrics:
-        _one_of(problems, "rubrics", language, LANGUAGES[1:])
+    check_rubrics("", config.language, config.rubrics, problems)
     _check_models(config, problems)
     if problems:
         heading = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
         raise ConfigError(f"{heading} in the configuration:\n" + "\n".join(f"  - {p}" for p in problems))
+
+
+def check_calling(path: str, calling: CallingConfig, problems: list[str]) -> None:
+    """Adds what is wrong with how calls are run."""
+    for name in ("concurrency", "tries", "unusable_tries", "budget_money", "budget_tokens"):
+        _within(problems, f"{path}.{name}", getattr(calling, name), 0 if "budget" in name else 1, float("inf"))
+    _within(problems, f"{path}.backoff_s", calling.backoff_s, 0, 60)
+    _within(problems, f"{path}.longest_wait_s", calling.longest_wait_s, 0, 86_400)
+
+
+def check_rubrics(prefix: str, language: str, rubrics: Mapping[str, str], problems: list[str]) -> None:
+    """Adds what is wrong with the choice of rubrics; their files are looked at when they are read."""
+    _one_of(problems, f"{prefix}language", language, LANGUAGES)
+    for each in rubrics:
+        _one_of(problems, f"{prefix}rubrics", each, LANGUAGES[1:])
+
+
+def run_settings(calling: CallingConfig) -> RunSettings:
+    """The settings of a run of calls."""
+    return RunSettings(
+        concurrency=calling.concurrency,
+        fault_tries=calling.tries,
+        unusable_tries=calling.unusable_tries,
+        base_s=calling.backoff_s,
+        longest_wait_s=calling.longest_wait_s,
+        budget=Budget(calling.budget_money, calling.budget_tokens),
+    )
 
 
 def rewriter_of(config: ConstructConfig) -> ModelSpec | None:
@@ -210,10 +240,11 @@ def _check_models(config: ConstructConfig, problems: list[str]) -> None:
     if config.rewriter.use:
         named[REWRITER] = config.rewriter
     for path, spec in named.items():
-        _check_model(path, spec, problems)
+        check_model(path, spec, problems)
 
 
-def _check_model(path: str, spec: ModelSpec, problems: list[str]) -> None:
+def check_model(path: str, spec: ModelSpec, problems: list[str]) -> None:
+    """Adds what is wrong with a model's specification."""
     _one_of(problems, f"{path}.kind", spec.kind, (*KINDS, NOBODY) if path == REWRITER else KINDS)
     _within(problems, f"{path}.samples", spec.samples, 1, 1000)
     _within(problems, f"{path}.concurrency", spec.concurrency, 1, 100_000)

@@ -16,6 +16,7 @@ import torch
 from lightning.pytorch.callbacks import Callback, RichProgressBar
 from lightning.pytorch.loggers import MLFlowLogger
 
+from callbacks.annotating import Annotators
 from callbacks.checkpoints import ResumeCheckpoint
 from callbacks.curation_schedule import RoundSpec
 from callbacks.iterative_curation import IterativeCuration
@@ -26,9 +27,11 @@ from datamodules import prepare_config
 from datamodules.preference_datamodule import DatasetSpec, PreferenceDataModule
 from datamodules.remote import make_cache
 from datamodules.sources import SOURCES, get_source
-from mrm.config import AnnotatorConfig, DatasetConfig, RoundConfig, RunConfig
+from mrm.config import DatasetConfig, RoundConfig, RunConfig
 from mrm.config_checks import CONSTRUCT, check_config
-from mrm.construction.judges import Annotator, ShapeWorldJudge
+from mrm.construct import build_model
+from mrm.construct_config import run_settings, used
+from mrm.construction.rubrics import load_rubrics
 from mrm.datasets import check_construction
 from mrm.devices import pick_device
 from mrm.errors import ConfigError, suggest
@@ -44,6 +47,7 @@ from mrm.model.sharded_checkpoints import ShardedStrategy
 from mrm.model.zero import Zero2Strategy, check_zero
 from mrm.tracking import HistoryLogger, set_tag, start_mlflow
 
+ANNOTATIONS = "annotations"  # in a run's folder: what its judges answered
 EXPECTED_WARNINGS = (  # Lightning's, on what is meant here
     ".*does not have many workers.*",
     ".*smaller than the logging interval.*",
@@ -70,7 +74,7 @@ def check(config: RunConfig) -> None:
         if dataset.use and dataset.source == CONSTRUCT
     }
     if config.curation.enabled:
-        parts["curation"] = functools.partial(build_curation, config)
+        parts["curation"] = functools.partial(build_curation, config, Path(config.output_root))
     parts["trainer.devices"] = functools.partial(check_launch, config.trainer.devices, config.trainer.num_nodes)
     parts["trainer.accelerator"] = functools.partial(_check_accelerator, config.trainer.accelerator)
     if config.trainer.strategy == "deepspeed":
@@ -174,13 +178,13 @@ def build_module(config: RunConfig, datamodule: PreferenceDataModule) -> RewardM
     )
 
 
-def build_curation(config: RunConfig) -> IterativeCuration:
-    """The rounds and their judges; without rounds the callback does nothing."""
+def build_curation(config: RunConfig, folder: Path) -> IterativeCuration:
+    """The rounds and their judges; without rounds the callback does nothing. `folder` is the run's."""
     curation = config.curation
     passes = [ScorePass(spec.kind, spec.count, spec.path, spec.fresh_share) for spec in curation.passes]
     return IterativeCuration(
         [_round_spec(spec) for spec in curation.schedule],
-        annotators=[build_annotator(annotator, config.seed) for annotator in curation.annotators],
+        annotators=build_annotators(config, folder),
         restart=curation.restart,
         passes=passes,
         recorded=TrainingScores(enabled=any(spec.kind in FROM_TRAINING for spec in passes)),
@@ -194,12 +198,19 @@ def _round_spec(spec: RoundConfig) -> RoundSpec:
     return RoundSpec(spec.after_epoch, tuple(spec.steps), correct_mode=spec.correct_mode, **weights)
 
 
-def build_annotator(annotator: AnnotatorConfig, seed: int) -> Annotator:
-    """The judge of that kind; `mrm.config_checks.ANNOTATORS` names the kinds."""
-    judge = ShapeWorldJudge(
-        annotator.name, accuracy=annotator.accuracy, seed=seed, position_bias=annotator.position_bias
+def build_annotators(config: RunConfig, folder: Path) -> Annotators | None:
+    """The judges, with their answers in the run's folder unless runs share them; None where there are none."""
+    judges, annotation = used(config.curation.annotators), config.curation.annotation
+    if not judges:
+        return None
+    shared = annotation.cache_dir
+    return Annotators(
+        [build_model("judge", name, spec, config.seed) for name, spec in judges.items()],
+        load_rubrics(annotation.language, annotation.rubrics),
+        folder / ANNOTATIONS if shared is None else Path(shared).expanduser().resolve(),
+        settings=run_settings(annotation),
+        mode=annotation.mode,
     )
-    return judge  # type: ignore[return-value]  # frozen: its name is read-only, and nobody sets it
 
 
 def build_loggers(config: RunConfig, folder: Path, sweep: str | None) -> list[Any]:

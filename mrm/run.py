@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from lightning.pytorch.loggers import MLFlowLogger
 from omegaconf import DictConfig
 from rich.console import Console
 
+from callbacks.annotating import Annotators
 from callbacks.checkpoints import newest_checkpoint
 from callbacks.curation_report import build_report
 from callbacks.iterative_curation import IterativeCuration
@@ -31,7 +32,6 @@ from datamodules.reading import read_sample
 from datamodules.remote import ShardCache
 from mrm.cli import hydra_command
 from mrm.config import RunConfig, to_run_config
-from mrm.construction.judges import Annotator
 from mrm.datasets import prepare_datasets
 from mrm.errors import RecordError, ShardError
 from mrm.launch import from_main, is_main, join_cluster
@@ -79,10 +79,11 @@ def _run(config: RunConfig, folder: Path, resumed: bool, sweep: str | None, star
     log.info("%s %s", "Going on with" if resumed else "Run", folder)
     datasets = from_main(lambda: prepare_datasets(config))
     log.info("Data: %d sets, prepared under %s", len(datasets), config.prepared_root)
-    curation = build_curation(config)
+    curation = build_curation(config, folder)
     encoder = build_encoder(config)
     datamodule = build_datamodule(config, datasets, encoder, folder)
-    check_judges(curation.annotators, datasets, datamodule.cache)
+    annotators, probe = curation.annotators, config.curation.annotation.probe
+    from_main(lambda: check_judges(annotators, datasets, datamodule.cache, probe=probe))
     module = build_module(config, datamodule)
     loggers = build_loggers(config, folder, sweep)
     trainer = build_trainer(config, folder, curation, loggers)
@@ -102,22 +103,33 @@ def _run(config: RunConfig, folder: Path, resumed: bool, sweep: str | None, star
 
 
 def check_judges(
-    annotators: Sequence[Annotator], datasets: Iterable[DatasetSpec], cache: ShardCache | None = None
+    annotators: Annotators | None, datasets: Iterable[DatasetSpec], cache: ShardCache | None = None, *, probe: bool
 ) -> None:
-    """Shows the judges one sample of each open set now, since their round may be hours away.
+    """Looks at the judges now, since their round may be hours away.
+
+    Args:
+        annotators: the judges; None where there are none.
+        datasets: of the run.
+        cache: of shards from elsewhere.
+        probe: whether to ask each judge about one sample of each open set.
 
     Raises:
-        CurationError: for a judge that cannot judge such data.
+        ConfigError: for a judge that cannot be asked, or cannot judge such data.
+        CurationError: for one that gives no answer that can be used.
     """
-    for spec in datasets if annotators else ():
+    if annotators is None:
+        return
+    annotators.check()
+    samples = {}
+    for spec in datasets if probe else ():
         if spec.role != "open":
             continue
         try:
-            sample = read_sample(Index.load(spec.path, cache), 0)
+            samples[spec.name] = read_sample(Index.load(spec.path, cache), 0)
         except (RecordError, ShardError):  # told, and counted, where the data is used
             continue
-        for annotator in annotators:
-            annotator.votes(sample, [(sample.pairs[0].chosen, sample.pairs[0].rejected)])
+    if samples:
+        annotators.probe(samples)
 
 
 def evaluate(trainer: pl.Trainer, module: RewardModule, datamodule: PreferenceDataModule) -> dict[str, float]:

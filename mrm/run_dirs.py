@@ -5,6 +5,7 @@ A run holds a lock on its folder for as long as it runs, so that no other one go
 
 from __future__ import annotations
 
+import dataclasses
 import fcntl
 import hashlib
 import json
@@ -16,13 +17,20 @@ from pathlib import Path
 from typing import Any
 
 from mrm.config import RunConfig, flatten, to_yaml
+from mrm.construct_config import CallingConfig
 from mrm.errors import ConfigError
 
 CONFIG_FILE = "config.yaml"
 STATE_FILE = "run.json"
 RESULTS_FILE = "results.json"
 LOCK_FILE = "run.lock"
-NOT_IDENTIFYING = ("resume", "output_root", "trainer.progress")  # these do not change what is computed
+NOT_IDENTIFYING = (  # these do not change what is computed
+    "resume", "output_root", "trainer.progress",
+    # nor how patiently and where judges are asked, so that a run goes on with a larger budget or a server that moved
+    *(f"curation.annotation.{field.name}" for field in dataclasses.fields(CallingConfig)),
+    "curation.annotation.cache_dir", "curation.annotation.probe",
+)  # fmt: skip
+NOT_IDENTIFYING_OF_JUDGES = ("base_url", "key_env", "timeout_s", "concurrency", "price_input", "price_output")
 
 _NOT_RESUMABLE = "the run cannot be resumed: start another, and remove this one's folder once its files are not needed."
 
@@ -32,7 +40,10 @@ _held: dict[Path, int] = {}  # this process's run folders -> descriptor of the l
 
 def identity(config: RunConfig) -> dict[str, Any]:
     """The flat configuration without the keys that do not change what is computed."""
-    return {key: value for key, value in flatten(config).items() if key not in NOT_IDENTIFYING}
+    judges = [
+        f"curation.annotators.{name}.{key}" for name in config.curation.annotators for key in NOT_IDENTIFYING_OF_JUDGES
+    ]
+    return {key: value for key, value in flatten(config).items() if key not in (*NOT_IDENTIFYING, *judges)}
 
 
 def fingerprint(config: RunConfig) -> str:

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from datamodules.ledger import Decision, Ledger, ledger_rounds, round_path
 from datamodules.prepare import prepare
 from mrm.config import DatasetConfig, RunConfig, to_yaml
-from mrm.errors import ConfigError, CurationError, MrmError
+from mrm.errors import ConfigError, MrmError
 from mrm.run import run
 from mrm.run_dirs import read_state
 from mrm.tracking import read_history, tracking_uri
@@ -147,7 +147,7 @@ def test_run_with_judges_that_cannot_judge_the_open_shards_stops_before_training
     shards = prepare("jsonl", tmp_path / "pairs.jsonl", tmp_path / "shards", show_progress=False).path
     config = small_run("experiment=dt2it_full")
     config.data.datasets["open"] = DatasetConfig(source="shards", role="open", path=str(shards))
-    with pytest.raises(CurationError, match=r'pairs-0000000.* has no meta\["truth"\]'):
+    with pytest.raises(ConfigError, match="pairs-0000000.* is not of the embedded world.*choose models of kind openai"):
         run(config)
     assert not read_history((Path(config.output_root) / "latest").resolve())
 

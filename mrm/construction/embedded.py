@@ -2,14 +2,15 @@
 
 A record of that world carries, in `meta["truth"]["answers"]`, every answer to its question by number of errors and style.
 The responder picks one of them, the judge looks up how many errors what it is shown has, and misreads it as often as it
-is told to. All is a hash of what is asked, so that asking again, in any order, gives the same answer. Their texts go the way of any
-model's: through prompts, the log and the parser.
+is told to. Of a published pair, whose other answers nobody kept, the judge goes by `meta["truth"][SHOWN_ERRORS]`, a count for each
+response shown, which `annotating.py` puts there. All is a hash of what is asked, so that asking again, in any order, gives
+the same answer. Their texts go the way of any model's: through prompts, the log and the parser.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mrm.construction.calling.budget import Price
@@ -19,6 +20,7 @@ from mrm.errors import ConfigError
 
 MOST_ERRORS = 4  # a response with so many is as bad as it gets
 FANCY = ("wordy", "markdown")
+SHOWN_ERRORS = "shown_errors"
 # What an error costs in each criterion, of 10; language and ethics know nothing of the truth.
 COSTS = {
     "accuracy": 2.5,
@@ -109,12 +111,12 @@ class ShapeWorldScorer(_Embedded):
 
     async def answer(self, call: Call) -> Answer:
         """See `Model.answer`."""
-        answers = _answers(self.name, call)
         responses = call.subject.responses
-        seen = [self._perceived(call, text, _errors(self.name, call, answers, text)) for text in responses]
+        errors, reference = _shown_errors(self.name, call)
+        seen = [self._perceived(call, text, count) for text, count in zip(responses, errors, strict=True)]
         if call.kind == "listwise" and self._draw("position", call.record, list(responses)) < self._position_bias:
             seen = [0, *(max(1, errors) for errors in seen[1:])]
-        return Answer(_scoring(seen, min(answers[0].values(), key=len)), model="shapeworld")
+        return Answer(_scoring(seen, reference), model="shapeworld")
 
     def _perceived(self, call: Call, text: str, errors: int) -> int:
         own = (call.record, text)
@@ -177,13 +179,27 @@ def answers_in(meta: Mapping[str, Any]) -> dict[int, Mapping[str, str]] | None:
     return {int(errors): told for errors, told in answers.items()}
 
 
+def _shown_errors(model: str, call: Call) -> tuple[Sequence[int], str]:
+    """Number of errors of each response shown, and a right answer; "" where none is known."""
+    truth, responses = call.subject.meta.get("truth"), call.subject.responses
+    counts = truth.get(SHOWN_ERRORS) if isinstance(truth, Mapping) else None
+    if (
+        isinstance(counts, Sequence)
+        and len(counts) == len(responses)
+        and all(type(c) is int and c >= 0 for c in counts)
+    ):
+        return counts, next((text for text, count in zip(responses, counts, strict=True) if count == 0), "")
+    answers = _answers(model, call)
+    return [_errors(model, call, answers, text) for text in responses], min(answers[0].values(), key=len)
+
+
 def _answers(model: str, call: Call) -> dict[int, Mapping[str, str]]:
     answers = answers_in(call.subject.meta)
     if answers is None:
         raise CallError(
             "not the embedded world",
-            f"model {model!r}: record {call.record!r} is not of the embedded world, which is all that it knows; give the"
-            " construction models of kind openai.",
+            f"model {model!r}: record {call.record!r} is not of the embedded world, which is all that it knows; choose"
+            " models of kind openai.",
             retry=False,
             fatal=True,
         )

@@ -62,7 +62,7 @@ class ListwiseAskings:
         rubric, n = _rubric(self.rubrics, asked.record), len(asked.record.responses)
         scorings = []
         for (judge, repeat, order), answer in zip(self.of(asked.record), asked.answers, strict=True):
-            overalls, flags = _overalls(answer, rubric, n, "listwise")
+            overalls, flags = overalls_of(answer, rubric, n, "listwise")
             scorings.append(
                 {
                     "judge": judge.name,
@@ -102,7 +102,7 @@ class PointwiseAskings:
         scorings = []
         for place, judge in enumerate(self.judges):
             answers = asked.answers[place * n : (place + 1) * n]
-            told = [_overalls(answer, rubric, 1, "pointwise") for answer in answers]
+            told = [overalls_of(answer, rubric, 1, "pointwise") for answer in answers]
             scorings.append(
                 {
                     "judge": judge.name,
@@ -164,8 +164,15 @@ def _rubric(rubrics: Rubrics, record: PromptRecord) -> Rubric:
     return rubrics[language_of(record.prompt)]
 
 
-def _overalls(answer: LoggedAnswer | None, rubric: Rubric, n: int, mode: str) -> tuple[list[float | None], list[str]]:
-    """Overall scores in the order shown, and what was conspicuous."""
+def overalls_of(answer: LoggedAnswer | None, rubric: Rubric, n: int, mode: str) -> tuple[list[float | None], list[str]]:
+    """Overall scores in the order shown, and what was conspicuous; None where there is no score.
+
+    Args:
+        answer: as the log has it; None where none came.
+        rubric: by which it was asked for.
+        n: responses shown.
+        mode: "listwise" or "pointwise".
+    """
     if answer is None:
         return [None] * n, []
     try:

@@ -123,6 +123,20 @@ def load_rubric(language_or_path: str | Path) -> Rubric:
     return Rubric(language, criteria, calls["listwise"], calls["pointwise"], labels)
 
 
+def load_rubrics(language: str, files: Mapping[str, str | Path]) -> dict[str, Rubric]:
+    """The rubric of each language that prompts may be in.
+
+    Args:
+        language: "auto" for the prompt's own, else the one language that all are judged in.
+        files: language -> what `load_rubric` reads in place of the package's.
+
+    Raises:
+        ConfigError: as for `load_rubric`.
+    """
+    told = {asked: asked if language == "auto" else language for asked in LANGUAGES}
+    return {asked: load_rubric(files.get(told[asked], told[asked])) for asked in LANGUAGES}
+
+
 def _read(path: Path) -> Any:
     if not path.is_file():
         raise ConfigError(

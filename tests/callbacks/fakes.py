@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,12 +10,46 @@ import lightning.pytorch as pl
 import numpy as np
 import torch
 
+from callbacks.annotating import Annotators
 from datamodules.index import Index
 from datamodules.ledger import Decision, Ledger
 from datamodules.shards import read_sample
+from mrm.construction.calling.callables import CallableModel
+from mrm.construction.calling.calls import Call, Model
+from mrm.construction.calling.run_settings import RunSettings
+from mrm.construction.embedded import ShapeWorldScorer
+from mrm.construction.rubrics import load_rubrics
+from mrm.construction.scoring import ResponseScore, Scoring
 from mrm.model.packing import Unreadable
 
+RUBRICS = load_rubrics("auto", {})
+QUICK = RunSettings(fault_tries=2, unusable_tries=2, base_s=0.01, longest_s=0.05, timeout_s=20.0)
 Scores = Mapping[str, Sequence[float]]
+
+
+def make_annotators(folder: Path, *judges: Model, mode: str = "sync", settings: RunSettings = QUICK) -> Annotators:
+    """Judges of the embedded world, two that never err unless others are given; their answers are kept in `folder`."""
+    judges = judges or tuple(ShapeWorldScorer(name, accuracy=1.0) for name in ("a", "b"))
+    return Annotators(judges, RUBRICS, folder, settings=settings, mode=mode)
+
+
+def told_scores(name: str, score: Callable[[str], int]) -> CallableModel:
+    """A judge that gives each response one score for all criteria, by its text."""
+
+    def judge(call: Call) -> str:
+        rubric = RUBRICS["en"]
+        judged = [
+            ResponseScore(
+                float(score(text)),
+                dict.fromkeys(rubric.names, score(text)),
+                dict.fromkeys(rubric.names, 1 / len(rubric.names)),
+                dict.fromkeys(rubric.names, "Seen."),
+            )
+            for text in call.subject.responses
+        ]
+        return Scoring("A reference.", tuple(judged)).to_answer()
+
+    return CallableModel(name, judge, identity={"name": name})
 
 
 def make_ledger(size: int = 0, **columns: object) -> Ledger:

@@ -14,9 +14,10 @@ from callbacks.iterative_curation import IterativeCuration
 from callbacks.throughput import Throughput
 from datamodules.ledger import ledger_rounds
 from datamodules.preference_datamodule import DatasetSpec, PreferenceDataModule
-from mrm.construction.judges import ShapeWorldJudge
+from mrm.construction.embedded import ShapeWorldScorer
 from mrm.errors import LedgerError
 from mrm.model.packing import RewardBatch
+from tests.callbacks.fakes import make_annotators
 from tests.datamodules.making import ToyEncoder, make_dataset, make_image, make_sample
 
 SCHEDULE = (RoundSpec(0, ("score", "correct")), RoundSpec(1, ("score", "filter", "annotate")))
@@ -76,7 +77,8 @@ def make_data(root, ledger_dir):
 
 
 def fit(root, ledger_dir, *callbacks, checkpoint=None, logger=False):
-    curation = IterativeCuration(SCHEDULE, annotators=[ShapeWorldJudge("a"), ShapeWorldJudge("b")])
+    annotators = make_annotators(ledger_dir.parent / "answers", ShapeWorldScorer("a"), ShapeWorldScorer("b"))
+    curation = IterativeCuration(SCHEDULE, annotators=annotators)
     module = CharacterRewards()
     quiet = {"enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
     trainer = pl.Trainer(

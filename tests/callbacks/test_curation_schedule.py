@@ -1,17 +1,19 @@
+from pathlib import Path
+
 import pytest
 
 from callbacks.curation_schedule import RoundSpec, round_spec
 from callbacks.iterative_curation import IterativeCuration
-from mrm.construction.judges import ShapeWorldJudge
 from mrm.errors import ConfigError
+from tests.callbacks.fakes import make_annotators
 
-JUDGE = ShapeWorldJudge("a")
+JUDGES = make_annotators(Path("never opened"))
 GOOD = {"after_epoch": 0, "steps": ["score", "correct"]}
 FILTER = {"after_epoch": 1, "steps": ["score", "filter", "annotate"]}
 
 
 def test_schedule_of_mappings_becomes_round_specs():
-    callback = IterativeCuration([GOOD, FILTER], annotators=[JUDGE])
+    callback = IterativeCuration([GOOD, FILTER], annotators=JUDGES)
     assert callback.schedule == [RoundSpec(0, ("score", "correct")), RoundSpec(1, ("score", "filter", "annotate"))]
     assert [callback.expected_round(epoch) for epoch in range(4)] == [0, 1, 2, 2]
 
@@ -41,8 +43,8 @@ def test_round_spec_unknown_field_names_it_and_the_known_ones():
         ([GOOD, GOOD], {}, r"must rise.*\[0, 0\]"),
         ([{**GOOD, "after_epoch": -1}], {}, "not be negative"),
         ([FILTER], {}, "`annotate` needs annotators"),
-        ([{**GOOD, "steps": ["annotate"]}], {"annotators": [JUDGE]}, "no `filter` step before it"),
-        ([FILTER], {"annotators": [JUDGE, JUDGE]}, r"different names, found \['a', 'a'\]"),
+        ([{**GOOD, "steps": ["annotate"]}], {"annotators": JUDGES}, "no `filter` step before it"),
+        ([GOOD, FILTER], {"annotators": make_annotators(Path("x"), mode="async")}, "`annotate` has nothing to take"),
         ([GOOD], {"restart": "hot"}, "'hot' is none of warm, cold"),
         ([GOOD], {"min_active_share": 1.5}, "min_active_share=1.5"),
     ],

@@ -12,15 +12,13 @@ from callbacks.iterative_curation import IterativeCuration
 from datamodules.index import Index
 from datamodules.ledger import Decision, Ledger, ledger_rounds
 from datamodules.shards import read_sample
-from mrm.construction.judges import ShapeWorldJudge
 from mrm.errors import ConfigError, CurationError, LedgerError
 from mrm.preference import Pair
-from tests.callbacks.fakes import ToyDataModule, ToyModule
+from tests.callbacks.fakes import ToyDataModule, ToyModule, make_annotators, told_scores
 from tests.datamodules.making import make_dataset, make_sample
 
 FIRST = RoundSpec(0, ("score", "correct"))
 SECOND = RoundSpec(1, ("score", "filter", "annotate"))
-JUDGES = (ShapeWorldJudge("a", accuracy=1.0), ShapeWorldJudge("b", accuracy=1.0))
 # Open pairs o0..o7: (published label wrong, score difference at boundary 1, at boundary 2).
 POOL = [
     (True, -4.0, -4.0),  # flipped at 1 (of four negatives the two most negative), consistent then
@@ -51,7 +49,7 @@ def run(tmp_path, name="run", schedule=(FIRST, SECOND), tables=TABLES, broken={}
     )
     datamodule = ToyDataModule(index, trusted, tmp_path / name, broken)
     module = ToyModule(tables)
-    callback = IterativeCuration(schedule, **{"annotators": JUDGES, **options})
+    callback = IterativeCuration(schedule, **{"annotators": make_annotators(tmp_path / f"{name}_answers"), **options})
     trainer(epochs, callback).fit(module, datamodule=datamodule)
     return callback, datamodule, module
 
@@ -104,7 +102,7 @@ def test_round_done_again_overwrites_later_ledgers(tmp_path):
     run(tmp_path, "one")
     expected = ledger_bytes(tmp_path / "one")
     # Killed behind the boundary: rounds 1 and 2 lie there, and training starts again before round 1.
-    callback, datamodule = IterativeCuration((FIRST,), annotators=JUDGES), None
+    callback, datamodule = IterativeCuration((FIRST,), annotators=make_annotators(tmp_path / "answers")), None
     index, trusted = Index.load(tmp_path / "pool"), [True] + [False] * len(POOL)
     datamodule = ToyDataModule(index, trusted, tmp_path / "one")
     datamodule.train_dataloader = lambda: torch.utils.data.DataLoader(torch.ones(2, 1))
@@ -117,10 +115,10 @@ def test_resumed_run_ends_with_the_ledgers_of_an_uninterrupted_one(tmp_path):
     whole, *_ = run(tmp_path, "whole")
     index, trusted = Index.load(tmp_path / "pool"), [True] + [False] * len(POOL)
     saver = pl.callbacks.ModelCheckpoint(tmp_path / "saved", every_n_epochs=1, save_last=True, save_top_k=0)
-    first = IterativeCuration((FIRST, SECOND), annotators=JUDGES)
+    first = IterativeCuration((FIRST, SECOND), annotators=make_annotators(tmp_path / "answers"))
     half = trainer(3, first, saver, enable_checkpointing=True, max_steps=2)
     half.fit(ToyModule(TABLES), datamodule=ToyDataModule(index, trusted, tmp_path / "cut"))
-    resumed = IterativeCuration((FIRST, SECOND), annotators=JUDGES)
+    resumed = IterativeCuration((FIRST, SECOND), annotators=make_annotators(tmp_path / "answers"))
     trainer(3, resumed).fit(
         ToyModule(TABLES),
         datamodule=ToyDataModule(index, trusted, tmp_path / "cut"),
@@ -149,8 +147,8 @@ def test_score_that_is_no_number_is_never_kept(tmp_path):
 
 
 def test_wrong_judges_of_opposite_opinions_drop_the_queue(tmp_path):
-    judges = (ShapeWorldJudge("a", accuracy=1.0), ShapeWorldJudge("b", accuracy=0.0))
-    callback, *_ = run(tmp_path, annotators=judges)
+    judges = told_scores("a", lambda text: len(text) % 11), told_scores("b", lambda text: 10 - len(text) % 11)
+    callback, *_ = run(tmp_path, annotators=make_annotators(tmp_path / "answers", *judges))
     assert (callback.rounds[1]["reannotated"], callback.rounds[1]["dropped"]) == (3, 3)
     ledger = Ledger.latest(tmp_path / "run")
     assert set(ledger.reason[ledger.decision == Decision.DROP]) == {"votes tied 2 : 2"}
@@ -237,7 +235,9 @@ def test_sample_with_several_pairs_is_scored_once_and_judged_pair_by_pair(tmp_pa
     datamodule = ToyDataModule(make_dataset(tmp_path / "pool", samples), [True, False], tmp_path / "run")
     module = ToyModule([{"o0": (0.5, 1.0, 0.0)}] * 2)  # differences -0.5, -1, +0.5
     schedule = (RoundSpec(0, ("score", "correct", "filter", "annotate")),)
-    trainer(1, callback := IterativeCuration(schedule, annotators=JUDGES)).fit(module, datamodule=datamodule)
+    trainer(1, callback := IterativeCuration(schedule, annotators=make_annotators(tmp_path / "answers"))).fit(
+        module, datamodule=datamodule
+    )
     ledger = Ledger.latest(tmp_path / "run")
     assert module.scored == ["o0"]
     # Pair 0 was queued and judged; pair 1 was flipped, which makes it consistent.
@@ -258,7 +258,7 @@ def test_sample_with_several_pairs_is_scored_once_and_judged_pair_by_pair(tmp_pa
 def test_run_that_cannot_be_curated_is_refused_before_training(tmp_path, change, message):
     index, trusted = make_pool(tmp_path / "pool")
     datamodule = ToyDataModule(index, change.get("trusted", trusted), tmp_path / "run")
-    callback = IterativeCuration((FIRST, SECOND), annotators=JUDGES)
+    callback = IterativeCuration((FIRST, SECOND), annotators=make_annotators(tmp_path / "answers"))
     fit = trainer(change.get("epochs", 3), callback, reload_dataloaders_every_n_epochs=change.get("reload", 1))
     with pytest.raises(ConfigError, match=message):
         fit.fit(ToyModule(TABLES), datamodule=datamodule)
@@ -282,7 +282,10 @@ def test_missing_ledger_before_a_round_is_an_error(tmp_path):
 
 def test_ledger_of_other_settings_is_an_error(tmp_path):
     run(tmp_path, "run", schedule=(FIRST,))
-    other = IterativeCuration((RoundSpec(0, ("score", "correct"), correct_mode="drop"), SECOND), annotators=JUDGES)
+    other = IterativeCuration(
+        (RoundSpec(0, ("score", "correct"), correct_mode="drop"), SECOND),
+        annotators=make_annotators(tmp_path / "answers"),
+    )
     index, trusted = Index.load(tmp_path / "pool"), [True] + [False] * len(POOL)
     with pytest.raises(LedgerError, match="other curation settings"):
         other._ledger_before(2, ToyDataModule(index, trusted, tmp_path / "run"))

@@ -48,6 +48,10 @@ _READ = 16_384  # bytes, more than most answers take
 log = logging.getLogger(__name__)
 
 
+class LogInUseError(ConfigError):
+    """Another process writes to the folder."""
+
+
 class AnswerLog:
     """A folder of answers. Use as a context manager, or `close` it.
 
@@ -60,7 +64,8 @@ class AnswerLog:
         damaged: (file, line number from 1) of lines that cannot be read.
 
     Raises:
-        ConfigError: if another process has it, or the folder cannot be written to.
+        LogInUseError: if another process has it.
+        ConfigError: if the folder cannot be written to.
     """
 
     def __init__(self, directory: str | os.PathLike[str], *, write: bool = True) -> None:
@@ -197,7 +202,7 @@ class AnswerLog:
         except BlockingIOError:
             holder = os.pread(lock, 20, 0).decode("ascii", "replace").strip() or "unknown"
             os.close(lock)
-            raise ConfigError(
+            raise LogInUseError(
                 f"{self.directory} is in use by process {holder}; wait for it, or choose another folder."
             ) from None
         except OSError as error:

@@ -34,6 +34,7 @@ class Lane:
         self.closed = ""
         self._settings = settings
         self._held_until = 0.0
+        self._rng = random.Random()  # of its own: a run beside a training must not move the training's chance
         self._given_up = 0  # calls, since the last answer
         self._last_answer: float | None = None  # or when it was first asked
         self._has_answered, self._refused = has_answered, 0
@@ -49,7 +50,7 @@ class Lane:
 
     def spread_s(self) -> float:
         """A random further wait for those that were held back together."""
-        return random.uniform(0, min(_SPREAD_S, self._settings.base_s))
+        return self._rng.uniform(0, min(_SPREAD_S, self._settings.base_s))
 
     def hear(self, error: CallError) -> None:
         """Obeys what a fault says for all calls of the model."""

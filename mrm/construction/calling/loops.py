@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
+
+from mrm.construction.calling.background import BackgroundRun
 
 T = TypeVar("T")
 
@@ -24,7 +25,7 @@ def run_async(start: Callable[[], Coroutine[Any, Any, T]]) -> T:
         asyncio.get_running_loop()
     except RuntimeError:
         return asyncio.run(start())
-    return _in_thread(start)
+    return BackgroundRun(start).result()
 
 
 def was_cancelled() -> bool:
@@ -32,35 +33,3 @@ def was_cancelled() -> bool:
     task = asyncio.current_task()
     cancelling = getattr(task, "cancelling", None)  # Python 3.10 does not tell
     return cancelling is None or cancelling() > 0
-
-
-def _in_thread(start: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    results: list[T] = []
-    errors: list[BaseException] = []
-    running: list[tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]]] = []
-
-    async def watched() -> T:
-        task = asyncio.current_task()
-        assert task is not None, "a coroutine that runs is a task's"
-        running.append((asyncio.get_running_loop(), task))
-        return await start()
-
-    def work() -> None:
-        try:
-            results.append(asyncio.run(watched()))
-        except BaseException as error:
-            errors.append(error)
-
-    thread = threading.Thread(target=work, name="mrm-calls")
-    thread.start()
-    try:
-        thread.join()
-    except BaseException:  # an interrupt
-        for loop, task in running:
-            if not loop.is_closed():
-                loop.call_soon_threadsafe(task.cancel)
-        thread.join()
-        raise
-    if errors:
-        raise errors[0]
-    return results[0]

@@ -51,17 +51,14 @@ def test_run_async_interrupt_cancels_the_coroutine_and_waits_for_its_end(monkeyp
         finally:
             ended.append("closed")
 
-    class Interrupted(threading.Thread):
-        interrupted = False
+    class Interrupted(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            if timeout is None:  # a thread that waits for its start
+                return super().wait()
+            began.wait()
+            raise KeyboardInterrupt
 
-        def join(self, timeout: float | None = None) -> None:
-            if self.name == "mrm-calls" and not self.interrupted:
-                self.interrupted = True
-                began.wait()
-                raise KeyboardInterrupt
-            super().join(timeout)
-
-    monkeypatch.setattr("mrm.construction.calling.loops.threading.Thread", Interrupted)
+    monkeypatch.setattr("mrm.construction.calling.background.threading.Event", Interrupted)
 
     async def notebook() -> None:
         run_async(long)
