@@ -46,7 +46,7 @@ from mrm.parts import (
     build_trainer,
     check,
 )
-from mrm.run_dirs import CONFIG_FILE, RESULTS_FILE, close_run_dir, open_run_dir, write_json, write_state
+from mrm.run_dirs import CONFIG_FILE, RESULTS_FILE, ROUNDS_FILE, close_run_dir, open_run_dir, write_json, write_state
 from mrm.summary import RunResult, print_summary
 from mrm.tracking import finish_mlflow, git_commit, read_history, ui_command
 
@@ -171,8 +171,9 @@ def finish(config: RunConfig, result: RunResult, datamodule: PreferenceDataModul
         result.report = write_report(config, result, datamodule.index, ledgers)
     mlflow = next((logger for logger in loggers if isinstance(logger, MLFlowLogger)), None)
     write_json(folder / RESULTS_FILE, result.to_json())
+    write_json(folder / ROUNDS_FILE, result.rounds)
     if mlflow is not None:
-        files: list[tuple[Path, str | None]] = [(folder / CONFIG_FILE, None), (folder / RESULTS_FILE, None)]
+        files: list[tuple[Path, str | None]] = [(folder / name, None) for name in (CONFIG_FILE, RESULTS_FILE, ROUNDS_FILE)]
         files += [(round_path(folder / "ledger", ledger.round), "ledger") for ledger in ledgers]
         files += [(result.report, None)] if result.report else []
         totals = {"open_pairs": result.open_pairs, "active_pairs": result.active_pairs, "seconds": result.seconds}

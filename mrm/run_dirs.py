@@ -23,6 +23,7 @@ from mrm.errors import ConfigError
 CONFIG_FILE = "config.yaml"
 STATE_FILE = "run.json"
 RESULTS_FILE = "results.json"
+ROUNDS_FILE = "rounds.json"  # everything that is known of each round of curation
 LOCK_FILE = "run.lock"
 NOT_IDENTIFYING = (  # these do not change what is computed
     "resume", "output_root", "trainer.progress",
