@@ -57,11 +57,6 @@ class RoundSpec:
         """The rules of the pool, for sources that have none of their own."""
         return Rules(**{name: getattr(self, name) for name in STEPS_OF})
 
-    def modes(self) -> set[str]:
-        """What `correct` does to distrusted pairs, in any source."""
-        own = [given["correct_mode"] for given in self.sources.values() if "correct_mode" in given]
-        return {self.correct_mode, *own}
-
 
 def round_spec(spec: RoundSpec | Mapping[str, Any]) -> RoundSpec:
     """A round from its mapping form.

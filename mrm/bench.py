@@ -29,6 +29,7 @@ from torch import Tensor
 
 from datamodules.scale_bench import MILLION, scale_figures
 from mrm.cli import settings_command
+from mrm.curation_bench import round_figures
 from mrm.data_bench import data_bench
 from mrm.data_bench_ways import DataBenchConfig
 from mrm.devices import device_problems, pick_device
@@ -443,9 +444,9 @@ def _measure(made: Bench, shape: Shape, what: str) -> Measured:
 
 
 def _data_figures(pairs: int, console: Console) -> dict[str, float]:
-    """Index, ledger and plan at a size: times and memory, shown in a table of their own."""
-    figures = scale_figures(pairs)
-    table = Table("figure", "value", title=f"data layer, {pairs:,} pairs in four data sets")
+    """Index, ledger, plan and a round of curation at a size: times and memory, shown in a table of their own."""
+    figures = scale_figures(pairs) | round_figures(pairs)
+    table = Table("figure", "value", title=f"data layer and curation, {pairs:,} pairs")
     for name, value in figures.items():
         unit = {"s": "s", "mb": "MB"}.get(name.rpartition("_")[2])
         table.add_row(name, f"{value:.2f} {unit}" if unit else f"{value:.2%}")

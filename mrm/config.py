@@ -108,11 +108,20 @@ class RoundConfig:
 
     after_epoch: int = MISSING  # counted from 0
     steps: list[str] = MISSING  # of score, correct, filter, annotate, in this order
-    correct_mode: str = "flip"  # flip | drop | weight: what becomes of the distrusted half
+    correct_mode: str = "flip"  # flip | drop | weight: what becomes of the distrusted pairs
     down_weight: float | None = None  # with correct_mode weight, and only there
     admit_weight: float | None = (
         None  # weight of corrected pairs until a filter confirms them; only with the step correct
     )
+    # Below, null is the default that is named; each needs the step that it has an effect on.
+    distrust_share: Any = None  # auto | a number: share of the negatives; auto = by the estimated noise. Default 0.5
+    dead_zone: float | None = None  # score differences up to this are no agreement for the filter. Default 0
+    agreement: str | None = None  # mean | unanimous: of several score passes. Default mean
+    missing: str | None = None  # wait | drop: queued pairs that not all votes arrived for. Default wait
+    max_flipped: float | None = None  # a round that turns more of the open pool's labels stops the run. Default 0.5
+    max_dropped: float | None = None  # the same for the pairs that it drops. Default 0.5
+    # source -> any of correct_mode, distrust_share, down_weight, admit_weight, dead_zone, agreement: its own instead
+    sources: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 @dataclass

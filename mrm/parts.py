@@ -5,6 +5,7 @@ For the commands, which compose: nothing in the rooms of `mrm/` imports this mod
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import warnings
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from lightning.pytorch.loggers import MLFlowLogger
 
 from callbacks.annotating import Annotators
 from callbacks.checkpoints import ResumeCheckpoint
-from callbacks.curation_schedule import RoundSpec
+from callbacks.curation_schedule import RoundSpec, round_spec
 from callbacks.iterative_curation import IterativeCuration
 from callbacks.score_passes import FROM_TRAINING, ScorePass
 from callbacks.throughput import Throughput
@@ -193,9 +194,9 @@ def build_curation(config: RunConfig, folder: Path) -> IterativeCuration:
 
 
 def _round_spec(spec: RoundConfig) -> RoundSpec:
-    given = {"down_weight": spec.down_weight, "admit_weight": spec.admit_weight}
-    weights = {name: value for name, value in given.items() if value is not None}
-    return RoundSpec(spec.after_epoch, tuple(spec.steps), correct_mode=spec.correct_mode, **weights)
+    """The round; a key that is null has the round's own default."""
+    values = {item.name: getattr(spec, item.name) for item in dataclasses.fields(spec)}
+    return round_spec({name: value for name, value in values.items() if value is not None})
 
 
 def build_annotators(config: RunConfig, folder: Path) -> Annotators | None:

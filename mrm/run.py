@@ -173,7 +173,9 @@ def finish(config: RunConfig, result: RunResult, datamodule: PreferenceDataModul
     write_json(folder / RESULTS_FILE, result.to_json())
     write_json(folder / ROUNDS_FILE, result.rounds)
     if mlflow is not None:
-        files: list[tuple[Path, str | None]] = [(folder / name, None) for name in (CONFIG_FILE, RESULTS_FILE, ROUNDS_FILE)]
+        files: list[tuple[Path, str | None]] = [
+            (folder / name, None) for name in (CONFIG_FILE, RESULTS_FILE, ROUNDS_FILE)
+        ]
         files += [(round_path(folder / "ledger", ledger.round), "ledger") for ledger in ledgers]
         files += [(result.report, None)] if result.report else []
         totals = {"open_pairs": result.open_pairs, "active_pairs": result.active_pairs, "seconds": result.seconds}

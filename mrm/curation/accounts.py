@@ -45,7 +45,9 @@ def flip_quality(
     return (hits / chosen if chosen else None), (hits / all_wrong if all_wrong else None)
 
 
-def settled(truth: np.ndarray, flipped: np.ndarray, active: np.ndarray, rows: np.ndarray) -> tuple[float | None, float | None]:
+def settled(
+    truth: np.ndarray, flipped: np.ndarray, active: np.ndarray, rows: np.ndarray
+) -> tuple[float | None, float | None]:
     """What became of the labels that were published wrong, and of those that were published right.
 
     Args:
