@@ -95,6 +95,8 @@ def hydra_command(
     set_up_logging()
 
     failed: list[str] = []
+    if gather is not None:  # `gather` tells of each member as it begins and ends; Hydra's would tell of all at once
+        logging.getLogger("hydra._internal.core_plugins.basic_launcher").setLevel(logging.WARNING)
 
     def member(cfg: DictConfig) -> None:
         in_sweep = HydraConfig.get().mode == RunMode.MULTIRUN

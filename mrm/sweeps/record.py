@@ -53,19 +53,19 @@ class SweepRecord:
     folder: Path
     command: list[str]
     members: Sequence[Member]
-    plan: Plan | None = None
+    plan: Plan
     mlflow: dict[str, str] | None = None
     started: str = field(default_factory=lambda: _now())
     earlier: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @classmethod
-    def open(cls, folder: Path, command: Sequence[str], members: Sequence[Member]) -> SweepRecord:
+    def open(cls, folder: Path, command: Sequence[str], members: Sequence[Member], plan: Plan) -> SweepRecord:
         """A new sweep's record, or one that goes on with what its folder holds.
 
         Raises:
             ConfigError: for a damaged file.
         """
-        record = cls(folder, list(command), members)
+        record = cls(folder, list(command), members, plan)
         path = folder / SWEEP_FILE
         if not path.exists():
             return record
@@ -97,9 +97,9 @@ class SweepRecord:
             "command": self.command,
             "started": self.started,
             "updated": _now(),
-            "jobs": self.plan.jobs if self.plan else None,
-            "threads": self.plan.threads if self.plan else None,
-            "gpus": list(self.plan.gpus) if self.plan else [],
+            "jobs": self.plan.jobs,
+            "threads": self.plan.threads,
+            "gpus": list(self.plan.gpus),
             "mlflow": self.mlflow,
             "members": entries + others,
         }
