@@ -209,8 +209,6 @@ def test_command_multirun_runs_members_at_once_and_goes_on(small_run: Callable[.
     assert first.stdout.count("optim.lr=-1.0: must be more than 0") == 2
     names = sorted(path.parent.name.rsplit("-", 2)[0] for path in (tmp_path / "runs").glob("*-s*/results.json"))
     assert names == ["baseline_open_pool-s1", "baseline_open_pool-s2"]
-    for name in ("t2i", "open", "test_count"):  # members that begin together share what is prepared
-        assert len([p for p in (tmp_path / "data" / "prepared").glob(f"{name}-*") if p.is_dir()]) == 1
 
     done = sweep("optim.lr=1e-4")
     assert done.returncode == 0, done.stderr
@@ -219,6 +217,8 @@ def test_command_multirun_runs_members_at_once_and_goes_on(small_run: Callable[.
     members = [member for member in told["members"] if member["number"]]
     assert [(member["state"], member["starts"]) for member in members] == [("finished", 1)] * 4
     assert len({member["run_dir"] for member in members}) == 4 and all(m["results"]["tests"] for m in members)
+    for name in ("trusted", "t2i", "open", "test_count"):  # members that begin together share what is prepared
+        assert len([p for p in (tmp_path / "data" / "prepared").glob(f"{name}-*") if p.is_dir()]) == 1
 
     client = MlflowClient(f"sqlite:///{tmp_path / 'runs' / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("mrm")
