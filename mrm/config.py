@@ -6,6 +6,7 @@ What a type cannot say (ranges, allowed names, keys that only make sense togethe
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -192,6 +193,15 @@ class ReportConfig:
 
 
 @dataclass
+class SweepConfig:
+    """How `-m` runs its members; none of it changes what a member computes."""
+
+    jobs: int | None = None  # members at once; null = a set of GPUs each, else as many as cores / threads a member
+    name: str | None = None  # of its folder and its MLflow run; a name given again goes on; null = the time
+    retry_failed: bool = True  # members that failed in an earlier command begin anew; false = they stay failed
+
+
+@dataclass
 class RunConfig:
     experiment: str = "default"
     scale: str = "embedded"
@@ -210,10 +220,14 @@ class RunConfig:
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
     report: ReportConfig = field(default_factory=ReportConfig)
+    sweep: SweepConfig = field(default_factory=SweepConfig)
 
 
 def register_schema() -> None:
-    """Puts the schema under the name that experiments/config.yaml asks for."""
+    """Puts the schema under the name that experiments/config.yaml asks for, and the name that a sweep without one gets."""
+    OmegaConf.register_new_resolver(
+        "or_time", lambda name: name or time.strftime("%Y-%m-%d_%H-%M-%S"), use_cache=True, replace=True
+    )
     ConfigStore.instance().store(name="run_schema", node=RunConfig)
 
 

@@ -6,6 +6,7 @@ missing folder after ten minutes of preparation is a nuisance.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from mrm.config import (
     OptimConfig,
     RoundConfig,
     RunConfig,
+    SweepConfig,
     TrainerConfig,
 )
 from mrm.construct_config import check_calling, check_model, check_rubrics, used
@@ -80,6 +82,7 @@ def check_config(config: RunConfig, *, parts: Mapping[str, Callable[[], object]]
     _check_judges(config, problems)
     _check_trainer(config.trainer, problems)
     _check_logger(config.logger, problems)
+    problems += sweep_problems(config.sweep)
     if config.report.gallery < 0:
         problems.append(f"report.gallery={config.report.gallery}: must be at least 0.")
     for path, check in (parts or {}).items():
@@ -379,3 +382,14 @@ def _check_logger(logger: LoggerConfig, problems: Problems) -> None:
             f"logger.mlflow={logger.mlflow!r}: must be the address of an MLflow store, beginning with one of "
             f"{', '.join(MLFLOW_STORES)}, as http://host:5000 or sqlite:///folder/mlflow.db.{suggest(scheme, MLFLOW_STORES)}"
         )
+
+
+def sweep_problems(sweep: SweepConfig) -> Problems:
+    """What is wrong with a sweep's settings."""
+    problems: Problems = []
+    _at_least(problems, "sweep", sweep, 1, "jobs")
+    if sweep.name is not None and not re.fullmatch(r"[\w-][\w.+=-]*", sweep.name):
+        problems.append(
+            f"sweep.name={sweep.name!r}: must be a folder's name, of letters, digits and _ - + = . (not first)."
+        )
+    return problems

@@ -15,7 +15,6 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Callback, RichProgressBar
-from lightning.pytorch.loggers import MLFlowLogger
 
 from callbacks.annotating import Annotators
 from callbacks.checkpoints import ResumeCheckpoint
@@ -37,6 +36,7 @@ from mrm.datasets import check_construction
 from mrm.devices import pick_device
 from mrm.errors import ConfigError, suggest
 from mrm.launch import check_launch, is_main
+from mrm.mlflow_logger import PatientMLFlowLogger
 from mrm.model.attention import AttentionPlan, plan_attention
 from mrm.model.backbones import Lora, check_backbone, model_type, resolve
 from mrm.model.encoding import Encoder
@@ -46,7 +46,8 @@ from mrm.model.reward_model import RewardModel
 from mrm.model.reward_module import RewardModule
 from mrm.model.sharded_checkpoints import ShardedStrategy
 from mrm.model.zero import Zero2Strategy, check_zero
-from mrm.tracking import HistoryLogger, set_tag, start_mlflow
+from mrm.sweeps.membership import Membership
+from mrm.tracking import HistoryLogger, start_mlflow
 
 ANNOTATIONS = "annotations"  # in a run's folder: what its judges answered
 EXPECTED_WARNINGS = (  # Lightning's, on what is meant here
@@ -58,8 +59,12 @@ EXPECTED_WARNINGS = (  # Lightning's, on what is meant here
 )
 
 
-def check(config: RunConfig) -> None:
+def check(config: RunConfig, *, launched: bool = True) -> None:
     """Checks the configuration as a whole, with what each part knows of its own.
+
+    Args:
+        config: what will be run.
+        launched: whether this process is one of the run's, so that their number can be checked.
 
     Raises:
         ConfigError: one message with every problem.
@@ -76,7 +81,8 @@ def check(config: RunConfig) -> None:
     }
     if config.curation.enabled:
         parts["curation"] = functools.partial(build_curation, config, Path(config.output_root))
-    parts["trainer.devices"] = functools.partial(check_launch, config.trainer.devices, config.trainer.num_nodes)
+    if launched:
+        parts["trainer.devices"] = functools.partial(check_launch, config.trainer.devices, config.trainer.num_nodes)
     parts["trainer.accelerator"] = functools.partial(_check_accelerator, config.trainer.accelerator)
     if config.trainer.strategy == "deepspeed":
         parts["trainer.strategy"] = functools.partial(check_zero, config.trainer.accelerator)
@@ -214,7 +220,7 @@ def build_annotators(config: RunConfig, folder: Path) -> Annotators | None:
     )
 
 
-def build_loggers(config: RunConfig, folder: Path, sweep: str | None) -> list[Any]:
+def build_loggers(config: RunConfig, folder: Path, sweep: Membership | None) -> list[Any]:
     """The history file and, unless it is switched off, MLflow; on rank 0 only."""
     if not is_main():
         return []
@@ -272,8 +278,8 @@ class TagData(Callback):
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         for logger in trainer.loggers:
-            if isinstance(logger, MLFlowLogger) and trainer.is_global_zero:
-                set_tag(logger, "data_fingerprint", trainer.datamodule.index.fingerprint)  # type: ignore[attr-defined]
+            if isinstance(logger, PatientMLFlowLogger) and trainer.is_global_zero:
+                logger.set_tag("data_fingerprint", trainer.datamodule.index.fingerprint)  # type: ignore[attr-defined]
 
 
 def _check_options(dataset: DatasetConfig) -> None:

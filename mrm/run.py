@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,7 +17,6 @@ import lightning.pytorch as pl
 import numpy as np
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from lightning.pytorch.loggers import MLFlowLogger
 from omegaconf import DictConfig
 from rich.console import Console
 
@@ -33,8 +34,9 @@ from datamodules.remote import ShardCache
 from mrm.cli import hydra_command
 from mrm.config import RunConfig, to_run_config
 from mrm.datasets import prepare_datasets
-from mrm.errors import RecordError, ShardError
+from mrm.errors import ConfigError, RecordError, ShardError
 from mrm.launch import from_main, is_main, join_cluster
+from mrm.mlflow_logger import PatientMLFlowLogger
 from mrm.model.reward_module import RewardModule
 from mrm.model.saving import save_reward_model
 from mrm.parts import (
@@ -48,17 +50,20 @@ from mrm.parts import (
 )
 from mrm.run_dirs import CONFIG_FILE, RESULTS_FILE, ROUNDS_FILE, close_run_dir, open_run_dir, write_json, write_state
 from mrm.summary import RunResult, print_summary
+from mrm.sweep import SweepDriver
+from mrm.sweeps.members import is_of
+from mrm.sweeps.membership import Membership, membership
 from mrm.tracking import finish_mlflow, git_commit, read_history, ui_command
 
 log = logging.getLogger(__name__)
 
 
-def run(cfg: RunConfig | DictConfig, *, sweep: str | None = None) -> RunResult:
+def run(cfg: RunConfig | DictConfig, *, sweep: Membership | None = None) -> RunResult:
     """Does everything that a configuration asks for.
 
     Args:
         cfg: the composed configuration, see `mrm.config`.
-        sweep: name shared by the members of a sweep.
+        sweep: the sweep that it is a member of.
 
     Raises:
         MrmError: for anything in configuration or data that a person can mend.
@@ -68,14 +73,14 @@ def run(cfg: RunConfig | DictConfig, *, sweep: str | None = None) -> RunResult:
     config = to_run_config(cfg)
     check(config)
     pl.seed_everything(config.seed, workers=True, verbose=False)
-    folder, resumed = from_main(lambda: open_run_dir(config))
+    folder, resumed = from_main(lambda: open_run_dir(config, sweep=sweep.sweep if sweep else None))
     try:
         return _run(config, folder, resumed, sweep, started)
     finally:
         close_run_dir(folder)
 
 
-def _run(config: RunConfig, folder: Path, resumed: bool, sweep: str | None, started: float) -> RunResult:
+def _run(config: RunConfig, folder: Path, resumed: bool, sweep: Membership | None, started: float) -> RunResult:
     log.info("%s %s", "Going on with" if resumed else "Run", folder)
     datasets = from_main(lambda: prepare_datasets(config))
     log.info("Data: %d sets, prepared under %s", len(datasets), config.prepared_root)
@@ -169,7 +174,7 @@ def finish(config: RunConfig, result: RunResult, datamodule: PreferenceDataModul
     ledgers = [Ledger.read(round_path(folder / "ledger", number)) for number in ledger_rounds(folder / "ledger")]
     if config.report.enabled:
         result.report = write_report(config, result, datamodule.index, ledgers)
-    mlflow = next((logger for logger in loggers if isinstance(logger, MLFlowLogger)), None)
+    mlflow = next((logger for logger in loggers if isinstance(logger, PatientMLFlowLogger)), None)
     write_json(folder / RESULTS_FILE, result.to_json())
     write_json(folder / ROUNDS_FILE, result.rounds)
     if mlflow is not None:
@@ -214,13 +219,22 @@ def write_report(config: RunConfig, result: RunResult, index: Index, ledgers: li
 
 
 def _member(config: RunConfig) -> None:
+    """A run of its own, a process that a sweep of `mrm.sweep` started, or a job of another of Hydra's launchers."""
     hydra = HydraConfig.get()
-    run(config, sweep=Path(hydra.sweep.dir).name if hydra.mode == RunMode.MULTIRUN else None)
+    if hydra.mode == RunMode.MULTIRUN:
+        run(config, sweep=Membership(Path(hydra.sweep.dir).name))
+        return
+    if unused := [word for word in hydra.overrides.task if is_of(word, "sweep")]:
+        raise ConfigError(f"{', '.join(unused)}: has an effect only on a sweep; add -m, or leave it out.")
+    run(config, sweep=membership(os.environ))
 
 
 def main() -> None:
     """The command."""
-    hydra_command(_member, root="config", convert=to_run_config)
+    driver = SweepDriver()
+    hydra_command(_member, root="config", convert=to_run_config, gather=driver.add)
+    if driver.members:
+        sys.exit(driver.run())
 
 
 if __name__ == "__main__":

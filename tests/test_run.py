@@ -178,9 +178,7 @@ def test_command_bad_input_ends_with_one_message_and_status_2(
     assert not list(tmp_path.glob("runs/*-s*"))
 
 
-def test_command_multirun_runs_every_member(
-    small_run: Callable[..., RunConfig], prepared_root: Path, tmp_path: Path
-) -> None:
+def test_command_multirun_runs_members_at_once_and_goes_on(small_run: Callable[..., RunConfig], tmp_path: Path) -> None:
     counts = [
         f"data.datasets.{name}.options.{'shapeworld.' if dataset.source == 'construct' else ''}count="
         f"{4 if dataset.role == 'test' else 16}"
@@ -192,17 +190,53 @@ def test_command_multirun_runs_every_member(
         "mrm.run",
         "-m",
         "experiment=baseline_open_pool,dt2it_no_curation",
-        "seed=1,2",
+        "seed=range(1,3)",
         *counts,
         "+data.datasets.trusted.options.style.mode=none",  # of so few pairs, style would leave none
     ]
-    command += ["logger=none", "trainer.accelerator=cpu", "trainer.progress=false", "trainer.max_epochs=1"]
-    command += ["trainer.limit_train_batches=1", "report.enabled=false", f"prepared_root={prepared_root}"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=240)
-    assert done.returncode == 0, done.stderr
+    command += ["trainer.accelerator=cpu", "trainer.max_epochs=1", "trainer.limit_train_batches=1"]
+    command += ["report.enabled=false", "sweep.name=four", "sweep.jobs=2"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+
+    def sweep(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*command, *words], env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=280
+        )
+
+    # One member cannot be run, and does not keep the others from it.
+    first = sweep("optim.lr=1e-4,-1", "experiment=baseline_open_pool", "seed=1,2")
+    assert first.returncode == 1, first.stderr
+    assert first.stdout.count("optim.lr=-1.0: must be more than 0") == 2
     names = sorted(path.parent.name.rsplit("-", 2)[0] for path in (tmp_path / "runs").glob("*-s*/results.json"))
-    assert names == ["baseline_open_pool-s1", "baseline_open_pool-s2", "dt2it_no_curation-s1", "dt2it_no_curation-s2"]
+    assert names == ["baseline_open_pool-s1", "baseline_open_pool-s2"]
+
+    done = sweep("optim.lr=1e-4")
+    assert done.returncode == 0, done.stderr
+    assert "2 of 4 members to run" in done.stderr
+    told = json.loads((tmp_path / "runs" / "sweeps" / "four" / "sweep.json").read_text())
+    members = [member for member in told["members"] if member["number"]]
+    assert [(member["state"], member["starts"]) for member in members] == [("finished", 1)] * 4
+    assert len({member["run_dir"] for member in members}) == 4 and all(m["results"]["tests"] for m in members)
+    for name in ("trusted", "t2i", "open", "test_count"):  # members that begin together share what is prepared
+        assert len([p for p in (tmp_path / "data" / "prepared").glob(f"{name}-*") if p.is_dir()]) == 1
+
+    client = MlflowClient(f"sqlite:///{tmp_path / 'runs' / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("mrm")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id])
+    (parent,) = [run for run in runs if run.data.tags.get("role") == "sweep"]
+    assert parent.info.run_name == "four" and parent.info.status == "FINISHED" and parent.data.metrics["finished"] == 4
+    children = [run for run in runs if run is not parent]
+    assert {run.data.tags["mlflow.parentRunId"] for run in children} == {parent.info.run_id}
+    assert {run.data.tags["run_dir"] for run in children} == {member["run_dir"] for member in members}
+    assert all("test/test_count/accuracy" in run.data.metrics for run in children)
+
+
+def test_command_sweep_settings_without_a_sweep_are_refused(tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "mrm.run", "sweep.jobs=2"]
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2 and "sweep.jobs=2: has an effect only on a sweep; add -m" in done.stderr
 
 
 def assert_same_outcome(first: Path, second: Path) -> None:
