@@ -6,6 +6,7 @@ the winner. `construct` is the same as a function. FOLDER/shards is a data set t
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import itertools
@@ -51,7 +52,7 @@ from mrm.construction.responding import Responder
 from mrm.construction.rubrics import load_rubric
 from mrm.construction.stage_files import Left, StageAccount
 from mrm.construction.summarising import summarise
-from mrm.errors import ConfigError, RecordError
+from mrm.errors import ConfigError, MrmError, RecordError
 from mrm.preference import PreferenceSample
 
 SHARDS = "shards"
@@ -82,7 +83,7 @@ def construct(cfg: ConstructConfig | DictConfig) -> ConstructResult:
     """Does what a configuration asks for; goes on where an earlier call with the same `output` ended.
 
     Raises:
-        MrmError: for anything in configuration or data that a person can mend.
+        MrmError: for anything in configuration or data that a person can mend; where no pair is left, after the report.
         ResumableError: if the budget ended first.
     """
     config = to_construct_config(cfg)
@@ -120,10 +121,24 @@ def construct(cfg: ConstructConfig | DictConfig) -> ConstructResult:
             summary = summarise(construction, _facts(config))
             write_construction_report(work, summary)
             print_outcome(summary, work)
+    if "write" in accounts and not accounts["write"].written:
+        raise MrmError(
+            f"{work}: no pair is left, so there are no shards. {_why_nothing(accounts)}; {PAGE_NAME} tells all."
+        )
     result = ConstructResult(work / SHARDS, accounts)
     if "write" in construction.done:
         write_marker(result.shards, {"source": "construct", "digest": accounts["write"].digest}, result.in_records())
     return result
+
+
+def _why_nothing(accounts: Mapping[str, StageAccount]) -> str:
+    """Where records and pairs were left out, and why."""
+    told = [
+        f"{name}: {', '.join(f'{number:,} {reason}' for reason, number in account.left.items())}"
+        for name, account in accounts.items()
+        if account.left and name != "write"
+    ]
+    return "Left out, " + "; ".join(told) if told else "Nothing was left out before"
 
 
 def _facts(config: ConstructConfig) -> dict[str, object]:
@@ -253,7 +268,7 @@ def _to_shards(
         shutil.rmtree(directory)  # of an earlier outcome of this construction
     for left in directory.parent.glob(f".{directory.name}.partial-*"):  # by a kill; nobody else writes here
         shutil.rmtree(left)
-    with ShardWriter(directory, max_samples=max_samples) as writer:
+    with contextlib.suppress(_NoSample), ShardWriter(directory, max_samples=max_samples) as writer:
         for item in items:
             if isinstance(item, Left):
                 yield item
@@ -264,6 +279,12 @@ def _to_shards(
                 yield Left(item.key, error.reason, str(error))
             else:
                 yield {"key": item.key, "pairs": len(item.pairs)}
+        if not writer.samples:
+            raise _NoSample  # no shards, but the stage's account, and the report, which say why
+
+
+class _NoSample(Exception):
+    """Every record was left out."""
 
 
 def main() -> None:

@@ -316,10 +316,33 @@ def test_construction_killed_and_done_again_ends_with_the_same_files(tmp_path: P
     assert not [path.name for path in killed.iterdir() if "partial" in path.name or "plan" in path.name]
 
 
-def test_no_pair_at_all_is_told_with_the_accounts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(MrmError, match="no sample was written"):
-        construct(own_config(tmp_path / "work", own_input(tmp_path, ["good", "good."])))
-    assert "1 tie" in capsys.readouterr().out
+def test_no_pair_at_all_is_told_with_accounts_and_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = own_config(tmp_path / "work", own_input(tmp_path, ["good", "good."]))
+    for _ in range(2):  # the second time too
+        with pytest.raises(MrmError, match=r"no pair is left, .*agree: 1 tie; .*report\.html"):
+            construct(config)
+        assert "1 tie" in capsys.readouterr().out
+    told = json.loads((tmp_path / "work" / "report.json").read_text())
+    assert told["reasons"] == {"kept": 0, "tie": 1} and told["accounts"][-1]["lost"] == {"no pair left": 1}
+    assert "tie" in (tmp_path / "work" / "report.html").read_text()
+    assert sorted(path.name for path in (tmp_path / "work").glob("*shards*")) == []
+
+
+def test_no_response_at_all_is_told_with_a_report(tmp_path: Path) -> None:
+    given = tmp_path / "own.jsonl"
+    given.write_text('{"prompt": "Q", "responses": ["good"]}\n')
+    with pytest.raises(MrmError, match="respond: 1 too few responses"):
+        construct(own_config(tmp_path / "work", given))
+    assert json.loads((tmp_path / "work" / "report.json").read_text())["strengths"]["counts"] == [0] * 20
+
+
+def test_pairs_that_are_gone_take_their_shards_along(tmp_path: Path) -> None:
+    given = own_input(tmp_path, ["good good", "good"])
+    assert construct(own_config(tmp_path / "work", given)).shards.is_dir()
+    with pytest.raises(MrmError, match="agree: 1 below the least difference"):
+        construct(own_config(tmp_path / "work", given, agreement={"least_difference": 9}))
+    assert not (tmp_path / "work" / "shards").exists()
+    assert construct(own_config(tmp_path / "work", given)).shards.is_dir()
 
 
 KEY = "sk-test-0f3a77d2"
