@@ -115,6 +115,9 @@ class ConstructConfig:
     rewrite_tolerance: float = 0.5  # of the mean overall score, 0 to 10
     max_unreadable: float = 0.01  # share of the input's records that may be unreadable before the run stops
     keep_responses: int | None = None  # the most different ones of a prompt's; null = all
+    embedder: str | None = (
+        None  # package.module:function, texts -> [texts, numbers]: diversity of meaning; null = words alone
+    )
     listwise_repeats: int = 1  # 2: each judge sees another order too
     agreement: AgreementConfig = field(default_factory=AgreementConfig)
     style: StyleConfig = field(default_factory=StyleConfig)
@@ -176,6 +179,8 @@ def check_construct(config: ConstructConfig) -> None:
     _within(problems, "running.backoff_s", config.running.backoff_s, 0, 60)
     _within(problems, "running.longest_wait_s", config.running.longest_wait_s, 0, 86_400)
     _within(problems, "shard_samples", config.shard_samples, 1, float("inf"))
+    if config.embedder is not None and ":" not in config.embedder:
+        problems.append(f"embedder={config.embedder!r}: must be of the form package.module:function.")
     for language in config.rubrics:
         _one_of(problems, "rubrics", language, LANGUAGES[1:])
     _check_models(config, problems)

@@ -21,7 +21,7 @@ from datamodules.prepare_result import read_result
 from datamodules.reading import read_sample
 from mrm.cli import compose_config
 from mrm.construct import construct
-from mrm.construct_config import ConstructConfig, to_construct_config
+from mrm.construct_config import ConstructConfig, ModelSpec, to_construct_config
 from mrm.construct_input import GIVEN
 from mrm.construction.records import FOLDER
 from mrm.construction.style import FEATURES
@@ -334,6 +334,45 @@ def test_no_response_at_all_is_told_with_a_report(tmp_path: Path) -> None:
     with pytest.raises(MrmError, match="respond: 1 too few responses"):
         construct(own_config(tmp_path / "work", given))
     assert json.loads((tmp_path / "work" / "report.json").read_text())["strengths"]["counts"] == [0] * 20
+
+
+def test_responses_that_differ_most_in_meaning_are_kept(tmp_path: Path) -> None:
+    # In words the first two differ most, with one in seven in common; in meaning the last differs from all others.
+    given = own_input(tmp_path, ["good good a b c", "good d e f", "good a d", "bad a d"])
+    embedder = "tests.construction.constructing:embed"
+    kept = {}
+    for name, changes in (("words", {}), ("meaning", {"embedder": embedder})):
+        construct(own_config(tmp_path / "work", given, keep_responses=2, **changes))  # in one folder: it is a setting
+        kept[name] = {response["text"] for response in lines(tmp_path / "work", "respond")[0]["responses"]}
+    assert "bad a d" not in kept["words"] and "bad a d" in kept["meaning"]
+
+
+@pytest.mark.parametrize(
+    "embedder, told",
+    [
+        ("nowhere", "package.module:function"),
+        ("tests.construction.constructing:nothing", "importable"),
+        ("tests.construction.constructing:embed_wrongly", r"shape \(2,\) for 2 texts"),
+        ("json:dumps_all", "importable"),
+        ("math:sqrt", "TypeError"),
+    ],
+)
+def test_embedder_that_cannot_be_used_is_told(embedder: str, told: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=f"(?s)embedder.*{told}"):
+        construct(own_config(tmp_path / "work", own_input(tmp_path, ["good", "bad"]), embedder=embedder))
+
+
+def test_stages_need_only_the_keys_of_those_they_ask(tmp_path: Path) -> None:
+    given = own_input(tmp_path, ["good", "bad"])
+    absent = {"judges": {"caller": {"model": "m", "base_url": "http://127.0.0.1:9/v1", "key_env": "NOT_SET_HERE"}}}
+    config = dataclasses.replace(own_config(tmp_path / "work", given), **to_models(absent))
+    assert construct(dataclasses.replace(config, stages=["prompts", "respond"])).accounts["respond"].written == 1
+    with pytest.raises(ConfigError, match="NOT_SET_HERE"):
+        construct(config)
+
+
+def to_models(told: dict[str, Any]) -> dict[str, Any]:
+    return {role: {name: ModelSpec(**spec) for name, spec in models.items()} for role, models in told.items()}
 
 
 def test_pairs_that_are_gone_take_their_shards_along(tmp_path: Path) -> None:
