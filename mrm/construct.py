@@ -122,9 +122,9 @@ def _why_nothing(accounts: Mapping[str, StageAccount]) -> str:
     told = [
         f"{name}: {', '.join(f'{number:,} {reason}' for reason, number in account.left.items())}"
         for name, account in accounts.items()
-        if account.left and name != "write"
+        if account.left
     ]
-    return "Left out, " + "; ".join(told) if told else "Nothing was left out before"
+    return "Left out, " + "; ".join(told)
 
 
 def _facts(config: ConstructConfig) -> dict[str, object]:
