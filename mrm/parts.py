@@ -29,8 +29,8 @@ from datamodules.remote import make_cache
 from datamodules.sources import SOURCES, get_source
 from mrm.config import DatasetConfig, RoundConfig, RunConfig
 from mrm.config_checks import CONSTRUCT, check_config
-from mrm.construct_models import build_model
 from mrm.construct_config import run_settings, used
+from mrm.construct_models import build_model
 from mrm.construction.rubrics import load_rubrics
 from mrm.datasets import check_construction
 from mrm.devices import pick_device
