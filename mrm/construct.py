@@ -43,6 +43,9 @@ from mrm.errors import MrmError, RecordError
 from mrm.preference import PreferenceSample
 
 SHARDS = "shards"
+REPORT_DUE = (
+    ".report.due"  # is there while stages were done that the report does not tell of: a kill may come before it
+)
 RECORD_STAGES = ("prompts", "respond", "write")  # where records are left out; the stages between leave out pairs
 log = logging.getLogger(__name__)
 
@@ -101,6 +104,9 @@ def construct(cfg: ConstructConfig | DictConfig) -> ConstructResult:
         if config.dry_run:
             print_estimate(estimate_construction(construction, config.stages))
             return ConstructResult(work / SHARDS, construction.accounts)
+        due = work / REPORT_DUE
+        was_due = due.exists()
+        due.touch()
         try:
             accounts = construction.run(config.stages)
         finally:
@@ -108,17 +114,21 @@ def construct(cfg: ConstructConfig | DictConfig) -> ConstructResult:
                 print_accounts(construction.accounts)
         if not construction.done:
             log.info("Nothing to do: %s is what these settings give.", work)
-        if "write" in accounts and (construction.done or not (work / PAGE_NAME).is_file()):
+        is_whole = "write" in accounts
+        if is_whole and (construction.done or was_due or not (work / PAGE_NAME).is_file()):
             summary = summarise(construction, _facts(config))
             write_construction_report(work, summary)
             print_outcome(summary, work)
-    if "write" in accounts and not accounts["write"].written:
+        result = ConstructResult(work / SHARDS, accounts)
+        if is_whole and accounts["write"].written and ("write" in construction.done or was_due):
+            told = {"source": "construct", "digest": accounts["write"].digest}
+            write_marker(result.shards, told, result.in_records())
+        if is_whole:
+            due.unlink()
+    if is_whole and not accounts["write"].written:
         raise MrmError(
             f"{work}: no pair is left, so there are no shards. {_why_nothing(accounts)}; {PAGE_NAME} tells all."
         )
-    result = ConstructResult(work / SHARDS, accounts)
-    if "write" in construction.done:
-        write_marker(result.shards, {"source": "construct", "digest": accounts["write"].digest}, result.in_records())
     return result
 
 

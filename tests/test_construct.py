@@ -375,6 +375,23 @@ def to_models(told: dict[str, Any]) -> dict[str, Any]:
     return {role: {name: ModelSpec(**spec) for name, spec in models.items()} for role, models in told.items()}
 
 
+def test_report_that_a_kill_kept_from_being_written_is_made_up_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = own_input(tmp_path, ["good good good", "good", "bad"])
+    work, changed = tmp_path / "work", {"agreement": {"least_difference": 2}}
+    construct(own_config(work, given))
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr("mrm.construct.summarise", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
+        construct(own_config(work, given, **changed))
+    before = (work / "report.json").read_text()
+    assert json.loads(before)["reasons"]["kept"] == 3
+    for _ in range(2):
+        assert construct(own_config(work, given, **changed)).accounts["agree"].written == 2
+        assert json.loads((work / "report.json").read_text())["reasons"]["kept"] == 2
+        assert read_result(work / "shards").pairs == 2 and not (work / ".report.due").exists()
+
+
 def test_pairs_that_are_gone_take_their_shards_along(tmp_path: Path) -> None:
     given = own_input(tmp_path, ["good good", "good"])
     assert construct(own_config(tmp_path / "work", given)).shards.is_dir()
