@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 import time
 from collections.abc import Iterable
@@ -17,6 +18,7 @@ import lightning.pytorch as pl
 import numpy as np
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig
 from rich.console import Console
 
@@ -232,7 +234,10 @@ def _member(config: RunConfig) -> None:
 def main() -> None:
     """The command."""
     driver = SweepDriver()
-    hydra_command(_member, root="config", convert=to_run_config, gather=driver.add)
+    try:
+        hydra_command(_member, root="config", convert=to_run_config, gather=driver.add)
+    except SIGTERMException:  # Lightning's way out of a training; its exit status would tell of success
+        sys.exit(128 + signal.SIGTERM)
     if driver.members:
         sys.exit(driver.run())
 

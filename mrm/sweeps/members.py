@@ -156,11 +156,12 @@ def conclude(member: Member, sweep: str, exit_status: int, *, stopping: bool) ->
     member.exit_status = exit_status
     if exit_status == 0 and member.run_dir is not None and read_state(member.run_dir).get("finished"):
         member.state = FINISHED
-    elif exit_status == 0:
-        member.state, member.fault = FAILED, "it ended without a word, and without a finished run"
-    elif stopping or -exit_status in FROM_OUTSIDE:
+    elif stopping:
         member.state = INTERRUPTED
-        member.fault = None if stopping else f"ended from outside by {signal.Signals(-exit_status).name}"
+    elif (number := -exit_status if exit_status < 0 else exit_status - 128) in FROM_OUTSIDE:
+        member.state, member.fault = INTERRUPTED, f"ended from outside by {signal.Signals(number).name}"
+    elif exit_status == 0:
+        member.state, member.fault = FAILED, "it ended without an error, and without a finished run"
     else:
         member.state = FAILED
         member.fault = _last_line(member.log) or f"exit status {exit_status}"

@@ -191,11 +191,20 @@ class Sweep:
         print_table(self.members, out)
         lines = [f"Record   {self.folder / SWEEP_FILE}"]
         if unfinished:
-            words = [word for word in self.typed if not is_of(word, "sweep.name")]
-            if not any(is_of(word, "hydra.sweep.dir") for word in words):
-                words.append(f"sweep.name={self.folder.name}")
+            words = again(self.typed, self.folder.name)
             lines.append(f"Go on    {shlex.join([Path(sys.executable).name, '-m', 'mrm.run', *words])}")
         out.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
+
+
+def again(typed: Sequence[str], name: str) -> list[str]:
+    """The words that go on with a sweep of this name: Hydra takes overrides side by side only, not apart by a flag."""
+    words = [word for word in typed if not is_of(word, "sweep.name")]
+    if any(is_of(word, "hydra.sweep.dir") for word in words):
+        return words
+    last = max(
+        (place for place, word in enumerate(words) if "=" in word and not word.startswith("-")), default=len(words)
+    )
+    return [*words[: last + 1], f"sweep.name={name}", *words[last + 1 :]]
 
 
 class _Ending:

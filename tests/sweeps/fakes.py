@@ -38,7 +38,11 @@ if behaviour == "kill":
     os.kill(os.getpid(), signal.SIGKILL)
 if behaviour == "deaf":
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-if behaviour in ("wait", "deaf"):
+if behaviour == "soft":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+if behaviour == "asked":
+    sys.exit(128 + signal.SIGTERM)
+if behaviour in ("wait", "deaf", "soft"):
     (folder / "waits").touch()
     time.sleep(60)
 if behaviour == "meet":  # ends only if another member runs at the same time
@@ -71,7 +75,7 @@ def fake_sweep(
     cores: int = 2,
 ) -> Sweep:
     """A sweep `s` over seeds; behaviours by seed: finish (the default), fail, kill, wait, deaf,
-    meet, unfinished."""
+    soft (ends with status 0 when asked), asked (as if asked from outside), meet, unfinished."""
     members = [Member(n, ["experiment=e", f"seed={seed}"], config(root, seed)) for n, seed in enumerate(seeds, start=1)]
     for member in members:
         change(member)

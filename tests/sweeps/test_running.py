@@ -14,6 +14,7 @@ import pytest
 from mrm.config import SweepConfig
 from mrm.errors import ConfigError
 from mrm.sweeps.record import lock_sweep
+from mrm.sweeps.running import again
 from tests.sweeps.fakes import fake_sweep, record, starts, states
 
 
@@ -90,9 +91,10 @@ def test_sweep_without_retry_leaves_failed_members_failed(tmp_path: Path) -> Non
     assert record(tmp_path)["members"][0]["error"] == "the loss is not finite"
 
 
-def test_sweep_member_killed_from_outside_resumes_in_its_folder(tmp_path: Path) -> None:
-    assert fake_sweep(tmp_path, [1], {1: "kill"}).run() == 1
-    assert record(tmp_path)["members"][0]["error"] == "ended from outside by SIGKILL"
+@pytest.mark.parametrize(("behaviour", "name"), [("kill", "SIGKILL"), ("asked", "SIGTERM")])
+def test_sweep_member_ended_from_outside_resumes_in_its_folder(tmp_path: Path, behaviour: str, name: str) -> None:
+    assert fake_sweep(tmp_path, [1], {1: behaviour}).run() == 1
+    assert record(tmp_path)["members"][0]["error"] == f"ended from outside by {name}"
     assert states(tmp_path) == {"seed=1": "interrupted"}
     assert fake_sweep(tmp_path, [1]).run() == 0
     ((first, second),) = starts(tmp_path, 1)
@@ -129,7 +131,7 @@ def test_sweep_of_another_name_shares_nothing(tmp_path: Path) -> None:
 def test_sweep_signal_ends_members_and_leaves_the_rest_to_go_on_with(tmp_path: Path, number: int) -> None:
     thread = signal_once_waiting(tmp_path, number, runs=2)
     began = time.monotonic()
-    assert fake_sweep(tmp_path, [1, 2, 3], {1: "wait", 2: "wait"}).run() == 128 + number
+    assert fake_sweep(tmp_path, [1, 2, 3], {1: "wait", 2: "soft"}).run() == 128 + number
     thread.join()
     assert time.monotonic() - began < 30
     assert states(tmp_path) == {f"seed={seed}": "interrupted" for seed in (1, 2, 3)}
@@ -178,3 +180,15 @@ def test_sweep_that_is_running_is_refused(tmp_path: Path) -> None:
     finally:
         os.close(lock)
     assert fake_sweep(tmp_path, [1]).run() == 0
+
+
+def test_again_names_the_sweep_among_the_overrides() -> None:
+    assert again(["-m", "seed=1,2", "--config-dir", "x"], "n") == [
+        "-m",
+        "seed=1,2",
+        "sweep.name=n",
+        "--config-dir",
+        "x",
+    ]
+    assert again(["-m", "sweep.name=n", "seed=1"], "n") == ["-m", "seed=1", "sweep.name=n"]
+    assert again(["-m", "seed=1", "hydra.sweep.dir=a/n"], "n") == ["-m", "seed=1", "hydra.sweep.dir=a/n"]
