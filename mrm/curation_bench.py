@@ -40,6 +40,7 @@ def make_ledger(pairs: int, seed: int = 0) -> Ledger:
     rng, source = np.random.default_rng(seed), np.arange(pairs) % SOURCES
     names = np.array([f"{'trusted' if n < TRUSTED else 'open'}-{n}" for n in range(SOURCES)], object)
     trusted = source < TRUSTED
+    unknown = np.full(pairs, np.nan, np.float32)
     return Ledger(
         key=Texts.of(
             [f"open-{digest:08x}-{number:07d}" for number, digest in enumerate(rng.integers(0, 2**32, pairs))]
@@ -54,10 +55,11 @@ def make_ledger(pairs: int, seed: int = 0) -> Ledger:
         decided=np.zeros(pairs, np.int32),
         round=0,
         index_fingerprint="made",
-        **{
-            name: np.full(pairs, np.nan, np.float32)
-            for name in ("strength", "chosen_score", "rejected_score", "spread", "vote_share")
-        },
+        strength=unknown,
+        chosen_score=unknown,
+        rejected_score=unknown,
+        spread=unknown,
+        vote_share=unknown,
     )
 
 

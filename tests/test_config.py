@@ -136,12 +136,12 @@ def test_compose_dataset_without_role_is_named_as_missing(tmp_path: Path, monkey
         (["+curation.schedule.0.missing=drop"], "missing=drop: has an effect only with `annotate`"),
         (["+curation.schedule.0.max_dropped=0.3"], "max_dropped=0.3: has an effect only with `annotate`"),
         (
-            ["+curation.schedule.0.correct_mode=drop", "+curation.schedule.0.max_flipped=0.3"],
+            ["curation.schedule.0.correct_mode=drop", "+curation.schedule.0.max_flipped=0.3"],
             "max_flipped=0.3: has an effect only with `annotate`",
         ),
         (
             ["+curation.schedule.0.sources={a: {correct_mode: weight}}"],
-            r"schedule\[0\].sources.a.down_weight: is needed with correct_mode=weight",
+            "schedule[0].sources.a.down_weight: is needed with correct_mode=weight",
         ),
         (
             ["+curation.schedule.0.sources={a: {down_weight: 0.5}}"],

@@ -195,7 +195,7 @@ def _differences(chosen_score: np.ndarray, rejected_score: np.ndarray) -> tuple[
             f"scores of chosen {chosen.shape} and rejected {rejected.shape} must have one shape, [pairs] or [passes, pairs] of at"
             " least one pass."
         )
-    finite: np.ndarray = (np.isfinite(chosen) & np.isfinite(rejected)).all(axis=0)
+    finite = np.logical_and.reduce(np.isfinite(chosen) & np.isfinite(rejected), axis=0)
     return finite, np.where(finite, chosen, 0.0) - np.where(finite, rejected, 0.0)
 
 
