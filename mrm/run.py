@@ -215,6 +215,7 @@ def write_report(config: RunConfig, result: RunResult, index: Index, ledgers: li
         rounds=result.rounds,
         metrics=read_history(result.run_dir),
         ledgers=ledgers,
+        ledger_dir=result.run_dir / "ledger",
         read=lambda key: read_sample(index, row_of[key]),
         gallery_size=config.report.gallery,
     )
