@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import lightning.pytorch as pl
+import numpy as np
 
 from mrm.construction.judges import Annotator
-from mrm.curation.policy import CORRECT_MODES
+from mrm.curation.policy import MISSING_VOTES
+from mrm.curation.rules import STEPS_OF, Rules, parse_share, source_problems
 from mrm.errors import ConfigError
 
 STEPS = ("score", "correct", "filter", "annotate")
@@ -24,10 +26,17 @@ class RoundSpec:
     Args:
         after_epoch: the 0-based epoch at whose end it runs.
         steps: of `score`, `correct`, `filter`, `annotate`, in this order.
-        correct_mode: what `correct` does to the distrusted pairs: `flip`, `drop` or `weight`.
-        down_weight: their weight under `weight`, in (0, 1).
+        correct_mode, down_weight: see `mrm.curation.rules.Rules`.
         admit_weight: weight of the pairs that `correct` admits or flips, until a `filter` confirms them, in (0, 1]. A pool
             half of whose noise is left teaches a model to agree with the other half; 1 is the released method.
+        distrust_share, dead_zone, agreement: see `mrm.curation.rules.Rules`; a `distrust_share` of None is set by the estimated
+            noise, `auto` where a person writes it.
+        missing: what becomes of a queued pair that not all votes arrived for: `wait`, or `drop` as released.
+        max_flipped: the largest share of the open pool whose labels the round may turn, by scores or votes, in [0, 1]; a round
+            that would turn more stops the run.
+        max_dropped: the same of the pairs that it may drop.
+        sources: source -> fields of `Rules` that it has of its own. The negatives of a source with a `distrust_share` are ranked by
+            themselves.
     """
 
     after_epoch: int
@@ -35,6 +44,23 @@ class RoundSpec:
     correct_mode: str = "flip"
     down_weight: float = 0.5
     admit_weight: float = 1.0
+    distrust_share: float | None = 0.5
+    dead_zone: float = 0.0
+    agreement: str = "mean"
+    missing: str = "wait"
+    max_flipped: float = 0.5
+    max_dropped: float = 0.5
+    sources: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    @property
+    def rules(self) -> Rules:
+        """The rules of the pool, for sources that have none of their own."""
+        return Rules(**{name: getattr(self, name) for name in STEPS_OF})
+
+    def modes(self) -> set[str]:
+        """What `correct` does to distrusted pairs, in any source."""
+        own = [given["correct_mode"] for given in self.sources.values() if "correct_mode" in given]
+        return {self.correct_mode, *own}
 
 
 def round_spec(spec: RoundSpec | Mapping[str, Any]) -> RoundSpec:
@@ -51,7 +77,10 @@ def round_spec(spec: RoundSpec | Mapping[str, Any]) -> RoundSpec:
         raise ConfigError(
             f"a curation round has the fields {', '.join(known)}; unknown: {wrong or 'none'}, missing: {missing or 'none'}."
         )
-    return RoundSpec(**{**spec, "steps": tuple(spec["steps"])})
+    given = {**spec, "steps": tuple(spec["steps"])}
+    if "distrust_share" in given:
+        given["distrust_share"] = parse_share(given["distrust_share"])
+    return RoundSpec(**given)
 
 
 def check_settings(
@@ -104,6 +133,10 @@ def check_run(schedule: Sequence[RoundSpec], restart: str, trainer: pl.Trainer, 
         problems.append(
             f"Trainer(reload_dataloaders_every_n_epochs={trainer.reload_dataloaders_every_n_epochs}) would train on the old pool: set it to 1."
         )
+    index = datamodule.index
+    known = [index.source_names[number] for number in np.unique(index.source[~datamodule.trusted])]
+    for number, spec in enumerate(schedule, start=1):
+        problems += [f"round {number}: {p}" for p in source_problems(spec.rules, spec.sources, known)]
     last = (trainer.max_epochs or -1) - 1
     if last >= 0 and not trainer.fast_dev_run:
         late = [spec.after_epoch for spec in schedule if spec.after_epoch > last]
@@ -125,14 +158,20 @@ def _spec_problems(spec: RoundSpec) -> list[str]:
         problems.append(f"steps {list(spec.steps)} must each stand once and in the order {', '.join(STEPS)}.")
     if {"correct", "filter"} & set(spec.steps) and "score" not in spec.steps:
         problems.append("`correct` and `filter` decide by this round's scores: put `score` before them.")
-    if spec.correct_mode not in CORRECT_MODES:
-        problems.append(f"correct_mode={spec.correct_mode!r} is none of {', '.join(CORRECT_MODES)}.")
-    if not 0 < spec.admit_weight <= 1:
-        problems.append(f"admit_weight={spec.admit_weight!r} must be in (0, 1].")
-    if not 0 < spec.down_weight < 1:
-        problems.append(
-            f"down_weight={spec.down_weight!r} must be between 0 and 1; to remove pairs use correct_mode=drop."
-        )
+    problems += spec.rules.problems()
+    if spec.missing not in MISSING_VOTES:
+        problems.append(f"missing={spec.missing!r} is none of {', '.join(MISSING_VOTES)}.")
+    for name in ("max_flipped", "max_dropped"):
+        cap = getattr(spec, name)
+        if not 0 <= cap <= 1:
+            problems.append(f"{name}={cap!r} must be in [0, 1].")
+    problems += source_problems(spec.rules, spec.sources, None)
+    problems += [
+        f"sources.{source}.{name}: has an effect only with {' or '.join(f'`{step}`' for step in STEPS_OF[name])}."
+        for source, given in spec.sources.items()
+        for name in given
+        if name in STEPS_OF and not set(STEPS_OF[name]) & set(spec.steps)
+    ]
     return problems
 
 

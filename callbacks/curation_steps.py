@@ -1,30 +1,94 @@
-"""The steps of a round, as pure functions from ledger to ledger. The rules are `mrm.curation.policy`'s.
+"""The steps of a round, as pure functions from ledger to ledger. The rules are `mrm.curation`'s.
 
 A round begins with the ledger before it under the round's own number; every step writes its decisions under that number.
 
-A step decides only about pairs that are in its reach: `correct` about open pairs in use or not yet admitted, `filter` about
-these and the queued ones, `annotate` about queued ones. What no judge settles waits in the queue, out of training, until a
-later filter finds it consistent or judges see it. What an earlier round dropped stays dropped; trusted pairs are never
-touched, unless they cannot be read.
+A step decides only about pairs that are in its reach: `correct` about open pairs in use or not yet admitted, each at most once a
+round, `filter` about these and the queued ones, `annotate` about queued ones. What no judge settles waits in the queue, out of
+training, until a later filter finds it consistent or judges see it. What an earlier round dropped stays dropped; trusted pairs
+are never touched, unless they cannot be read.
 
 Scores are stored in the published orientation. A pair whose label was flipped is judged in the orientation in use.
+
+A million pairs are common: texts are written to rows by reference, never made a row; only ties at a cut are looked at one by one.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from datamodules.ledger import Decision, Ledger
-from mrm.curation.accounts import flip_quality, noise
-from mrm.curation.policy import consistent, lower_half, mean_strength, vote
+from datamodules.texts import Texts, coded
+from mrm.curation.noise_estimate import NoiseEstimate, estimate_noise, expected_share
+from mrm.curation.policy import consistent, distrusted, mean_strength, spread, unanimous, uncertain, vote
+from mrm.curation.rules import Rules, SourceRules
 from mrm.errors import CurationError
 
 NOT_FINITE = "the reward is not a finite number"
+TOGETHER = ""  # stands for all sources that are ranked together; no source has an empty name
+RELEASED = SourceRules()
+
+
+@dataclass(frozen=True, eq=False)
+class PairScores:
+    """What the score passes say of the pairs. Dimensions: S passes (checkpoints, seeds, models), at least one; P pairs.
+
+    Args:
+        chosen: float32[S, P], score of the response published as chosen; NaN where not asked for or unknown.
+        rejected: float32[S, P], of the other one.
+        reasons: object[P], why a pair's sample could not be read; "" where it could.
+    """
+
+    chosen: np.ndarray
+    rejected: np.ndarray
+    reasons: np.ndarray
+
+    def __post_init__(self) -> None:
+        shape = self.chosen.shape
+        if len(shape) != 2 or shape[0] == 0 or self.rejected.shape != shape or self.reasons.shape != shape[1:]:
+            raise CurationError(
+                f"scores of chosen {shape}, of rejected {self.rejected.shape} and reasons {self.reasons.shape} must be"
+                " [passes, pairs] twice, of at least one pass, and [pairs]."
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class Votes:
+    """What annotators say of the queued pairs. Dimensions: Q queued pairs in ledger order, V expected votes.
+
+    Args:
+        votes: float[Q, V], each vote's share for the published choice: 1, 0, 0.5 for a tie; NaN where it did not arrive.
+        unreadable: Q texts, why a pair could not be shown to the annotators; "" where it could.
+    """
+
+    votes: np.ndarray
+    unreadable: list[str]
+
+    def __post_init__(self) -> None:
+        if len(self.votes) != len(self.unreadable):
+            raise CurationError(
+                f"{len(self.votes)} rows of votes, but {len(self.unreadable)} reasons; give one of each a pair."
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class Correction:
+    """What `correct` did.
+
+    Args:
+        ledger: after it.
+        distrusted: bool[P], the pairs whose label it distrusted.
+        shares: the share of the negatives that was distrusted, by source ranked apart; `TOGETHER` for all the others.
+    """
+
+    ledger: Ledger
+    distrusted: np.ndarray
+    shares: dict[str, float]
 
 
 def open_pairs(ledger: Ledger) -> np.ndarray:
@@ -42,7 +106,7 @@ def in_play(ledger: Ledger) -> np.ndarray:
     return pool(ledger) | (ledger.decision == Decision.QUEUE)
 
 
-def to_score(ledger: Ledger, steps: Sequence[str]) -> np.ndarray:
+def to_score(ledger: Ledger, steps: tuple[str, ...] | list[str]) -> np.ndarray:
     """bool[P]: pairs that a round of these steps scores. Of a queued pair's scores only `filter` makes use."""
     return in_play(ledger) if "filter" in steps else pool(ledger)
 
@@ -54,177 +118,226 @@ def leave_out_unreadable(ledger: Ledger, reasons: Mapping[str, str]) -> Ledger:
         ledger: before.
         reasons: key -> why, of the samples that could not be read.
     """
-    found = (ledger.active | in_play(ledger)) & np.isin(ledger.key, list(reasons))
-    why = np.array([reasons.get(key, "") for key in ledger.key], object)
+    if not reasons:
+        return ledger
+    keys = ledger.key.arrow() if isinstance(ledger.key, Texts) else pa.array(ledger.key, pa.large_string())
+    place = pc.index_in(keys, pa.array(list(reasons), pa.large_string()))
+    named = place.is_valid().to_numpy(zero_copy_only=False)
+    found = (ledger.active | in_play(ledger)) & named
+    why = ledger.reason.copy()
+    why[named] = np.array(list(reasons.values()), object)[place.drop_null().to_numpy(zero_copy_only=False)]
     return _decide(ledger, found, Decision.UNREADABLE, active=False, reason=why)
 
 
-def record_scores(
-    ledger: Ledger, fresh: np.ndarray, chosen_score: np.ndarray, rejected_score: np.ndarray, reasons: np.ndarray
-) -> Ledger:
-    """Takes in the scores of this round; pairs without a finite one leave the pool, by name.
+def record_scores(ledger: Ledger, fresh: np.ndarray, scores: PairScores) -> Ledger:
+    """Takes in the scores of this round, means and spread over the passes; pairs without finite ones leave the pool, by name.
 
     Args:
         ledger: before.
         fresh: bool[P], the pairs that were to be scored.
-        chosen_score: float32[P], published orientation; read where the pair is fresh.
-        rejected_score: float32[P].
-        reasons: object[P], why a pair's sample could not be read; "" where it could.
+        scores: read where a pair is fresh. A pair that any pass has no finite score of has none.
     """
-    unknown = fresh & ~(np.isfinite(chosen_score) & np.isfinite(rejected_score))
-    chosen, rejected = (np.where(unknown, np.nan, score).astype(np.float32) for score in (chosen_score, rejected_score))
+    finite = (np.isfinite(scores.chosen) & np.isfinite(scores.rejected)).all(axis=0)
+    known, unknown = fresh & finite, fresh & ~finite
+
+    def column(old: np.ndarray, new: np.ndarray) -> np.ndarray:
+        return np.where(fresh, np.where(known, new, np.nan), old).astype(np.float32)
+
+    with np.errstate(invalid="ignore"):  # of pairs that are not known
+        chosen, rejected = (side.mean(axis=0, dtype=np.float64) for side in (scores.chosen, scores.rejected))
     scored = replace(
         ledger,
-        chosen_score=np.where(fresh, chosen, ledger.chosen_score),
-        rejected_score=np.where(fresh, rejected, ledger.rejected_score),
+        chosen_score=column(ledger.chosen_score, chosen),
+        rejected_score=column(ledger.rejected_score, rejected),
+        spread=column(ledger.spread, spread(scores.chosen, scores.rejected)),
     )
-    why = np.where(reasons == "", NOT_FINITE, reasons)
+    why = scores.reasons.copy()
+    why[why == ""] = NOT_FINITE
     return _decide(scored, unknown, Decision.UNREADABLE, active=False, reason=why)
 
 
-def correct(ledger: Ledger, mode: str, down_weight: float, admit_weight: float = 1.0) -> tuple[Ledger, np.ndarray]:
-    """Distrusts the more negative half of the negative pairs; the whole rest of the pool is admitted as it was.
+def strength_in_use(ledger: Ledger) -> np.ndarray:
+    """float64[P]: score of chosen - score of rejected under the labels in use; NaN where unscored."""
+    return mean_strength(*_scores_in_use(ledger))
+
+
+def estimate_pool_noise(ledger: Ledger, rules: SourceRules = RELEASED) -> dict[str, NoiseEstimate]:
+    """The share of wrong labels in use, as the scores of the pool tell it.
+
+    Args:
+        ledger: scored in this round, not yet corrected.
+        rules: which sources are ranked apart.
+
+    Returns:
+        The estimate of the whole pool under `TOGETHER`, and that of each source apart under its name. Sources that are
+        ranked together are estimated from the whole pool, too: more pairs tell more.
+    """
+    reach, strength, (codes, names) = pool(ledger), strength_in_use(ledger), _sources(ledger)
+    apart = {name: codes == names.index(name) for name in sorted(rules.apart) if name in names}
+    return {
+        TOGETHER: estimate_noise(strength[reach]),
+        **{name: estimate_noise(strength[reach & rows]) for name, rows in apart.items()},
+    }
+
+
+def correct(
+    ledger: Ledger,
+    rules: SourceRules = RELEASED,
+    *,
+    noise: Mapping[str, NoiseEstimate] | None = None,
+    scores: PairScores | None = None,
+) -> Correction:
+    """Distrusts the most negative of the negative pairs; the whole rest of the pool is admitted as it was.
+
+    Pairs that this round has decided about already are left alone, so that correcting twice is correcting once.
 
     Args:
         ledger: scored in this round.
-        mode: what happens to the distrusted: `flip`, `drop`, or `weight` (kept with weight `down_weight`).
-        down_weight: in (0, 1).
-        admit_weight: weight of the other pairs until a filter confirms them, in (0, 1].
+        rules: share, mode and weights, by source.
+        noise: of `estimate_pool_noise`, for shares that the estimated noise sets; None: estimated here where needed.
+        scores: all passes, for rules that ask for unanimity; None: the ledger's means are the one pass.
 
-    Returns:
-        The new ledger, and bool[P], the distrusted pairs.
+    Raises:
+        CurationError: if a share is to be set by an estimate that cannot be made.
     """
-    reach = pool(ledger)
-    strength = np.where(reach, mean_strength(*_scores_in_use(ledger)), np.nan)
-    distrusted = lower_half(strength, _tie_break(ledger, reach & (strength < 0)))
-    kept = reach & ~distrusted
-    why = np.where(strength < 0, "negative, not in the lower half", "not negative").astype(object)
-    after = _decide(ledger, kept, Decision.KEEP, active=True, weight=admit_weight, reason=why)
-    half = "in the lower half of the negatives"
-    if mode == "drop":
-        return _decide(after, distrusted, Decision.DROP, active=False, reason=half), distrusted
-    if mode == "weight":
-        why_weight = f"{half}: weight {down_weight:g}"
-        return _decide(after, distrusted, Decision.KEEP, active=True, weight=down_weight, reason=why_weight), distrusted
-    assert mode == "flip", mode
-    mended = _decide(
-        after, distrusted, Decision.FLIP, active=True, weight=admit_weight, flipped=~ledger.flipped, reason=half
-    )
-    return mended, distrusted
+    reach = pool(ledger) & (ledger.decided != ledger.round)
+    strength = np.where(reach, strength_in_use(ledger), np.nan)
+    codes, names = _sources(ledger)
+    of_source = [rules.of(name) for name in names]
+    if noise is None and any(rule.distrust_share is None for rule in of_source):
+        noise = estimate_pool_noise(ledger, rules)
+
+    chosen, shares = np.zeros(len(ledger), bool), {}
+    reason = ledger.reason.copy()
+    reason[reach] = "not negative"
+    groups = [(TOGETHER, rules.default, [n not in rules.apart for n in names])]
+    groups += [(name, rules.of(name), [n == name for n in names]) for name in names if name in rules.apart]
+    for group, rule, members in groups:
+        rows = reach & np.array(members, bool)[codes]
+        negative = rows & (strength < 0)
+        share, which = _share(rule, strength[rows], None if noise is None else noise[group])
+        selected = distrusted(np.where(rows, strength, np.nan), share, _tie_break(ledger))
+        reason[negative] = f"negative, not in the {which}"
+        reason[selected] = f"in the {which}"
+        chosen |= selected
+        if rows.any():
+            shares[group] = share
+    if any(rule.agreement == "unanimous" for rule in of_source):
+        differ = (
+            chosen & _by_source(of_source, codes, "agreement", object, "unanimous") & (_verdict(ledger, scores) >= 0)
+        )
+        reason[differ] = "negative on average, but the score passes disagree"
+        chosen &= ~differ
+
+    admit, down = (_by_source(of_source, codes, name, np.float32) for name in ("admit_weight", "down_weight"))
+    after = _decide(ledger, reach & ~chosen, Decision.KEEP, active=True, weight=admit, reason=reason)
+    for mode in sorted({rule.correct_mode for rule in of_source}):
+        rows = chosen & _by_source(of_source, codes, "correct_mode", object, mode)
+        if mode == "flip":
+            turned = ~ledger.flipped
+            after = _decide(after, rows, Decision.FLIP, active=True, weight=admit, flipped=turned, reason=reason)
+        elif mode == "drop":
+            after = _decide(after, rows, Decision.DROP, active=False, reason=reason)
+        else:
+            assert mode == "weight", mode
+            lighter = reason.copy()
+            for number, rule in enumerate(of_source):
+                here = rows & (codes == number) if len(of_source) > 1 else rows
+                for text in set(reason[here]):
+                    lighter[here & (reason == text)] = f"{text}: weight {rule.down_weight:g}"
+            after = _decide(after, rows, Decision.KEEP, active=True, weight=down, reason=lighter)
+    return Correction(after, chosen, shares)
 
 
-def filter_pool(ledger: Ledger) -> Ledger:
+def filter_pool(ledger: Ledger, rules: SourceRules = RELEASED, *, scores: PairScores | None = None) -> Ledger:
     """Keeps the pairs whose label in use the model agrees with, at full weight; the others leave the pool and are queued.
 
     Queued pairs are judged again: a better model than the one that queued them may take them back.
+
+    Args:
+        ledger: scored in this round.
+        rules: dead zone and agreement, by source.
+        scores: all passes, for rules that ask for unanimity; None: the ledger's means are the one pass.
     """
-    reach = in_play(ledger)
+    reach, (codes, names) = in_play(ledger), _sources(ledger)
+    of_source = [rules.of(name) for name in names]
     chosen, rejected = _scores_in_use(ledger)
-    agreed = consistent(chosen, rejected)
+    dead_zone = _by_source(of_source, codes, "dead_zone", np.float64)
+    agreed = consistent(chosen, rejected, dead_zone)
+    reason = ledger.reason.copy()
+    reason[reach] = "inconsistent: the rejected response scores higher"
+    no_opinion = reach & uncertain(chosen, rejected, dead_zone)
+    for zone in {rule.dead_zone for rule in of_source if rule.dead_zone > 0}:
+        reason[no_opinion & (dead_zone == zone)] = f"uncertain: in the dead zone of {zone:g}"
+    reason[no_opinion & (chosen == rejected)] = "inconsistent: a tie"
+    if any(rule.agreement == "unanimous" for rule in of_source):
+        of_all = _verdict(ledger, scores, dead_zone) > 0
+        differ = reach & agreed & ~of_all & _by_source(of_source, codes, "agreement", object, "unanimous")
+        reason[differ] = "uncertain: the score passes disagree"
+        agreed &= ~differ
     just_flipped = (ledger.decision == Decision.FLIP) & (
         ledger.decided == ledger.round
     )  # agrees by making: stays a flip
     after = _decide(ledger, reach & agreed & ~just_flipped, Decision.KEEP, active=True, weight=1.0, reason="consistent")
-    tied = np.where(chosen == rejected, "a tie", "the rejected response scores higher")
-    why = ("inconsistent: " + tied.astype(object)).astype(object)
-    return _decide(after, reach & ~agreed, Decision.QUEUE, active=False, reason=why)
+    return _decide(after, reach & ~agreed, Decision.QUEUE, active=False, reason=reason)
 
 
-def settle_queue(ledger: Ledger, votes: np.ndarray, unreadable: Sequence[str]) -> Ledger:
-    """Brings queued pairs back with the winner as chosen, or drops them.
+def settle_queue(ledger: Ledger, answers: Votes, missing: str = "wait") -> Ledger:
+    """Brings queued pairs back with the winner as chosen, or drops them where the votes are tied.
 
     Args:
         ledger: before.
-        votes: float[Q, V], a row a queued pair in ledger order, each vote's share for the published choice; NaN missing.
-        unreadable: Q texts, why a pair could not be shown to the judges; "" where it could.
+        answers: a row a queued pair, in ledger order.
+        missing: what becomes of a pair of which not all expected votes arrived: `wait` leaves it in the queue, `drop` is the
+            released rule.
     """
     queue = np.flatnonzero(ledger.decision == Decision.QUEUE)
+    if len(queue) != len(answers.votes):
+        raise CurationError(f"round {ledger.round}: {len(queue)} pairs wait, but votes came for {len(answers.votes)}.")
     if len(queue) == 0:
         return ledger
-    winner = vote(votes)
-    readable = np.array([not why for why in unreadable], bool)
-    reason = np.full(len(ledger.key), "", object)
-    reason[queue] = [why or _vote_reason(row) for why, row in zip(unreadable, votes, strict=True)]
+    winner, arrived = vote(answers.votes), ~np.isnan(answers.votes)
+    unreadable = np.array(answers.unreadable, object)
+    readable, whole = unreadable == "", arrived.all(axis=1)
+    reason, share = ledger.reason.copy(), ledger.vote_share.copy()
+    reason[queue] = np.where(readable, _vote_reasons(answers.votes), unreadable)
+    share[queue] = np.where(readable & whole, answers.votes.mean(axis=1), np.nan)
     flipped = ledger.flipped.copy()
     flipped[queue] = np.where(winner == 0, flipped[queue], winner < 0)
 
     def rows(which: np.ndarray) -> np.ndarray:
-        mask = np.zeros(len(ledger.key), bool)
+        mask = np.zeros(len(ledger), bool)
         mask[queue[which]] = True
         return mask
 
-    restored, dropped = rows(readable & (winner != 0)), rows(readable & (winner == 0))
-    after = _decide(ledger, restored, Decision.RESTORE, active=True, weight=1.0, flipped=flipped, reason=reason)
+    waiting = readable & ~whole & (missing == "wait")
+    restored, dropped = rows(readable & (winner != 0)), rows(readable & (winner == 0) & ~waiting)
+    after = replace(ledger, vote_share=share)
+    after = _decide(after, restored, Decision.RESTORE, active=True, weight=1.0, flipped=flipped, reason=reason)
     after = _decide(after, dropped, Decision.DROP, active=False, reason=reason)
+    after = _decide(after, rows(waiting), Decision.QUEUE, active=False, reason=reason)
     return _decide(after, rows(~readable), Decision.UNREADABLE, active=False, reason=reason)
 
 
-def check_active_share(ledger: Ledger, opened: np.ndarray, min_active_share: float) -> None:
-    """A pool that curation all but empties means a scoring model that has learned nothing, or data that is beyond it.
-
-    Args:
-        ledger: after the round.
-        opened: bool[P], the pairs of the open pool.
-        min_active_share: in [0, 1].
-
-    Raises:
-        CurationError: if fewer than `min_active_share` of the open pairs are in use.
-    """
-    active, total = int((opened & ledger.active).sum()), int(opened.sum())
-    if active < min_active_share * total:
-        raise CurationError(
-            f"round {ledger.round} would leave {active} of {total} open pairs in use ({active / total:.1%}), fewer than"
-            f" min_active_share={min_active_share:g}; the accounts: {ledger.accounts()}. Train the scoring model longer"
-            " before this round, check the open data and the judges, or lower min_active_share."
+def _share(rule: Rules, strength: np.ndarray, noise: NoiseEstimate | None) -> tuple[float, str]:
+    """(share of the negatives to distrust, which ones these are, in words)"""
+    share = rule.distrust_share
+    if share is None:
+        assert noise is not None, "an estimate is made where a rule needs it"
+        share = expected_share(strength, noise)
+        return (
+            share,
+            f"lower {share:.3g} of the negatives (set by the estimated noise {noise.rate:.3f} +- {noise.error:.3f})",
         )
+    return share, "lower half of the negatives" if share == 0.5 else f"lower {share:g} of the negatives"
 
 
-def round_record(
-    before: Ledger,
-    after: Ledger,
-    opened: np.ndarray,
-    distrusted: np.ndarray,
-    scored: np.ndarray,
-    asked: np.ndarray,
-    truth: np.ndarray,
-) -> dict[str, Any]:
-    """A round in numbers, in pairs of the open pool. Noise, precision and recall are None where the truth isn't known.
-
-    `queued` counts all pairs that wait for judges after the round, those of earlier rounds too; they are out of training.
-
-    Args:
-        before, after: the ledgers.
-        opened: bool[P], the pairs of the open pool.
-        distrusted: bool[P], what `correct` chose.
-        scored: bool[P], pairs that were to be scored.
-        asked: bool[P], pairs that were put to the judges.
-        truth: int8[P], 1 published label wrong, 0 right, -1 unknown.
-    """
-    fresh = opened & (after.decided == after.round)
-    decided = {
-        name: int((fresh & (after.decision == name)).sum())
-        for name in (Decision.FLIP, Decision.DROP, Decision.RESTORE, Decision.KEEP, Decision.UNREADABLE)
-    }
-    active = opened & after.active
-    precision, recall = flip_quality(truth, before.flipped, distrusted, pool(before))
-    return {
-        "round": after.round,
-        "scored": int(scored.sum()),
-        "flipped": decided[Decision.FLIP],
-        "dropped": decided[Decision.DROP],
-        "reannotated": int(asked.sum()),
-        "restored": decided[Decision.RESTORE],
-        "queued": int((after.decision == Decision.QUEUE).sum()),
-        "kept": decided[Decision.KEEP],
-        "down_weighted": int((fresh & after.active & (after.weight < 1)).sum()),
-        "unreadable": decided[Decision.UNREADABLE],
-        "open_pairs": int(opened.sum()),
-        "active_pairs": int(active.sum()),
-        "noise_before": noise(truth, before.flipped, pool(before)),
-        "noise_after": noise(truth, after.flipped, active),
-        "flip_precision": precision if distrusted.any() else None,
-        "flip_recall": recall if distrusted.any() else None,
-    }
+def _verdict(ledger: Ledger, scores: PairScores | None, dead_zone: float | np.ndarray = 0.0) -> np.ndarray:
+    """int8[P]: what all passes say of the labels in use."""
+    if scores is None:
+        return unanimous(strength_in_use(ledger), dead_zone)
+    published = unanimous(scores.chosen.astype(np.float64) - scores.rejected, dead_zone)
+    return np.where(ledger.flipped, -published, published)
 
 
 def _scores_in_use(ledger: Ledger) -> tuple[np.ndarray, np.ndarray]:
@@ -233,24 +346,45 @@ def _scores_in_use(ledger: Ledger) -> tuple[np.ndarray, np.ndarray]:
     return chosen, np.where(ledger.flipped, ledger.chosen_score, ledger.rejected_score)
 
 
-def _tie_break(ledger: Ledger, needed: np.ndarray) -> np.ndarray:
-    """uint64[P]: a digest of the pair's name where needed. Ties at the cut then favour neither a source nor a position."""
-    digests = np.zeros(len(ledger.key), np.uint64)
-    for i in np.flatnonzero(needed):
-        name = f"{ledger.key[i]}/{ledger.pair[i]}".encode()
-        digests[i] = int.from_bytes(hashlib.blake2b(name, digest_size=8).digest(), "big")
+def _sources(ledger: Ledger) -> tuple[np.ndarray, tuple[str, ...]]:
+    """(int32[P] numbers, names) of the sources."""
+    return coded(pa.array(ledger.source, pa.string()))
+
+
+def _by_source(of_source: list[Rules], codes: np.ndarray, name: str, dtype: type, is_: object = None) -> np.ndarray:
+    """[P]: a field of each pair's rules; with `is_`, bool[P], whether it has that value."""
+    values = [getattr(rule, name) for rule in of_source]
+    table = np.array(values, dtype) if is_ is None else np.array([value == is_ for value in values], bool)
+    return table[codes]
+
+
+def _tie_break(ledger: Ledger) -> Callable[[np.ndarray], np.ndarray]:
+    """Digests of the pairs' names, for the rows asked for. Ties at the cut then favour neither a source nor a position."""
+
+    def digests(rows: np.ndarray) -> np.ndarray:
+        names = zip(ledger.key[rows].tolist(), ledger.pair[rows].tolist(), strict=True)
+        found = (hashlib.blake2b(f"{key}/{pair}".encode(), digest_size=8).digest() for key, pair in names)
+        return np.frombuffer(b"".join(found), ">u8").astype(np.uint64)
+
     return digests
 
 
-def _vote_reason(votes: np.ndarray) -> str:
-    arrived = votes[~np.isnan(votes)]
-    if len(arrived) < len(votes):
-        return f"{len(arrived)} of {len(votes)} votes arrived"
-    for_published = arrived.sum()
-    tally = f"{for_published:g} : {len(votes) - for_published:g}"
-    if 2 * for_published == len(votes):
+def _vote_reasons(votes: np.ndarray) -> np.ndarray:
+    """object[Q]: the tally of each row in words. Few tallies differ, so each text is made once."""
+    expected = votes.shape[1]
+    arrived, halves = (~np.isnan(votes)).sum(axis=1), (2 * np.nansum(votes, axis=1)).astype(np.int64)
+    tallies, place = np.unique(arrived * (2 * expected + 1) + halves, return_inverse=True)
+    texts = [_vote_reason(int(n) // (2 * expected + 1), int(n) % (2 * expected + 1) / 2, expected) for n in tallies]
+    return np.array(texts, object)[place]
+
+
+def _vote_reason(arrived: int, for_published: float, expected: int) -> str:
+    if arrived < expected:
+        return f"{arrived} of {expected} votes arrived"
+    tally = f"{for_published:g} : {expected - for_published:g}"
+    if 2 * for_published == expected:
         return f"votes tied {tally}"
-    side = "for" if 2 * for_published > len(votes) else "against"
+    side = "for" if 2 * for_published > expected else "against"
     return f"votes {tally} {side} the published choice"
 
 
@@ -261,16 +395,22 @@ def _decide(
     *,
     active: bool,
     reason: str | np.ndarray,
-    weight: float | None = None,
+    weight: float | np.ndarray | None = None,
     flipped: np.ndarray | None = None,
 ) -> Ledger:
-    """The ledger with one decision written to the given rows."""
+    """The ledger with one decision written to the given rows; arrays are [P] and read there."""
+
+    def written(column: np.ndarray, value: object) -> np.ndarray:
+        new = column.copy()
+        new[rows] = value[rows] if isinstance(value, np.ndarray) else value
+        return new
+
     return replace(
         ledger,
-        decision=np.where(rows, decision, ledger.decision),
-        decided=np.where(rows, np.int32(ledger.round), ledger.decided),
-        active=np.where(rows, active, ledger.active),
-        flipped=ledger.flipped if flipped is None else np.where(rows, flipped, ledger.flipped),
-        weight=ledger.weight if weight is None else np.where(rows, np.float32(weight), ledger.weight),
-        reason=np.where(rows, reason, ledger.reason),
+        decision=written(ledger.decision, decision),
+        decided=written(ledger.decided, ledger.round),
+        active=written(ledger.active, active),
+        flipped=ledger.flipped if flipped is None else written(ledger.flipped, flipped),
+        weight=ledger.weight if weight is None else written(ledger.weight, weight),
+        reason=written(ledger.reason, reason),
     )

@@ -12,7 +12,7 @@ import json
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
 import lightning.pytorch as pl
@@ -20,20 +20,13 @@ import numpy as np
 import torch
 from lightning.pytorch.utilities.seed import isolate_rng
 
+from callbacks.curation_record import check_active_share
+from callbacks.curation_round import PairScores, RoundOutcome, Votes, begin_round, decide_round
 from callbacks.curation_schedule import RoundSpec, check_run, check_settings, round_spec
-from callbacks.curation_steps import (
-    check_active_share,
-    correct,
-    filter_pool,
-    leave_out_unreadable,
-    record_scores,
-    round_record,
-    settle_queue,
-    to_score,
-)
+from callbacks.curation_steps import to_score
 from callbacks.judging import ask_judges
 from callbacks.pool_scoring import PoolScores, gather, pair_scores, pair_truth, score_pool, shows_progress
-from datamodules.ledger import Decision, Ledger, set_aside_after
+from datamodules.ledger import Ledger, set_aside_after
 from mrm.construction.judges import Annotator
 from mrm.errors import ConfigError, LedgerError
 
@@ -50,7 +43,7 @@ class IterativeCuration(pl.Callback):
         min_active_share: a round that would leave fewer than this share of the open pairs in use stops the run, in [0, 1].
 
     Attributes:
-        rounds: one record a round that has run, see `curation_steps.round_record`.
+        rounds: one record a round that has run, see `curation_record.round_record`.
 
     Raises:
         ConfigError: listing every problem of the arguments.
@@ -120,9 +113,7 @@ class IterativeCuration(pl.Callback):
         unreadable: dict[str, str] = {}
         for found in gather(datamodule.unreadable_reasons(), trainer.world_size):
             unreadable.update(found)
-        start = leave_out_unreadable(
-            replace(before, round=number, policy_fingerprint=self.policy_fingerprint(number)), unreadable
-        )
+        start = begin_round(before, number, self.policy_fingerprint(number), unreadable)
         scores = PoolScores()
         if "score" in spec.steps:
             rows = np.unique(datamodule.index.pair_sample[to_score(start, spec.steps)])
@@ -131,8 +122,8 @@ class IterativeCuration(pl.Callback):
         if trainer.is_global_zero:
             try:
                 opened = ~datamodule.trusted[datamodule.index.pair_sample]
-                ledger, record = self._decide(spec, before, start, opened, scores, trainer)
-                ledger.check_balanced()
+                outcome = self._decide(spec, before, start, opened, scores, trainer)
+                ledger, record = outcome.ledger, outcome.record
                 if spec.steps != ("score",):
                     check_active_share(ledger, opened, self.min_active_share)
                 set_aside_after(datamodule.ledger_dir, number - 1)  # left by a run that was killed behind this boundary
@@ -169,32 +160,24 @@ class IterativeCuration(pl.Callback):
         self,
         spec: RoundSpec,
         before: Ledger,
-        ledger: Ledger,
+        start: Ledger,
         opened: np.ndarray,
         scores: PoolScores,
         trainer: pl.Trainer,
-    ) -> tuple[Ledger, dict[str, Any]]:
-        """The round itself: ledger in, ledger and record out; reads only the judged samples and, for the record, the truth."""
+    ) -> RoundOutcome:
+        """The round itself; reads only the judged samples and, for the record, the truth."""
         index = trainer.datamodule.index
         if self._truth is None:
             self._truth = pair_truth(trainer.datamodule, opened)
-        scored, distrusted, asked = (np.zeros(len(ledger.key), bool) for _ in range(3))
-        for step in spec.steps:
-            if step == "score":
-                scored = to_score(ledger, spec.steps)
-                ledger = record_scores(ledger, scored, *pair_scores(scores, index, scored))
-            elif step == "correct":
-                ledger, distrusted = correct(ledger, spec.correct_mode, spec.down_weight, spec.admit_weight)
-            elif step == "filter":
-                ledger = filter_pool(ledger)
-            else:
-                asked = ledger.decision == Decision.QUEUE
-                votes, unreadable = ask_judges(
-                    self.annotators, index, np.flatnonzero(asked), progress=shows_progress(trainer)
-                )
-                ledger = settle_queue(ledger, votes, unreadable)
-        record = round_record(before, ledger, opened, distrusted, scored, asked, self._truth)
-        return ledger, {"epoch": spec.after_epoch, "steps": list(spec.steps), **record}
+
+        def scores_of(needed: np.ndarray) -> PairScores:
+            chosen, rejected, reasons = pair_scores(scores, index, needed)
+            return PairScores(chosen[None], rejected[None], reasons)
+
+        def ask(queue: np.ndarray) -> Votes:
+            return Votes(*ask_judges(self.annotators, index, queue, progress=shows_progress(trainer)))
+
+        return decide_round(before, start, spec, opened=opened, scores=scores_of, ask=ask, truth=self._truth)
 
 
 def _log_round(trainer: pl.Trainer, record: Mapping[str, Any], seconds: float) -> None:

@@ -93,3 +93,8 @@ def coded(column: pa.ChunkedArray | pa.Array) -> tuple[Array, tuple[str, ...]]:
     if isinstance(column, pa.ChunkedArray):  # what Arrow makes of no chunks at all
         return np.zeros(0, np.int32), ()
     return column.indices.to_numpy(zero_copy_only=False).astype(np.int32), tuple(column.dictionary.to_pylist())
+
+
+def distinct(column: Array) -> tuple[str, ...]:
+    """The different strings of an object column [N], by name."""
+    return tuple(sorted(coded(pa.array(column, pa.string()))[1]))

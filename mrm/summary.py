@@ -42,7 +42,7 @@ class RunResult:
     Args:
         run_dir: its folder.
         tests: test set -> accuracy in [0, 1], ties wrong.
-        rounds: one record a round of curation, see `callbacks.curation_steps.round_record`.
+        rounds: one record a round of curation, see `callbacks.curation_record.round_record`.
         open_pairs: pairs of the open pool.
         active_pairs: those of them that the last epoch was trained on.
         unreadable: samples that could not be read, "KEY: why" each; empty where all could.

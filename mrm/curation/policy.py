@@ -2,21 +2,29 @@
 
 Source: DT2IT-MRM (arXiv 2604.19544), the iterative training section and its released scripts. One round corrects labels (the
 more negative half of the negative pairs), filters (only strictly consistent pairs stay), and settles what was queued by vote.
+The share, the dead zone and the unanimity of several models go beyond the source; their defaults are the released rules.
 
 Nothing here knows of ledgers, models or files. NaN means "not known", and no rule ever keeps a pair of unknown score:
 callers put such pairs aside by name before they decide about the others.
 
-Dimensions: P pairs, S score passes, V expected votes.
+Dimensions: P pairs, S score passes (checkpoints, seeds, models), V expected votes.
 """
 
 from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from fractions import Fraction
 
 import numpy as np
 
 from mrm.errors import CurationError
 
 CORRECT_MODES = ("flip", "drop", "weight")
+AGREEMENTS = ("mean", "unanimous")
+MISSING_VOTES = ("wait", "drop")
 VOTE_VALUES = (0.0, 0.5, 1.0)
+TieBreak = np.ndarray | Callable[[np.ndarray], np.ndarray]
 
 
 def mean_strength(chosen_score: np.ndarray, rejected_score: np.ndarray) -> np.ndarray:
@@ -29,51 +37,102 @@ def mean_strength(chosen_score: np.ndarray, rejected_score: np.ndarray) -> np.nd
     Returns:
         float64[P]; NaN where any pass has no finite score, because a mean over the rest would hide the missing pass.
     """
-    chosen, rejected = (
-        np.atleast_2d(np.asarray(chosen_score, np.float64)),
-        np.atleast_2d(np.asarray(rejected_score, np.float64)),
-    )
-    if chosen.shape != rejected.shape:
-        raise CurationError(
-            f"scores of chosen {chosen.shape} and rejected {rejected.shape} must have one shape, [pairs] or [passes, pairs]."
-        )
-    finite = (np.isfinite(chosen) & np.isfinite(rejected)).all(axis=0)
-    difference = np.where(finite, chosen, 0.0) - np.where(finite, rejected, 0.0)
+    finite, difference = _differences(chosen_score, rejected_score)
     return np.where(finite, difference.mean(axis=0), np.nan)
 
 
-def lower_half(strength: np.ndarray, tie_break: np.ndarray | None = None) -> np.ndarray:
-    """Selects the more negative half of the pairs with negative strength: floor(n / 2) of n, most negative first.
+def spread(chosen_score: np.ndarray, rejected_score: np.ndarray) -> np.ndarray:
+    """How far the score passes are apart: the standard deviation over them of (score of chosen - score of rejected).
+
+    Args:
+        chosen_score: float[P] of one pass, or float[S, P].
+        rejected_score: same shape.
+
+    Returns:
+        float64[P], with divisor S, so 0 for one pass; NaN where any pass has no finite score.
+    """
+    finite, difference = _differences(chosen_score, rejected_score)
+    return np.where(finite, difference.std(axis=0), np.nan)
+
+
+def distrusted(strength: np.ndarray, share: float = 0.5, tie_break: TieBreak | None = None) -> np.ndarray:
+    """Selects the most negative of the pairs with negative strength: floor(share * n) of n, most negative first.
+
+    What a smaller share selects, a larger one selects too.
 
     Args:
         strength: float[P], mean strengths as labelled; NaN is never selected.
-        tie_break: any sortable array [P] that belongs to the pair and not to its position; decides among equal strengths at
-            the cut, so that the choice doesn't depend on the order of the pairs. Default: position.
+        share: in [0, 1], 0.5 as released. The product is that of the decimal number as it is written: 0.29 of 100 are 29.
+        tie_break: any sortable array [P] that belongs to the pair and not to its position, or a function that gives it
+            for some positions int64[n]; decides among equal strengths at the cut, so that the choice doesn't depend on the
+            order of the pairs. Default: position.
 
     Returns:
         bool[P], the selected pairs.
     """
+    if not 0 <= share <= 1:
+        raise CurationError(f"the share of the negatives to distrust must be in [0, 1], found {share!r}.")
     strength = np.asarray(strength, np.float64)
-    negative = np.flatnonzero(strength < 0)
-    order = np.arange(len(strength)) if tie_break is None else np.asarray(tie_break)
-    most_negative_first = negative[np.lexsort((order[negative], strength[negative]))]
-    selected = np.zeros(len(strength), bool)
-    selected[most_negative_first[: len(negative) // 2]] = True
+    negative = strength[strength < 0]
+    wanted = _share_of(share, len(negative))
+    if wanted == 0:
+        return np.zeros(len(strength), bool)
+    cut = np.partition(negative, wanted - 1)[wanted - 1]
+    selected, tied = strength < cut, np.flatnonzero(strength == cut)
+    missing = wanted - int(selected.sum())
+    if tie_break is not None and missing < len(tied):
+        order = tie_break(tied) if callable(tie_break) else np.asarray(tie_break)[tied]
+        tied = tied[np.argsort(order, kind="stable")]
+    selected[tied[:missing]] = True
     return selected
 
 
-def consistent(chosen_score: np.ndarray, rejected_score: np.ndarray) -> np.ndarray:
-    """Which pairs the model agrees with: strictly r_chosen > r_rejected. A tie or a non-finite score is not agreement.
+def consistent(chosen_score: np.ndarray, rejected_score: np.ndarray, dead_zone: float | np.ndarray = 0.0) -> np.ndarray:
+    """Which pairs the model agrees with: strictly r_chosen - r_rejected > dead_zone. A non-finite score is not agreement.
 
     Args:
         chosen_score: float[P], score of the response that counts as chosen now.
         rejected_score: float[P].
+        dead_zone: differences up to this are no opinion, at least 0; one for all, or float[P]. At 0 a tie is not agreement.
 
     Returns:
-        bool[P].
+        bool[P]. A larger dead zone never keeps more.
     """
-    chosen, rejected = np.asarray(chosen_score), np.asarray(rejected_score)
-    return np.isfinite(chosen) & np.isfinite(rejected) & (chosen > rejected)
+    (finite, difference), _ = _differences(chosen_score, rejected_score), _check_dead_zone(dead_zone)
+    return finite & (difference[0] > dead_zone)
+
+
+def uncertain(chosen_score: np.ndarray, rejected_score: np.ndarray, dead_zone: float | np.ndarray = 0.0) -> np.ndarray:
+    """Which pairs the model has no opinion on: |r_chosen - r_rejected| <= dead_zone. The others that aren't `consistent` are against.
+
+    Args: as of `consistent`.
+
+    Returns:
+        bool[P]; never where a score isn't finite.
+    """
+    (finite, difference), _ = _differences(chosen_score, rejected_score), _check_dead_zone(dead_zone)
+    return finite & (np.abs(difference[0]) <= dead_zone)
+
+
+def unanimous(strengths: np.ndarray, dead_zone: float | np.ndarray = 0.0) -> np.ndarray:
+    """Peer review: what all models say of a pair, where all say the same.
+
+    Args:
+        strengths: float[S, P], each model's (score of chosen - score of rejected).
+        dead_zone: as in `consistent`, for each model.
+
+    Returns:
+        int8[P]: +1 every model agrees with the label, -1 every model is against it, 0 they differ or one has no opinion
+        or no finite score.
+    """
+    strengths = np.atleast_2d(np.asarray(strengths))
+    if len(strengths) == 0:
+        raise CurationError("unanimous needs the strengths of at least one model, found none.")
+    _check_dead_zone(dead_zone)
+    lowest, highest = strengths.min(axis=0), strengths.max(axis=0)  # NaN where one is
+    finite = np.isfinite(lowest) & np.isfinite(highest)
+    verdict = (lowest > dead_zone).astype(np.int8) - (highest < np.negative(dead_zone)).astype(np.int8)
+    return np.where(finite, verdict, np.int8(0))
 
 
 def vote(votes: np.ndarray) -> np.ndarray:
@@ -99,3 +158,50 @@ def vote(votes: np.ndarray) -> np.ndarray:
         raise CurationError(f"a vote is 0, 0.5 or 1 (NaN where it is missing), found {votes[wrong][0]}.")
     balance = np.where(missing, 0.0, votes - 0.5).sum(axis=1)  # halves: exact in floating point
     return np.where(missing.any(axis=1), 0, np.sign(balance)).astype(np.int8)
+
+
+def check_cap(count: int, total: int, cap: float, *, round_number: int, verb: str, setting: str) -> None:
+    """A round that overturns most of its pool is more likely wrong than the pool is: it stops instead.
+
+    Args:
+        count: pairs that the round would flip, or drop.
+        total: pairs of the open pool.
+        cap: the largest share allowed, in [0, 1].
+        round_number: for the message.
+        verb: what would happen to them: `flip` or `drop`.
+        setting: the name of the setting that holds the cap.
+
+    Raises:
+        CurationError: if count is more than cap * total.
+    """
+    if count <= _share_of(cap, total):
+        return
+    raise CurationError(
+        f"round {round_number} would {verb} {count} of {total} open pairs ({count / total:.1%}), more than"
+        f" {setting}={cap:g} of them; nothing was written. Look at the scores of the round: a scoring model that has learned too"
+        f" little contradicts good labels. Train it longer before this round, check the open data, or raise {setting} if the"
+        " pool is known to be that bad."
+    )
+
+
+def _differences(chosen_score: np.ndarray, rejected_score: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(bool[P], float64[S, P]): which pairs all passes have finite scores of, and their differences, 0 where they don't."""
+    chosen = np.atleast_2d(np.asarray(chosen_score, np.float64))
+    rejected = np.atleast_2d(np.asarray(rejected_score, np.float64))
+    if chosen.shape != rejected.shape or len(chosen) == 0:
+        raise CurationError(
+            f"scores of chosen {chosen.shape} and rejected {rejected.shape} must have one shape, [pairs] or [passes, pairs] of at"
+            " least one pass."
+        )
+    finite = (np.isfinite(chosen) & np.isfinite(rejected)).all(axis=0)
+    return finite, np.where(finite, chosen, 0.0) - np.where(finite, rejected, 0.0)
+
+
+def _share_of(share: float, number: int) -> int:
+    """floor(share * number) of the decimal share that is meant; in binary 0.29 * 100 is a little less than 29."""
+    return math.floor(Fraction(repr(float(share))) * number)
+
+
+def _check_dead_zone(dead_zone: float | np.ndarray) -> None:
+    if not np.all(np.asarray(dead_zone) >= 0):
+        raise CurationError(f"a dead zone must be at least 0, found {dead_zone!r}.")

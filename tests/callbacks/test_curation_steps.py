@@ -7,19 +7,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from callbacks.curation_record import check_active_share, round_record
 from callbacks.curation_steps import (
     NOT_FINITE,
-    check_active_share,
+    TOGETHER,
+    PairScores,
+    Votes,
     correct,
+    estimate_pool_noise,
     filter_pool,
     in_play,
     leave_out_unreadable,
     record_scores,
-    round_record,
     settle_queue,
     to_score,
 )
 from datamodules.ledger import Decision
+from mrm.curation.rules import Rules, SourceRules, by_source
 from mrm.errors import CurationError
 from tests.callbacks.fakes import make_ledger
 
@@ -32,15 +36,23 @@ def scored(differences, **columns):
     return make_ledger(chosen_score=differences, rejected_score=[0.0] * len(differences), **columns)
 
 
-def no_reasons(size):
-    return np.full(size, "", object)
+def pair_scores(chosen, rejected=None, reasons=None):
+    """Scores of one pass, or of several, one a row; against 0 where no rejected ones are given."""
+    chosen = np.atleast_2d(np.array(chosen, np.float32))
+    rejected = np.zeros_like(chosen) if rejected is None else np.atleast_2d(np.array(rejected, np.float32))
+    return PairScores(chosen, rejected, np.array(reasons or [""] * chosen.shape[1], object))
+
+
+def corrected(ledger, mode="flip", down_weight=0.5, admit_weight=1.0):
+    """(ledger, distrusted) under the released share."""
+    outcome = correct(ledger, SourceRules(Rules(mode, 0.5, down_weight, admit_weight)))
+    return outcome.ledger, outcome.distrusted
 
 
 def test_record_scores_unknown_ones_leave_the_pool_by_name():
     ledger = make_ledger(4)
-    reasons = np.array(["", "image does not decode", "", ""], object)
-    chosen, rejected = np.array([[1.0, NAN, NAN, np.inf], [0.0, NAN, 1.0, 1.0]], np.float32)
-    after = record_scores(ledger, np.ones(4, bool), chosen, rejected, reasons)
+    scores = pair_scores([1.0, NAN, NAN, np.inf], [0.0, NAN, 1.0, 1.0], ["", "image does not decode", "", ""])
+    after = record_scores(ledger, np.ones(4, bool), scores)
     assert after.decision.tolist() == [Decision.HELD] + [Decision.UNREADABLE] * 3
     assert after.reason.tolist() == ["", "image does not decode", NOT_FINITE, NOT_FINITE]
     np.testing.assert_array_equal(after.chosen_score, [1.0, NAN, NAN, NAN])
@@ -57,8 +69,8 @@ def test_record_scores_pairs_not_scored_keep_the_scores_they_were_judged_by(step
         chosen_score=[NAN, -2.0, NAN, -1.0],
         rejected_score=[NAN, 0.0, NAN, 0.0],
     )
-    nines = np.where(fresh := to_score(ledger, steps), 9.0, NAN).astype(np.float32)
-    after = record_scores(ledger, fresh, nines, np.zeros(4, np.float32), no_reasons(4))
+    fresh = to_score(ledger, steps)
+    after = record_scores(ledger, fresh, pair_scores(np.where(fresh, 9.0, NAN)))
     np.testing.assert_array_equal(after.chosen_score, [NAN, -2.0, NAN, queued_score])
     assert after.decision.tolist() == decisions
 
@@ -71,7 +83,7 @@ def test_to_score_queued_pairs_only_where_a_filter_can_take_them_back():
 
 
 def test_correct_flip_admits_the_whole_open_pool_flipped_or_as_it_was():
-    after, distrusted = correct(scored([-3.0, 2.0, -1.0, 0.0, -2.0, -4.0]), "flip", 0.5)
+    after, distrusted = corrected(scored([-3.0, 2.0, -1.0, 0.0, -2.0, -4.0]), "flip", 0.5)
     assert np.flatnonzero(distrusted).tolist() == [0, 5]  # 2 of 4 negatives
     assert after.decision.tolist() == [FLIP, KEEP, KEEP, KEEP, KEEP, FLIP]
     assert after.flipped.tolist() == [True, False, False, False, False, True]
@@ -80,17 +92,17 @@ def test_correct_flip_admits_the_whole_open_pool_flipped_or_as_it_was():
 
 
 def test_correct_drop_removes_them_and_weight_keeps_them_lighter():
-    dropped, _ = correct(scored([-3.0, 2.0, -1.0]), "drop", 0.5)
+    dropped, _ = corrected(scored([-3.0, 2.0, -1.0]), "drop", 0.5)
     assert dropped.decision.tolist() == [DROP, KEEP, KEEP]
     assert dropped.active.tolist() == [False, True, True]
-    weighted, _ = correct(scored([-3.0, 2.0, -1.0]), "weight", 0.25)
+    weighted, _ = corrected(scored([-3.0, 2.0, -1.0]), "weight", 0.25)
     assert weighted.decision.tolist() == [KEEP] * 3
     assert weighted.weight.tolist() == [0.25, 1.0, 1.0]
     assert not dropped.flipped.any() and not weighted.flipped.any()
 
 
 def test_correct_admits_lightly_until_a_filter_confirms():
-    admitted, _ = correct(scored([-3.0, 2.0, -1.0]), "flip", 0.5, 0.25)
+    admitted, _ = corrected(scored([-3.0, 2.0, -1.0]), "flip", 0.5, 0.25)
     assert admitted.weight.tolist() == [0.25, 0.25, 0.25]
     later = replace(admitted, round=2, chosen_score=np.array([-3.0, 2.0, -1.0], np.float32))
     confirmed = filter_pool(later)  # the flipped and the positive agree, the third does not
@@ -101,7 +113,7 @@ def test_correct_admits_lightly_until_a_filter_confirms():
 def test_correct_flipped_pair_is_judged_in_the_orientation_in_use_and_may_flip_back():
     ledger = scored([-3.0, 3.0, -1.0], flipped=[True, True, False], active=[True] * 3, decision=[FLIP, FLIP, KEEP])
     # In use: +3, -3, -1: of two negatives the second pair goes.
-    after, _ = correct(ledger, "flip", 0.5)
+    after, _ = corrected(ledger, "flip", 0.5)
     assert after.flipped.tolist() == [True, False, False]
     assert after.decision.tolist() == [KEEP, FLIP, KEEP]
 
@@ -109,7 +121,7 @@ def test_correct_flipped_pair_is_judged_in_the_orientation_in_use_and_may_flip_b
 def test_correct_leaves_trusted_dropped_and_queued_pairs_alone():
     decisions = [Decision.TRUSTED, DROP, QUEUE, Decision.UNREADABLE]
     ledger = scored([-9.0, -9.0, -9.0, -9.0], decision=decisions, active=[True, False, False, False])
-    after, distrusted = correct(ledger, "flip", 0.5)
+    after, distrusted = corrected(ledger, "flip", 0.5)
     assert after.decision.tolist() == decisions and not distrusted.any()
 
 
@@ -168,7 +180,7 @@ def test_settle_queue_winner_is_chosen_whatever_was_flipped_before():
             [1, 1, 1, NAN],  # a vote is missing
         ]
     )
-    after = settle_queue(ledger, votes, [""] * 6)
+    after = settle_queue(ledger, Votes(votes, [""] * 6), "drop")
     assert after.decision.tolist() == [KEEP] + [Decision.RESTORE] * 4 + [DROP] * 2
     assert after.flipped.tolist() == [False, False, True, False, True, False, True]
     assert after.active.tolist() == [True] * 5 + [False] * 2
@@ -185,7 +197,7 @@ def test_settle_queue_winner_is_chosen_whatever_was_flipped_before():
 
 def test_settle_queue_sample_that_cannot_be_read_is_unreadable_by_name():
     ledger = scored([-1.0, -1.0], decision=[QUEUE, QUEUE])
-    after = settle_queue(ledger, np.array([[1.0, 1.0], [NAN, NAN]]), ["", "image count"])
+    after = settle_queue(ledger, Votes(np.array([[1.0, 1.0], [NAN, NAN]]), ["", "image count"]))
     assert after.decision.tolist() == [Decision.RESTORE, Decision.UNREADABLE]
     assert after.reason[1] == "image count"
 
@@ -217,7 +229,7 @@ def test_check_active_share_pool_nearly_empty_stops():
 def test_round_record_counts_and_judges_against_the_truth():
     before = scored([-4.0, -3.0, -1.0, -0.5, 2.0, 1.0])
     truth = np.array([1, 0, 1, 0, 0, -1], np.int8)
-    after, distrusted = correct(before, "flip", 0.5)  # flips the first two: one wrong label, one right one
+    after, distrusted = corrected(before, "flip", 0.5)  # flips the first two: one wrong label, one right one
     everything = np.ones(6, bool)
     record = round_record(before, after, everything, distrusted, everything, ~everything, truth)
     assert (record["round"], record["scored"], record["flipped"], record["kept"]) == (1, 6, 2, 4)
@@ -229,7 +241,7 @@ def test_round_record_counts_and_judges_against_the_truth():
 
 def test_round_record_truth_unknown_is_none():
     ledger = scored([-1.0, -2.0])
-    after, distrusted = correct(ledger, "flip", 0.5)
+    after, distrusted = corrected(ledger, "flip", 0.5)
     record = round_record(ledger, after, np.ones(2, bool), distrusted, distrusted, distrusted, np.full(2, -1, np.int8))
     assert [record[n] for n in ("noise_before", "noise_after", "flip_precision", "flip_recall")] == [None] * 4
 
@@ -262,8 +274,8 @@ def ledger_and_scores(rows):
 
 def whole_round(ledger, chosen, rejected, mode="flip"):
     fresh = to_score(ledger, ("score", "correct", "filter"))
-    after = record_scores(ledger, fresh, chosen, rejected, no_reasons(len(chosen)))
-    after, distrusted = correct(after, mode, 0.5)
+    after = record_scores(ledger, fresh, pair_scores(chosen, rejected))
+    after, distrusted = corrected(after, mode)
     return filter_pool(after), distrusted
 
 

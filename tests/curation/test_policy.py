@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from mrm.curation.policy import consistent, lower_half, mean_strength, vote
+from mrm.curation.policy import consistent, distrusted, mean_strength, vote
 from mrm.errors import CurationError
 
 NAN = np.nan
@@ -43,26 +43,26 @@ def test_mean_strength_shapes_differ_raises():
         mean_strength(np.zeros(3), np.zeros(4))
 
 
-def test_lower_half_five_negatives_selects_the_two_most_negative():
+def test_distrusted_five_negatives_selects_the_two_most_negative():
     #                    -0.1 -5    +3   -2    0    -1    -0.2  NaN
     strength = np.array([-0.1, -5.0, 3.0, -2.0, 0.0, -1.0, -0.2, NAN])
-    np.testing.assert_array_equal(np.flatnonzero(lower_half(strength)), [1, 3])
+    np.testing.assert_array_equal(np.flatnonzero(distrusted(strength)), [1, 3])
 
 
 @pytest.mark.parametrize("strength", [[], [-1.0], [NAN, NAN], [0.0, 1.0]])
-def test_lower_half_fewer_than_two_negatives_selects_none(strength):
-    assert not lower_half(np.array(strength)).any()
+def test_distrusted_fewer_than_two_negatives_selects_none(strength):
+    assert not distrusted(np.array(strength)).any()
 
 
-def test_lower_half_tie_at_the_cut_follows_the_tie_break():
+def test_distrusted_tie_at_the_cut_follows_the_tie_break():
     strength = np.array([-1.0, -1.0, -1.0])
-    assert np.flatnonzero(lower_half(strength)).tolist() == [0]
-    assert np.flatnonzero(lower_half(strength, np.array(["c", "b", "a"]))).tolist() == [2]
+    assert np.flatnonzero(distrusted(strength)).tolist() == [0]
+    assert np.flatnonzero(distrusted(strength, 0.5, np.array(["c", "b", "a"]))).tolist() == [2]
 
 
 @given(hnp.arrays(np.float64, sizes, elements=scores))
-def test_lower_half_any_scores_selects_half_of_the_negatives_and_the_worst(strength):
-    selected = lower_half(strength)
+def test_distrusted_any_scores_selects_half_of_the_negatives_and_the_worst(strength):
+    selected = distrusted(strength)
     negative = strength < 0
     assert selected.sum() == negative.sum() // 2
     assert not selected[~negative].any()
@@ -72,10 +72,10 @@ def test_lower_half_any_scores_selects_half_of_the_negatives_and_the_worst(stren
 
 
 @given(hnp.arrays(np.float64, sizes, elements=scores), st.randoms(use_true_random=False))
-def test_lower_half_permuted_pairs_permutes_the_selection(strength, random):
+def test_distrusted_permuted_pairs_permutes_the_selection(strength, random):
     names = np.array([f"pair{i}" for i in range(len(strength))], dtype=str)
     order = np.array(random.sample(range(len(strength)), len(strength)), dtype=int)
-    np.testing.assert_array_equal(lower_half(strength[order], names[order]), lower_half(strength, names)[order])
+    np.testing.assert_array_equal(distrusted(strength[order], 0.5, names[order]), distrusted(strength, 0.5, names)[order])
 
 
 @given(score_pairs)
@@ -112,7 +112,7 @@ def test_unknown_scores_are_never_kept_or_selected(pair):
     unknown = ~(np.isfinite(chosen) & np.isfinite(rejected))
     strength = mean_strength(chosen, rejected)
     assert np.isnan(strength[unknown]).all()
-    assert not lower_half(strength)[unknown].any()
+    assert not distrusted(strength)[unknown].any()
     assert not consistent(chosen, rejected)[unknown].any()
 
 
