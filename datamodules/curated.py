@@ -18,7 +18,7 @@ import numpy as np
 
 from datamodules.ledger import Array, Ledger
 from datamodules.pair_files import PairFile, Record, swapped, write_records
-from datamodules.pair_pools import LLAMA_FACTORY, SHARDS, PairPool
+from datamodules.pair_pools import SHARDS, PairPool
 from datamodules.shards import ShardWriter, sniff_extension
 from datamodules.sources.llama_factory import to_llama_factory
 from mrm.errors import MrmError, RecordError
@@ -161,7 +161,9 @@ def curated_sample(sample: PreferenceSample, ledger: Ledger, rows: Array, number
     meta = {**sample.meta, CURATION: told}
     truth = sample.meta.get("truth")
     flips = truth.get("flipped") if isinstance(truth, Mapping) else None
-    if isinstance(flips, list) and len(flips) == len(sample.pairs):  # whether a published label is wrong, a value a pair
+    if isinstance(flips, list) and len(flips) == len(
+        sample.pairs
+    ):  # whether a published label is wrong, a value a pair
         turned = [bool(flips[n]) != bool(ledger.flipped[row]) for row, n in zip(rows, numbers, strict=True)]
         meta["truth"] = {**truth, "flipped": turned}
     return replace(sample, pairs=tuple(pairs), meta=meta)

@@ -1,7 +1,7 @@
 """A pool of pairs to curate, in whichever form it lies: shards, or a file of LLaMA-Factory's ranking format.
 
-Both forms say the same of themselves (`PairPool`): which pairs there are, what is fed to a model that scores them, and the samples
-behind them. What is written is left to `curated.py`.
+Both forms say the same of themselves: which pairs there are, what is fed to a model that scores them, and the samples behind
+them. What is written is left to `curated.py`.
 
 Dimension letters: N samples, P pairs.
 """
@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from torch.utils.data import Dataset
@@ -23,7 +23,6 @@ from datamodules.pair_files import PairFile
 from datamodules.pool import sample_lengths
 from datamodules.reading import read_sample
 from datamodules.remote import ShardCache, is_remote
-from datamodules.texts import Texts
 from datamodules.work import scoring_work
 from mrm.errors import ConfigError, MrmError, RecordError, ShardError
 from mrm.model.packing import RewardBatch
@@ -33,59 +32,18 @@ SHARDS, LLAMA_FACTORY = "shards", PairFile.form
 _WINDOW = 64  # batches whose samples are sorted by length: little is padded, and shards are still read in order
 
 
-class PairPool(Protocol):
-    """What both forms have.
+class ShardPool:
+    """The pairs of an index.
 
     Attributes:
-        form: SHARDS or LLAMA_FACTORY.
+        form: SHARDS, or of a file LLAMA_FACTORY.
         name: of the data set.
-        keys: Texts [N], unique. problems: key -> why it is known beforehand that a sample cannot be used.
-        n_pairs: P. pair_start: int64 [N + 1]. pair_sample: int [P]. pair_chosen, pair_rejected: int16 [P]. n_responses: int [N].
+        keys: Texts [N], unique. n_responses: int [N].
+        pair_start: int64 [N + 1], pairs of sample i are `pair_start[i]:pair_start[i + 1]`. pair_sample: int [P]. pair_chosen,
+            pair_rejected: int16 [P].
+        problems: key -> why it is known beforehand that a sample cannot be used.
         fingerprint: of the content.
     """
-
-    form: str
-    name: str
-    problems: Mapping[str, str]
-
-    @property
-    def fingerprint(self) -> str: ...
-    @property
-    def keys(self) -> Texts: ...
-    @property
-    def n_pairs(self) -> int: ...
-    @property
-    def pair_start(self) -> Array: ...
-    @property
-    def pair_sample(self) -> Array: ...
-    @property
-    def pair_chosen(self) -> Array: ...
-    @property
-    def pair_rejected(self) -> Array: ...
-    @property
-    def n_responses(self) -> Array: ...
-
-    def __len__(self) -> int: ...
-
-    def opening_ledger(self) -> Ledger:
-        """Round 0, in which all pairs wait."""
-        ...
-
-    def samples(self, wanted: Array) -> Iterator[tuple[int, PreferenceSample | MrmError]]:
-        """(number, sample) of the wanted bool [N] samples, in order; an error where one cannot be read."""
-        ...
-
-    def feed(self, wanted: Array, batch_size: int, max_pixels: int) -> Iterator[tuple[Array, Any]]:
-        """(numbers, work) of each batch to score; the work is for `dataset`."""
-        ...
-
-    def dataset(self, encoder: SampleEncoder, row_tokens: int | None, layout: str) -> Dataset[RewardBatch]:
-        """Makes a packed batch of a batch's work."""
-        ...
-
-
-class ShardPool:
-    """The pairs of an index; see `PairPool`."""
 
     form = SHARDS
 
@@ -101,9 +59,11 @@ class ShardPool:
         return len(self.index)
 
     def opening_ledger(self) -> Ledger:
+        """Round 0, in which all pairs wait."""
         return Ledger.initial(self.index, np.zeros(len(self), bool), admit_open=False)
 
     def samples(self, wanted: Array) -> Iterator[tuple[int, PreferenceSample | MrmError]]:
+        """(number, sample) of the wanted bool [N] samples, in order; an error where one cannot be read."""
         for row in np.flatnonzero(wanted).tolist():
             try:
                 yield row, read_sample(self.index, row)
@@ -111,6 +71,7 @@ class ShardPool:
                 yield row, error
 
     def feed(self, wanted: Array, batch_size: int, max_pixels: int) -> Iterator[tuple[Array, Any]]:
+        """(numbers, work) of each batch to score; the work is for `dataset`, which makes a packed batch of it."""
         rows, lengths = np.flatnonzero(wanted), sample_lengths(self.index, max_pixels)
         for start in range(0, len(rows), _WINDOW * batch_size):
             some = rows[start : start + _WINDOW * batch_size]
@@ -122,9 +83,12 @@ class ShardPool:
         return PreferenceDataset(self.index, encoder, row_tokens, layout)
 
 
+PairPool = ShardPool | PairFile
+
+
 def open_pool(
     given: str | os.PathLike[str], *, cache: ShardCache | None = None, media_dir: str | None = None
-) -> ShardPool | PairFile:
+) -> PairPool:
     """The pairs of a folder or URL of shards, or of a file in LLaMA-Factory's form; which one it is, its content tells.
 
     Args:
@@ -160,7 +124,9 @@ def form_of(given: str | os.PathLike[str]) -> str:
     if path.is_file():
         return LLAMA_FACTORY
     if not path.is_dir():
-        raise ConfigError(f"{text}: there is no such file or folder; give a folder or URL of shards, or a .json or .jsonl file.")
+        raise ConfigError(
+            f"{text}: there is no such file or folder; give a folder or URL of shards, or a .json or .jsonl file."
+        )
     if (path / INDEX_NAME).is_file() or any(path.glob("*.tar")):
         return SHARDS
     if any(path.glob("*.json")) or any(path.glob("*.jsonl")):

@@ -1,0 +1,533 @@
+"""`python -m mrm.curate model=DIR shards=... output=FOLDER [rule=correct]`: curation without training.
+
+The pairs of a pool are scored by a saved model (`model`, the `model` folder of a run) or by scores that are there already
+(`scores=FILE`, or `scores=[a.jsonl,b.jsonl]` for several passes), and decided about as a round of curation in training does.
+
+The pool: a folder or URL of shards (`shards=`), or a file in LLaMA-Factory's pairwise form (`input=FILE.json` or .jsonl; which
+of both it is, is told by its content). Scores: JSON Lines, a line a pair in the input's order, {"chosen": 1.5, "rejected": -0.25}.
+
+rule: `correct` flips the more negative half of the pairs that the scores contradict (correct_mode=flip|drop|weight,
+distrust_share=0.5|auto); `filter` keeps only the pairs that the scores agree with strictly (dead_zone=0.0) and queues the others:
+they are left out, and named, not dropped; `correct_filter` does both, by the same scores. A source's own settings:
+sources="{NAME: {distrust_share: auto, dead_zone: 0.1}}".
+
+FOLDER holds ledger/round_0000.parquet and round_0001.parquet (a row a pair: scores, decision, reason), report.json, the
+model's scores.jsonl, which `scores=` takes, and the curated pool in the input's form (form=ledger|shards|llama_factory): `shards/`,
+samples with their active pairs only, or `pairs.json`, the input's records as they were, flipped ones with chosen and rejected in
+each other's place. It appears when it is whole; the same command again finds it done. `python -m mrm.audit` looks into it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from omegaconf import MISSING
+from rich.console import Console
+from rich.table import Table
+
+from callbacks.curation_round import RoundOutcome, begin_round, decide_round
+from callbacks.curation_schedule import RoundSpec, check_settings, round_spec
+from callbacks.curation_steps import PairScores, Votes
+from datamodules.curated import IMAGES, PAIRS_FILE, SHARDS_FOLDER, Written, write_pool
+from datamodules.ledger import Decision, Ledger
+from datamodules.pair_files import PairFile
+from datamodules.pair_pools import LLAMA_FACTORY, SHARDS, PairPool, open_pool
+from datamodules.prepare import is_mount, locked, target_of
+from datamodules.remote import is_remote, make_cache
+from datamodules.score_files import write_scores
+from datamodules.tarscan import file_digest
+from datamodules.texts import distinct
+from mrm.cli import settings_command
+from mrm.curate_scores import given_scores, model_scores
+from mrm.curation.accounts import UNKNOWN
+from mrm.curation.rules import STEPS_OF, by_source
+from mrm.devices import device_problems, pick_device
+from mrm.errors import ConfigError, CurationError, MrmError, UnreadableSamplesError, suggest
+from mrm.model.saving import load_reward_model
+from mrm.run_dirs import write_json
+
+RULES = {
+    "correct": ("score", "correct"),
+    "filter": ("score", "filter"),
+    "correct_filter": ("score", "correct", "filter"),
+}
+LEDGER_FORM = "ledger"
+FORMS = (LEDGER_FORM, SHARDS, LLAMA_FACTORY)
+MARKER, REPORT, SCORES, LEDGERS = "curate.json", "report.json", "scores.jsonl", "ledger"
+FORMAT = 1  # raise it when the same settings would give another output
+ROUND_SETTINGS = (
+    "correct_mode",
+    "distrust_share",
+    "down_weight",
+    "dead_zone",
+    "agreement",
+    "max_flipped",
+    "max_dropped",
+)
+ACCOUNTS = {
+    "kept": Decision.KEEP,
+    "flipped": Decision.FLIP,
+    "dropped": Decision.DROP,
+    "queued": Decision.QUEUE,
+    "unreadable": Decision.UNREADABLE,
+}
+NAMED = 20  # unreadable samples told in the report; the ledger has all
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class CurateConfig:
+    """What the command takes. Settings of the round that are null have the defaults of a round in training."""
+
+    output: str = MISSING
+    shards: str | None = None
+    input: str | None = None  # a file in LLaMA-Factory's form; one of both must be given
+    model: str | None = None
+    scores: Any = None  # FILE, or several: [FILE,FILE]; one of both must be given
+    rule: str = "correct"  # correct | filter | correct_filter
+    form: str | None = None  # ledger | shards | llama_factory; null takes the input's
+    correct_mode: str | None = None  # flip | drop | weight
+    distrust_share: Any = None  # share of the negatives that is distrusted, or auto
+    down_weight: float | None = None
+    dead_zone: float | None = None
+    agreement: str | None = None  # mean | unanimous, of several passes
+    max_flipped: float | None = None
+    max_dropped: float | None = None
+    sources: Any = None  # {SOURCE: {setting: value}}
+    media_dir: str | None = None  # where the file's image paths start; null takes its folder
+    max_bad: float = 0.01  # share of unreadable samples that stops the curation; 1 never does
+    batch_size: int = 16
+    row_tokens: int | None = None
+    max_pixels: int | None = None  # null takes the model's own resolution
+    device: str = "auto"  # auto | cpu | cuda
+    dtype: str = "float32"
+    attention: str = "auto"  # one of mrm.model.attention.ATTENTION
+    workers: int = 0
+    cache_dir: str | None = None  # where shards from a URL are kept
+    cache_gb: float = 100.0
+    progress: bool = True
+
+
+@dataclass(frozen=True)
+class CurateResult:
+    """What became of the pairs: pairs = kept + flipped + dropped + queued + unreadable.
+
+    Args:
+        path: the output.
+        accounts: these numbers.
+        report: all of `report.json`.
+        reused: whether the output was there already.
+    """
+
+    path: Path
+    accounts: dict[str, int]
+    report: dict[str, Any] = field(repr=False)
+    reused: bool = False
+
+    @property
+    def ledger(self) -> Ledger:
+        """The ledger after the round."""
+        found = Ledger.latest(self.path / LEDGERS)
+        assert found is not None
+        return found
+
+
+def curate(config: CurateConfig) -> CurateResult:
+    """Curates a pool once.
+
+    Raises:
+        ConfigError: for settings, an input, scores or a model that cannot be used, and an output that is another's.
+        UnreadableSamplesError: for more unreadable samples than `max_bad` allows.
+        CurationError: where the round would flip or drop more than its caps allow. Scores of a model are kept then.
+    """
+    spec, files = _check(config)
+    given = config.shards or config.input
+    assert given is not None, "checked"
+    pool = open_pool(given, cache=make_cache(config.cache_dir, config.cache_gb), media_dir=config.media_dir)
+    _tell(config, pool)
+    target = target_of(config.output)
+    with locked(target):
+        recipe = _recipe(config, spec, files, pool)
+        if (earlier := _earlier(target, recipe)) is not None:
+            return earlier
+        return _build(config, spec, files, pool, target, recipe)
+
+
+def _check(config: CurateConfig) -> tuple[RoundSpec, list[Path]]:
+    """The round and the files of scores.
+
+    Raises:
+        ConfigError: one message with every problem.
+    """
+    problems = []
+    for first, second in (("shards", "input"), ("model", "scores")):
+        values = [getattr(config, name) for name in (first, second)]
+        if sum(value is not None for value in values) != 1:
+            problems.append(
+                f"{first}, {second}: give one of both; found {first}={values[0]!r} and {second}={values[1]!r}."
+            )
+    files = [Path(name) for name in _file_names(config.scores)]
+    problems += [f"scores={str(file)!r}: there is no such file." for file in files if not file.is_file()]
+    if config.model is not None and not Path(config.model).is_dir():
+        problems.append(f"model={config.model!r}: there is no such folder; give the `model` folder of a finished run.")
+    if config.form not in (None, *FORMS):
+        problems.append(f"form={config.form!r}: must be one of {', '.join(FORMS)}.{suggest(str(config.form), FORMS)}")
+    for name in ("batch_size", "row_tokens", "max_pixels"):
+        value = getattr(config, name)
+        if value is not None and value < 1:
+            problems.append(f"{name}={value}: must be at least 1.")
+    if config.workers < 0:
+        problems.append(f"workers={config.workers}: must be at least 0.")
+    if not 0 <= config.max_bad <= 1:
+        problems.append(f"max_bad={config.max_bad}: must be in [0, 1].")
+    problems += device_problems(config.device)
+    spec, found = _round(config)
+    problems += found
+    try:
+        if spec is not None:
+            check_settings([spec], [], "warm", 0.0)
+    except ConfigError as error:
+        problems += [line.removeprefix("- ").removeprefix("round 1: ") for line in str(error).splitlines()[1:]]
+    if problems:
+        raise ConfigError("\n".join(problems))
+    assert spec is not None
+    return spec, files
+
+
+def _file_names(given: Any) -> list[str]:
+    """The files that `scores` names: one, a list, or a list as it is written on a command line."""
+    if given is None:
+        return []
+    if isinstance(given, (str, os.PathLike)):
+        text = os.fspath(given)
+        if Path(text).is_file():
+            return [text]
+        given = text.removeprefix("[").removesuffix("]").split(",")
+    return [os.fspath(name).strip() for name in given]
+
+
+def _round(config: CurateConfig) -> tuple[RoundSpec | None, list[str]]:
+    """The round that the settings mean, and what is wrong with them."""
+    problems = []
+    steps = RULES.get(config.rule.replace(",", "_").replace("+", "_"))
+    if steps is None:
+        problems.append(f"rule={config.rule!r}: must be one of {', '.join(RULES)}.{suggest(config.rule, RULES)}")
+    given = {name: getattr(config, name) for name in ROUND_SETTINGS if getattr(config, name) is not None}
+    if isinstance(share := given.get("distrust_share"), str) and share != "auto":
+        try:
+            given["distrust_share"] = float(share)
+        except ValueError:
+            problems.append(f"distrust_share={share!r}: must be a number in [0, 1], or auto.")
+            del given["distrust_share"]
+    sources, problem = _sources(config.sources)
+    problems += problem
+    for name in given if steps else ():
+        if name in STEPS_OF and not set(STEPS_OF[name]) & set(steps or ()):
+            problems.append(f"{name}={given[name]}: has no effect with rule={config.rule}; leave it out.")
+    if "down_weight" in given and given.get("correct_mode") != "weight":
+        if not any(isinstance(rules, dict) and rules.get("correct_mode") == "weight" for rules in sources.values()):
+            problems.append(f"down_weight={given['down_weight']}: has an effect only with correct_mode=weight.")
+    if steps is None:
+        return None, problems
+    return round_spec({"after_epoch": 0, "steps": steps, "sources": sources, **given}), problems
+
+
+def _sources(given: Any) -> tuple[dict[str, Any], list[str]]:
+    """The sources' own settings, of a mapping or of its text."""
+    told = "must be a mapping such as {NAME: {dead_zone: 0.1}}"
+    try:
+        found = yaml.safe_load(given) if isinstance(given, str) else given
+    except yaml.YAMLError as error:
+        return {}, [f"sources={given!r}: {told}: {error}."]
+    if found is None:
+        return {}, []
+    if not isinstance(found, dict):
+        return {}, [f"sources={given!r}: {told}."]
+    return {str(name): rules for name, rules in found.items()}, []
+
+
+def _tell(config: CurateConfig, pool: PairPool) -> None:
+    """Says what was found where it is not what the key's name says, and what of the input is not looked at."""
+    found = "shards" if pool.form == SHARDS else "a file in LLaMA-Factory's form"
+    log.info("%s: %s, %d pairs in %d samples.", config.shards or config.input, found, pool.n_pairs, len(pool))
+    if isinstance(pool, PairFile):
+        if pool.unknown_columns:
+            columns = ", ".join(f"{name} ({number})" for name, number in pool.unknown_columns.most_common())
+            log.info("Columns that are kept and not read, with their records: %s.", columns)
+        if pool.doubles:
+            log.warning(
+                "%d records have an `id` that stood before: their number in the file is in their key.", pool.doubles
+            )
+
+
+def _recipe(config: CurateConfig, spec: RoundSpec, files: Sequence[Path], pool: PairPool) -> dict[str, Any]:
+    """All that the output depends on."""
+    rules = {name: value for name, value in asdict(spec).items() if name not in ("after_epoch", "missing")}
+    recipe = {"format": FORMAT, "pool": pool.fingerprint, "form": config.form or pool.form, "round": rules}
+    if config.model is None:
+        recipe["scores"] = [file_digest(file) for file in files]
+    else:
+        recipe["model"] = _folder_digest(Path(config.model))
+        recipe |= {"max_pixels": config.max_pixels, "dtype": config.dtype, "row_tokens": config.row_tokens}
+    if config.model is not None or recipe["form"] == SHARDS:
+        recipe["media_dir"] = config.media_dir  # else no image is looked at
+    return json.loads(json.dumps(recipe))
+
+
+def _folder_digest(folder: Path) -> str:
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    told = [f"{path.relative_to(folder)}\0{file_digest(path)}" for path in files]
+    return hashlib.sha256("\0".join(told).encode()).hexdigest()
+
+
+def _earlier(target: Path, recipe: dict[str, Any]) -> CurateResult | None:
+    """The finished output of the same settings, where it is there; None where there is nothing.
+
+    Raises:
+        ConfigError: where something else is there.
+    """
+    if not target.exists() or (target.is_dir() and not any(target.iterdir())):
+        if target.exists() and is_mount(target):
+            raise ConfigError(f"output: {target} is a mount point; name a folder in it: {target / 'curated'}.")
+        return None
+    try:
+        then = json.loads((target / MARKER).read_text())["recipe"]
+        report = json.loads((target / REPORT).read_text())
+        then["round"].items()
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(f"output: {target} exists and is no finished curation; choose another output.") from error
+    flat = [{**one, **one["round"], "round": None} for one in (then, recipe)]
+    changed = [name for name in {**flat[0], **flat[1]} if flat[0].get(name) != flat[1].get(name)]
+    if changed:
+        raise ConfigError(
+            f"output: {target} is a curation of other settings or data (other: {', '.join(changed)}); choose another output, or"
+            " remove that folder."
+        )
+    log.info("%s is complete and used again.", target)
+    return CurateResult(target, report["accounts"], report, reused=True)
+
+
+def _build(
+    config: CurateConfig, spec: RoundSpec, files: list[Path], pool: PairPool, target: Path, recipe: dict[str, Any]
+) -> CurateResult:
+    staging = target.parent / f".{target.name}.curating"
+    kept = Path(f"{target}.{SCORES}")  # a model's scores, until all is done
+    before, keys = pool.opening_ledger(), pool.keys[pool.pair_sample]
+    by_source(
+        spec.rules, spec.sources, distinct(before.source)
+    )  # a source that is not there is told before anything is scored
+    _check_bad(pool, pool.problems, config.max_bad)
+    try:
+        shutil.rmtree(staging, ignore_errors=True)  # of a run that was killed
+        staging.mkdir()
+        if config.model is None:
+            scores = given_scores(files, keys, before.pair)
+        else:
+            scores = _scored(config, pool)
+            write_scores(kept, keys, before.pair, scores.chosen[0], scores.rejected[0], scores.reasons)
+        outcome, written = _decide(config, spec, pool, before, scores, staging, recipe)
+        before.write(staging / LEDGERS)
+        outcome.ledger.write(staging / LEDGERS)
+        report = _report(config, spec, pool, outcome, written, len(scores.chosen))
+        write_json(staging / REPORT, report)
+        place = {
+            "path": _absolute(config.shards or config.input),
+            "form": pool.form,
+            "media_dir": _absolute(config.media_dir),
+        }
+        write_json(staging / MARKER, {"recipe": recipe, "input": place})
+        if config.model is not None:
+            kept.replace(staging / SCORES)
+        os.rename(staging, target)
+    except MrmError as error:
+        if not kept.is_file() or config.model is None:
+            raise
+        told = f"{error} The model's scores are in {kept}: give scores={kept} in the place of model= to decide by them."
+        raise type(error)(told) from error
+    except OSError as error:
+        raise ConfigError(f"output: {target} cannot be written: {error}.") from error
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    return CurateResult(target, report["accounts"], report)
+
+
+def _absolute(given: str | None) -> str | None:
+    return given if given is None or is_remote(given) else str(Path(given).absolute())
+
+
+def _scored(config: CurateConfig, pool: PairPool) -> PairScores:
+    device = pick_device(config.device)
+    assert config.model is not None
+    model, encoder = load_reward_model(
+        config.model,
+        max_pixels=config.max_pixels,
+        dtype=config.dtype,
+        attention=config.attention,
+        device=device.type,
+        row_tokens=config.row_tokens,
+    )
+    return model_scores(
+        pool,
+        model.to(device).eval(),
+        encoder,
+        device=device,
+        batch_size=config.batch_size,
+        row_tokens=config.row_tokens,
+        workers=config.workers,
+        max_bad=config.max_bad,
+        progress=config.progress,
+    )
+
+
+def _decide(
+    config: CurateConfig,
+    spec: RoundSpec,
+    pool: PairPool,
+    before: Ledger,
+    scores: PairScores,
+    staging: Path,
+    recipe: dict[str, Any],
+) -> tuple[RoundOutcome, Written | None]:
+    """The round, and what was written of it.
+
+    What turns out unreadable while it is written leaves the pool by name, and the round is decided anew without it, so that the
+    ledger never has in use what the output lacks.
+    """
+    unreadable = dict(pool.problems)
+    policy = hashlib.sha256(json.dumps(recipe["round"], sort_keys=True).encode()).hexdigest()[:16]
+    form = config.form or pool.form
+    pairs = len(before)
+    while True:
+        outcome = decide_round(
+            before,
+            begin_round(before, 1, policy, unreadable),
+            spec,
+            opened=np.ones(pairs, bool),
+            scores=lambda needed: scores,
+            ask=_nobody,
+            truth=np.full(pairs, UNKNOWN, np.int8),
+        )
+        bad = outcome.ledger.decision == Decision.UNREADABLE
+        _check_bad(pool, {**dict.fromkeys(outcome.ledger.key[bad].tolist(), "no score"), **unreadable}, config.max_bad)
+        if form == LEDGER_FORM:
+            return outcome, None
+        if not outcome.ledger.active.any():
+            raise CurationError(
+                f"the round leaves no pair in use ({_accounts(outcome.ledger)}), so that there is nothing to write as {form}; look at"
+                " the scores, or give form=ledger."
+            )
+        for name in (SHARDS_FOLDER, IMAGES):
+            shutil.rmtree(staging / name, ignore_errors=True)
+        target = staging / (SHARDS_FOLDER if form == SHARDS else PAIRS_FILE)
+        written = write_pool(pool, outcome.ledger, form, target)
+        if not written.unreadable:
+            return outcome, written
+        unreadable |= written.unreadable
+
+
+def _nobody(rows: np.ndarray) -> Votes:
+    raise AssertionError("no rule of this command asks annotators")
+
+
+def _check_bad(pool: PairPool, reasons: dict[str, str] | Any, max_bad: float) -> None:
+    if len(reasons) > max_bad * len(pool):
+        first = "; ".join(f"{key}: {why}" for key, why in list(reasons.items())[:3])
+        raise UnreadableSamplesError(
+            f"{len(reasons)} of {len(pool)} samples of {pool.name!r} cannot be used, more than max_bad={max_bad:g}: {first}. Mend or"
+            " leave out these samples, or raise max_bad to go on without them."
+        )
+
+
+def _accounts(ledger: Ledger) -> dict[str, int]:
+    """Pairs by what became of them.
+
+    Raises:
+        CurationError: if one is not accounted for.
+    """
+    accounts = {"pairs": len(ledger)} | {name: int((ledger.decision == d).sum()) for name, d in ACCOUNTS.items()}
+    if sum(accounts.values()) != 2 * len(ledger):
+        raise CurationError(f"accounts do not balance: {accounts}.")
+    return accounts
+
+
+def _report(
+    config: CurateConfig, spec: RoundSpec, pool: PairPool, outcome: RoundOutcome, written: Written | None, passes: int
+) -> dict[str, Any]:
+    ledger = outcome.ledger
+    bad = np.flatnonzero(ledger.decision == Decision.UNREADABLE)
+    reasons = dict(zip(ledger.key[bad].tolist(), ledger.reason[bad].tolist(), strict=True))
+    unread: dict[str, int] = dict(pool.unknown_columns) if isinstance(pool, PairFile) else {}
+    return {
+        "accounts": _accounts(ledger),
+        "queued_pairs": "left out by the filter, not dropped: named in the ledger, not in what was written",
+        "rule": config.rule,
+        "settings": {name: value for name, value in asdict(spec).items() if name not in ("after_epoch", "missing")},
+        "input": {
+            "path": config.shards or config.input,
+            "form": pool.form,
+            "samples": len(pool),
+            "unread_columns": unread,
+        },
+        "scores": {"model": config.model, "files": _file_names(config.scores), "passes": passes},
+        "written": None if written is None else written.to_json(),
+        "unreadable": {"samples": len(reasons), "first": dict(list(reasons.items())[:NAMED])},
+        "round": outcome.record,
+    }
+
+
+def run(config: CurateConfig) -> None:
+    """Curates a pool and says what became of it."""
+    result = curate(config)
+    table = Table(title="Pairs", title_justify="left")
+    for name in result.accounts:
+        table.add_column(name, justify="right")
+    table.add_row(*(f"{number:,}" for number in result.accounts.values()))
+    console = Console()
+    console.print(table)
+    for line in [*_sentences(result), f"Output   {result.path}"]:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _sentences(result: CurateResult) -> list[str]:
+    report, lines = result.report, []
+    if result.reused:
+        lines.append("The output of the same settings was there already.")
+    if queued := result.accounts["queued"]:
+        lines.append(
+            f"{queued} pairs are queued, not dropped: the filter left them out; `mrm.audit export decision=queue` lists them."
+        )
+    if report["unreadable"]["samples"]:
+        first = "; ".join(f"{key}: {why}" for key, why in list(report["unreadable"]["first"].items())[:3])
+        lines.append(f"{report['unreadable']['samples']} samples could not be used, such as {first}")
+    if written := report["written"]:
+        lines.append(
+            f"Written as {written['form']}: {written['pairs']} pairs ({written['flipped']} flipped) in {written['samples']} samples;"
+            f" {written['without_pairs']} samples have no pair left."
+        )
+        if written["weights_lost"]:
+            lines.append(
+                f"{written['weights_lost']} pairs have a weight below 1, which LLaMA-Factory's form has no place for."
+            )
+        if written["strengths_lost"]:
+            lines.append(f"{written['strengths_lost']} pairs have a strength as published and none as written.")
+    return lines
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """The command."""
+    settings_command(CurateConfig, run, __doc__, words)
+
+
+if __name__ == "__main__":
+    main()
