@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -61,15 +61,25 @@ class Written:
         return {"path": self.path.name, **{name: getattr(self, name) for name in names}}
 
 
-def write_pool(pool: PairPool, ledger: Ledger, form: str, target: Path, *, chosen_rows: Array | None = None) -> Written:
+def write_pool(
+    pool: PairPool,
+    ledger: Ledger,
+    form: str,
+    target: Path,
+    *,
+    chosen_rows: Array | None = None,
+    images: Path | None = None,
+) -> Written:
     """Writes the pairs that a ledger has in use.
 
     Args:
         pool: where they lie.
         ledger: a row a pair, in the pool's order.
         form: SHARDS or LLAMA_FACTORY.
-        target: the folder of shards to make, or the file; images of shards then go to a folder `images` beside it.
+        target: the folder of shards to make, or the file.
         chosen_rows: bool [P], which pairs of those in use; None for all.
+        images: where images of shards go for LLaMA-Factory, a new folder beside the file; None takes `images`. Those of a file stay
+            where they are.
 
     Raises:
         ShardError: if nothing is left to write to shards.
@@ -89,7 +99,10 @@ def write_pool(pool: PairPool, ledger: Ledger, form: str, target: Path, *, chose
             written.samples = write_records(target, _records(pool, ledger, wanted))
             written.pairs = written.samples
         else:
-            write_records(target, _extracted(pool, ledger, rows, wanted, written))
+            write_records(
+                target,
+                _extracted(_samples(pool, ledger, rows, wanted, written), images or target.parent / IMAGES, written),
+            )
     written.flipped = int((rows & ledger.flipped).sum())
     return written
 
@@ -124,13 +137,12 @@ def _write_shards(pool: PairPool, ledger: Ledger, rows: Array, wanted: Array, wr
                 written.pairs += len(sample.pairs)
 
 
-def _extracted(pool: PairPool, ledger: Ledger, rows: Array, wanted: Array, written: Written) -> Iterator[Record]:
-    """Records of samples from shards, a record a pair; their images are written beside the file."""
-    folder = written.path.parent / IMAGES
-    for sample in _samples(pool, ledger, rows, wanted, written):
+def _extracted(samples: Iterable[PreferenceSample], folder: Path, written: Written) -> Iterator[Record]:
+    """Records of samples from shards, a record a pair; their images are written to the folder."""
+    for sample in samples:
         names = [f"{sample.key}.{number}.{sniff_extension(data)}" for number, data in enumerate(sample.images)]
         try:
-            records = to_llama_factory(sample, [f"{IMAGES}/{name}" for name in names])
+            records = to_llama_factory(sample, [f"{folder.name}/{name}" for name in names])
         except RecordError as error:
             written.unreadable[sample.key] = f"cannot be told in LLaMA-Factory's form: {error}"
             continue

@@ -24,99 +24,41 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
-from omegaconf import MISSING
-from rich.console import Console
-from rich.table import Table
 
 from callbacks.curation_round import RoundOutcome, begin_round, decide_round
-from callbacks.curation_schedule import RoundSpec, check_settings, round_spec
+from callbacks.curation_schedule import RoundSpec
 from callbacks.curation_steps import PairScores, Votes
 from datamodules.curated import IMAGES, PAIRS_FILE, SHARDS_FOLDER, Written, write_pool
 from datamodules.ledger import Decision, Ledger
+from datamodules.ledger_audit import LEDGERS
 from datamodules.pair_files import PairFile
-from datamodules.pair_pools import LLAMA_FACTORY, SHARDS, PairPool, open_pool
+from datamodules.pair_pools import SHARDS, PairPool, open_pool
 from datamodules.prepare import is_mount, locked, target_of
 from datamodules.remote import is_remote, make_cache
 from datamodules.score_files import write_scores
 from datamodules.tarscan import file_digest
 from datamodules.texts import distinct
 from mrm.cli import settings_command
+from mrm.curate_config import LEDGER_FORM, CurateConfig, check_curate
+from mrm.curate_output import accounts_of, build_report, print_outcome, round_settings
 from mrm.curate_scores import given_scores, model_scores
 from mrm.curation.accounts import UNKNOWN
-from mrm.curation.rules import STEPS_OF, by_source
-from mrm.devices import device_problems, pick_device
-from mrm.errors import ConfigError, CurationError, MrmError, UnreadableSamplesError, suggest
+from mrm.curation.rules import by_source
+from mrm.devices import pick_device
+from mrm.errors import ConfigError, CurationError, MrmError, UnreadableSamplesError
 from mrm.model.saving import load_reward_model
 from mrm.run_dirs import write_json
 
-RULES = {
-    "correct": ("score", "correct"),
-    "filter": ("score", "filter"),
-    "correct_filter": ("score", "correct", "filter"),
-}
-LEDGER_FORM = "ledger"
-FORMS = (LEDGER_FORM, SHARDS, LLAMA_FACTORY)
-MARKER, REPORT, SCORES, LEDGERS = "curate.json", "report.json", "scores.jsonl", "ledger"
+MARKER, REPORT, SCORES = "curate.json", "report.json", "scores.jsonl"
 FORMAT = 1  # raise it when the same settings would give another output
-ROUND_SETTINGS = (
-    "correct_mode",
-    "distrust_share",
-    "down_weight",
-    "dead_zone",
-    "agreement",
-    "max_flipped",
-    "max_dropped",
-)
-ACCOUNTS = {
-    "kept": Decision.KEEP,
-    "flipped": Decision.FLIP,
-    "dropped": Decision.DROP,
-    "queued": Decision.QUEUE,
-    "unreadable": Decision.UNREADABLE,
-}
-NAMED = 20  # unreadable samples told in the report; the ledger has all
 
 log = logging.getLogger(__name__)
-
-
-@dataclass
-class CurateConfig:
-    """What the command takes. Settings of the round that are null have the defaults of a round in training."""
-
-    output: str = MISSING
-    shards: str | None = None
-    input: str | None = None  # a file in LLaMA-Factory's form; one of both must be given
-    model: str | None = None
-    scores: Any = None  # FILE, or several: [FILE,FILE]; one of both must be given
-    rule: str = "correct"  # correct | filter | correct_filter
-    form: str | None = None  # ledger | shards | llama_factory; null takes the input's
-    correct_mode: str | None = None  # flip | drop | weight
-    distrust_share: Any = None  # share of the negatives that is distrusted, or auto
-    down_weight: float | None = None
-    dead_zone: float | None = None
-    agreement: str | None = None  # mean | unanimous, of several passes
-    max_flipped: float | None = None
-    max_dropped: float | None = None
-    sources: Any = None  # {SOURCE: {setting: value}}
-    media_dir: str | None = None  # where the file's image paths start; null takes its folder
-    max_bad: float = 0.01  # share of unreadable samples that stops the curation; 1 never does
-    batch_size: int = 16
-    row_tokens: int | None = None
-    max_pixels: int | None = None  # null takes the model's own resolution
-    device: str = "auto"  # auto | cpu | cuda
-    dtype: str = "float32"
-    attention: str = "auto"  # one of mrm.model.attention.ATTENTION
-    workers: int = 0
-    cache_dir: str | None = None  # where shards from a URL are kept
-    cache_gb: float = 100.0
-    progress: bool = True
 
 
 @dataclass(frozen=True)
@@ -151,7 +93,7 @@ def curate(config: CurateConfig) -> CurateResult:
         UnreadableSamplesError: for more unreadable samples than `max_bad` allows.
         CurationError: where the round would flip or drop more than its caps allow. Scores of a model are kept then.
     """
-    spec, files = _check(config)
+    spec, files = check_curate(config)
     given = config.shards or config.input
     assert given is not None, "checked"
     pool = open_pool(given, cache=make_cache(config.cache_dir, config.cache_gb), media_dir=config.media_dir)
@@ -162,99 +104,6 @@ def curate(config: CurateConfig) -> CurateResult:
         if (earlier := _earlier(target, recipe)) is not None:
             return earlier
         return _build(config, spec, files, pool, target, recipe)
-
-
-def _check(config: CurateConfig) -> tuple[RoundSpec, list[Path]]:
-    """The round and the files of scores.
-
-    Raises:
-        ConfigError: one message with every problem.
-    """
-    problems = []
-    for first, second in (("shards", "input"), ("model", "scores")):
-        values = [getattr(config, name) for name in (first, second)]
-        if sum(value is not None for value in values) != 1:
-            problems.append(
-                f"{first}, {second}: give one of both; found {first}={values[0]!r} and {second}={values[1]!r}."
-            )
-    files = [Path(name) for name in _file_names(config.scores)]
-    problems += [f"scores={str(file)!r}: there is no such file." for file in files if not file.is_file()]
-    if config.model is not None and not Path(config.model).is_dir():
-        problems.append(f"model={config.model!r}: there is no such folder; give the `model` folder of a finished run.")
-    if config.form not in (None, *FORMS):
-        problems.append(f"form={config.form!r}: must be one of {', '.join(FORMS)}.{suggest(str(config.form), FORMS)}")
-    for name in ("batch_size", "row_tokens", "max_pixels"):
-        value = getattr(config, name)
-        if value is not None and value < 1:
-            problems.append(f"{name}={value}: must be at least 1.")
-    if config.workers < 0:
-        problems.append(f"workers={config.workers}: must be at least 0.")
-    if not 0 <= config.max_bad <= 1:
-        problems.append(f"max_bad={config.max_bad}: must be in [0, 1].")
-    problems += device_problems(config.device)
-    spec, found = _round(config)
-    problems += found
-    try:
-        if spec is not None:
-            check_settings([spec], [], "warm", 0.0)
-    except ConfigError as error:
-        problems += [line.removeprefix("- ").removeprefix("round 1: ") for line in str(error).splitlines()[1:]]
-    if problems:
-        raise ConfigError("\n".join(problems))
-    assert spec is not None
-    return spec, files
-
-
-def _file_names(given: Any) -> list[str]:
-    """The files that `scores` names: one, a list, or a list as it is written on a command line."""
-    if given is None:
-        return []
-    if isinstance(given, (str, os.PathLike)):
-        text = os.fspath(given)
-        if Path(text).is_file():
-            return [text]
-        given = text.removeprefix("[").removesuffix("]").split(",")
-    return [os.fspath(name).strip() for name in given]
-
-
-def _round(config: CurateConfig) -> tuple[RoundSpec | None, list[str]]:
-    """The round that the settings mean, and what is wrong with them."""
-    problems = []
-    steps = RULES.get(config.rule.replace(",", "_").replace("+", "_"))
-    if steps is None:
-        problems.append(f"rule={config.rule!r}: must be one of {', '.join(RULES)}.{suggest(config.rule, RULES)}")
-    given = {name: getattr(config, name) for name in ROUND_SETTINGS if getattr(config, name) is not None}
-    if isinstance(share := given.get("distrust_share"), str) and share != "auto":
-        try:
-            given["distrust_share"] = float(share)
-        except ValueError:
-            problems.append(f"distrust_share={share!r}: must be a number in [0, 1], or auto.")
-            del given["distrust_share"]
-    sources, problem = _sources(config.sources)
-    problems += problem
-    for name in given if steps else ():
-        if name in STEPS_OF and not set(STEPS_OF[name]) & set(steps or ()):
-            problems.append(f"{name}={given[name]}: has no effect with rule={config.rule}; leave it out.")
-    if "down_weight" in given and given.get("correct_mode") != "weight":
-        if not any(isinstance(rules, dict) and rules.get("correct_mode") == "weight" for rules in sources.values()):
-            problems.append(f"down_weight={given['down_weight']}: has an effect only with correct_mode=weight.")
-    if steps is None:
-        return None, problems
-    return round_spec({"after_epoch": 0, "steps": steps, "sources": sources, **given}), problems
-
-
-def _sources(given: Any) -> tuple[dict[str, Any], list[str]]:
-    """The sources' own settings, of a mapping or of its text."""
-    told = "must be a mapping such as {NAME: {dead_zone: 0.1}}"
-    try:
-        found = yaml.safe_load(given) if isinstance(given, str) else given
-    except yaml.YAMLError as error:
-        return {}, [f"sources={given!r}: {told}: {error}."]
-    if found is None:
-        return {}, []
-    if not isinstance(found, dict):
-        return {}, [f"sources={given!r}: {told}."]
-    return {str(name): rules for name, rules in found.items()}, []
 
 
 def _tell(config: CurateConfig, pool: PairPool) -> None:
@@ -273,8 +122,12 @@ def _tell(config: CurateConfig, pool: PairPool) -> None:
 
 def _recipe(config: CurateConfig, spec: RoundSpec, files: Sequence[Path], pool: PairPool) -> dict[str, Any]:
     """All that the output depends on."""
-    rules = {name: value for name, value in asdict(spec).items() if name not in ("after_epoch", "missing")}
-    recipe = {"format": FORMAT, "pool": pool.fingerprint, "form": config.form or pool.form, "round": rules}
+    recipe = {
+        "format": FORMAT,
+        "pool": pool.fingerprint,
+        "form": config.form or pool.form,
+        "round": round_settings(spec),
+    }
     if config.model is None:
         recipe["scores"] = [file_digest(file) for file in files]
     else:
@@ -339,7 +192,7 @@ def _build(
         outcome, written = _decide(config, spec, pool, before, scores, staging, recipe)
         before.write(staging / LEDGERS)
         outcome.ledger.write(staging / LEDGERS)
-        report = _report(config, spec, pool, outcome, written, len(scores.chosen))
+        report = build_report(config, spec, pool, outcome, written, len(scores.chosen))
         write_json(staging / REPORT, report)
         place = {
             "path": _absolute(config.shards or config.input),
@@ -424,7 +277,7 @@ def _decide(
             return outcome, None
         if not outcome.ledger.active.any():
             raise CurationError(
-                f"the round leaves no pair in use ({_accounts(outcome.ledger)}), so that there is nothing to write as {form}; look at"
+                f"the round leaves no pair in use ({accounts_of(outcome.ledger)}), so that there is nothing to write as {form}; look at"
                 " the scores, or give form=ledger."
             )
         for name in (SHARDS_FOLDER, IMAGES):
@@ -440,7 +293,7 @@ def _nobody(rows: np.ndarray) -> Votes:
     raise AssertionError("no rule of this command asks annotators")
 
 
-def _check_bad(pool: PairPool, reasons: dict[str, str] | Any, max_bad: float) -> None:
+def _check_bad(pool: PairPool, reasons: Mapping[str, str], max_bad: float) -> None:
     if len(reasons) > max_bad * len(pool):
         first = "; ".join(f"{key}: {why}" for key, why in list(reasons.items())[:3])
         raise UnreadableSamplesError(
@@ -449,79 +302,10 @@ def _check_bad(pool: PairPool, reasons: dict[str, str] | Any, max_bad: float) ->
         )
 
 
-def _accounts(ledger: Ledger) -> dict[str, int]:
-    """Pairs by what became of them.
-
-    Raises:
-        CurationError: if one is not accounted for.
-    """
-    accounts = {"pairs": len(ledger)} | {name: int((ledger.decision == d).sum()) for name, d in ACCOUNTS.items()}
-    if sum(accounts.values()) != 2 * len(ledger):
-        raise CurationError(f"accounts do not balance: {accounts}.")
-    return accounts
-
-
-def _report(
-    config: CurateConfig, spec: RoundSpec, pool: PairPool, outcome: RoundOutcome, written: Written | None, passes: int
-) -> dict[str, Any]:
-    ledger = outcome.ledger
-    bad = np.flatnonzero(ledger.decision == Decision.UNREADABLE)
-    reasons = dict(zip(ledger.key[bad].tolist(), ledger.reason[bad].tolist(), strict=True))
-    unread: dict[str, int] = dict(pool.unknown_columns) if isinstance(pool, PairFile) else {}
-    return {
-        "accounts": _accounts(ledger),
-        "queued_pairs": "left out by the filter, not dropped: named in the ledger, not in what was written",
-        "rule": config.rule,
-        "settings": {name: value for name, value in asdict(spec).items() if name not in ("after_epoch", "missing")},
-        "input": {
-            "path": config.shards or config.input,
-            "form": pool.form,
-            "samples": len(pool),
-            "unread_columns": unread,
-        },
-        "scores": {"model": config.model, "files": _file_names(config.scores), "passes": passes},
-        "written": None if written is None else written.to_json(),
-        "unreadable": {"samples": len(reasons), "first": dict(list(reasons.items())[:NAMED])},
-        "round": outcome.record,
-    }
-
-
 def run(config: CurateConfig) -> None:
     """Curates a pool and says what became of it."""
     result = curate(config)
-    table = Table(title="Pairs", title_justify="left")
-    for name in result.accounts:
-        table.add_column(name, justify="right")
-    table.add_row(*(f"{number:,}" for number in result.accounts.values()))
-    console = Console()
-    console.print(table)
-    for line in [*_sentences(result), f"Output   {result.path}"]:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-
-def _sentences(result: CurateResult) -> list[str]:
-    report, lines = result.report, []
-    if result.reused:
-        lines.append("The output of the same settings was there already.")
-    if queued := result.accounts["queued"]:
-        lines.append(
-            f"{queued} pairs are queued, not dropped: the filter left them out; `mrm.audit export decision=queue` lists them."
-        )
-    if report["unreadable"]["samples"]:
-        first = "; ".join(f"{key}: {why}" for key, why in list(report["unreadable"]["first"].items())[:3])
-        lines.append(f"{report['unreadable']['samples']} samples could not be used, such as {first}")
-    if written := report["written"]:
-        lines.append(
-            f"Written as {written['form']}: {written['pairs']} pairs ({written['flipped']} flipped) in {written['samples']} samples;"
-            f" {written['without_pairs']} samples have no pair left."
-        )
-        if written["weights_lost"]:
-            lines.append(
-                f"{written['weights_lost']} pairs have a weight below 1, which LLaMA-Factory's form has no place for."
-            )
-        if written["strengths_lost"]:
-            lines.append(f"{written['strengths_lost']} pairs have a strength as published and none as written.")
-    return lines
+    print_outcome(result.path, result.report, result.reused)
 
 
 def main(words: Sequence[str] | None = None) -> None:
