@@ -82,7 +82,8 @@ def accounts(ledger: Ledger) -> list[SourceAccount]:
     decided = count(ledger.decided == ledger.round)
     found = []
     for number, source in sorted(enumerate(names), key=lambda item: item[1]):
-        decisions = {decision: int(table[number, known.index(decision)]) for decision in DECISIONS if decision in known}
+        counts_of = dict(zip(known, table[number].tolist(), strict=True))
+        decisions = {decision: counts_of[decision] for decision in DECISIONS if counts_of.get(decision)}
         own = int(table[number].sum())
         assert sum(decisions.values()) == own, "a ledger that was read has known decisions only"
         counts = (int(column[number]) for column in (active, flipped, decided))
@@ -211,7 +212,7 @@ def _matched(a: Ledger, b: Ledger) -> tuple[Array, Array]:
     if len(a) == len(b) and keys_a.equals(keys_b) and np.array_equal(a.pair, b.pair):
         return np.arange(len(a)), np.arange(len(b))
     names_a, names_b = (
-        pc.binary_join_element_wise(keys, pc.cast(pa.array(ledger.pair), pa.large_string()), "/")
+        pc.binary_join_element_wise(keys, pc.cast(pa.array(ledger.pair), pa.large_string()), pa.scalar("/", pa.large_string()))
         for keys, ledger in ((keys_a, a), (keys_b, b))
     )
     place = pc.index_in(names_a, names_b)

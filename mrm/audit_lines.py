@@ -9,17 +9,20 @@ from pathlib import Path
 from rich.console import Console
 
 from datamodules.ledger import Array, Ledger
-from datamodules.ledger_audit import LEDGERS, names
+from datamodules.ledger_audit import names
 from mrm.errors import ConfigError
 
 WIDE = 200  # columns of a table that no terminal limits
 
 
 def check_output(path: Path, folder: Path) -> None:
-    """Outputs are new, and never within what is looked into."""
-    home = (folder.parent if folder.name == LEDGERS else folder).resolve()
-    if home in path.resolve().parents:
-        raise ConfigError(f"output={str(path)!r}: lies in {home}, which stays as it is; choose another place.")
+    """Outputs are new, and never among the ledgers, where a run would take them for its own.
+
+    Raises:
+        ConfigError: otherwise.
+    """
+    if folder.resolve() in (path.resolve(), *path.resolve().parents):
+        raise ConfigError(f"output={str(path)!r}: lies in {folder}, which stays as it is; choose another place.")
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):
         raise ConfigError(f"output={str(path)!r}: exists; choose another name.")
 

@@ -35,7 +35,7 @@ from callbacks.curation_round import RoundOutcome, begin_round, decide_round
 from callbacks.curation_schedule import RoundSpec
 from callbacks.curation_steps import PairScores, Votes
 from datamodules.curated import IMAGES, PAIRS_FILE, SHARDS_FOLDER, Written, write_pool
-from datamodules.ledger import Decision, Ledger
+from datamodules.ledger import Ledger
 from datamodules.ledger_audit import LEDGERS
 from datamodules.pair_files import PairFile
 from datamodules.pair_pools import SHARDS, PairPool, open_pool
@@ -46,7 +46,7 @@ from datamodules.tarscan import file_digest
 from datamodules.texts import distinct
 from mrm.cli import settings_command
 from mrm.curate_config import LEDGER_FORM, CurateConfig, check_curate
-from mrm.curate_output import accounts_of, build_report, print_outcome, round_settings
+from mrm.curate_output import accounts_of, build_report, print_outcome, round_settings, unreadable_of
 from mrm.curate_scores import given_scores, model_scores
 from mrm.curation.accounts import UNKNOWN
 from mrm.curation.rules import by_source
@@ -177,10 +177,9 @@ def _build(
     staging = target.parent / f".{target.name}.curating"
     kept = Path(f"{target}.{SCORES}")  # a model's scores, until all is done
     before, keys = pool.opening_ledger(), pool.keys[pool.pair_sample]
-    by_source(
-        spec.rules, spec.sources, distinct(before.source)
-    )  # a source that is not there is told before anything is scored
+    by_source(spec.rules, spec.sources, distinct(before.source))  # told before anything is scored
     _check_bad(pool, pool.problems, config.max_bad)
+    scored = False
     try:
         shutil.rmtree(staging, ignore_errors=True)  # of a run that was killed
         staging.mkdir()
@@ -189,6 +188,7 @@ def _build(
         else:
             scores = _scored(config, pool)
             write_scores(kept, keys, before.pair, scores.chosen[0], scores.rejected[0], scores.reasons)
+            scored = True
         outcome, written = _decide(config, spec, pool, before, scores, staging, recipe)
         before.write(staging / LEDGERS)
         outcome.ledger.write(staging / LEDGERS)
@@ -200,11 +200,11 @@ def _build(
             "media_dir": _absolute(config.media_dir),
         }
         write_json(staging / MARKER, {"recipe": recipe, "input": place})
-        if config.model is not None:
+        if scored:
             kept.replace(staging / SCORES)
         os.rename(staging, target)
     except MrmError as error:
-        if not kept.is_file() or config.model is None:
+        if not scored:
             raise
         told = f"{error} The model's scores are in {kept}: give scores={kept} in the place of model= to decide by them."
         raise type(error)(told) from error
@@ -271,8 +271,7 @@ def _decide(
             ask=_nobody,
             truth=np.full(pairs, UNKNOWN, np.int8),
         )
-        bad = outcome.ledger.decision == Decision.UNREADABLE
-        _check_bad(pool, {**dict.fromkeys(outcome.ledger.key[bad].tolist(), "no score"), **unreadable}, config.max_bad)
+        _check_bad(pool, unreadable_of(outcome.ledger), config.max_bad)
         if form == LEDGER_FORM:
             return outcome, None
         if not outcome.ledger.active.any():

@@ -50,13 +50,18 @@ def accounts_of(ledger: Ledger) -> dict[str, int]:
     return accounts
 
 
+def unreadable_of(ledger: Ledger) -> dict[str, str]:
+    """Key -> why, of the samples that could not be used."""
+    bad = np.flatnonzero(ledger.decision == Decision.UNREADABLE)
+    return dict(zip(ledger.key[bad].tolist(), ledger.reason[bad].tolist(), strict=True))
+
+
 def build_report(
     config: CurateConfig, spec: RoundSpec, pool: PairPool, outcome: RoundOutcome, written: Written | None, passes: int
 ) -> dict[str, Any]:
     """All of `report.json`."""
     ledger = outcome.ledger
-    bad = np.flatnonzero(ledger.decision == Decision.UNREADABLE)
-    reasons = dict(zip(ledger.key[bad].tolist(), ledger.reason[bad].tolist(), strict=True))
+    reasons = unreadable_of(ledger)
     unread: dict[str, int] = dict(pool.unknown_columns) if isinstance(pool, PairFile) else {}
     return {
         "accounts": accounts_of(ledger),
