@@ -84,7 +84,7 @@ def run(cfg: RunConfig | DictConfig, *, sweep: Membership | None = None) -> RunR
 
 def _run(config: RunConfig, folder: Path, resumed: bool, sweep: Membership | None, started: float) -> RunResult:
     log.info("%s %s", "Going on with" if resumed else "Run", folder)
-    datasets = from_main(lambda: prepare_datasets(config))
+    datasets = from_main(lambda: _datasets(config, folder))
     log.info("Data: %d sets, prepared under %s", len(datasets), config.prepared_root)
     curation = build_curation(config, folder)
     encoder = build_encoder(config)
@@ -107,6 +107,13 @@ def _run(config: RunConfig, folder: Path, resumed: bool, sweep: Membership | Non
     if is_main():
         finish(config, result, datamodule, loggers)
     return result
+
+
+def _datasets(config: RunConfig, folder: Path) -> list[DatasetSpec]:
+    """The data sets, noted in the run's folder: who looks at its ledgers later finds the pairs' texts there."""
+    datasets = prepare_datasets(config)
+    write_state(folder, datasets=[[spec.name, str(spec.path), spec.role] for spec in datasets])
+    return datasets
 
 
 def check_judges(
