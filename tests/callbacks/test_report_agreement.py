@@ -4,7 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from callbacks.curation_steps import settle_queue
+from callbacks.curation_steps import Votes, settle_queue
 from callbacks.report_agreement import agreement, judge_figures, judged_pairs, margin_bins, wilson
 from callbacks.report_view import view_ledgers
 from tests.callbacks.fakes import make_ledger
@@ -45,7 +45,7 @@ def test_judged_pairs_reads_what_settling_the_queue_writes():
         decision=[QUEUE] * 4 + [DROP], chosen_score=[1.0] * 5, rejected_score=[0.0] * 5, reason=["x"] * 5
     )
     votes = np.array([[1, 1], [0, 0], [1, 0], [1, np.nan]])
-    judged = judged_pairs(view_ledgers([settle_queue(replace(before, round=2), votes, [""] * 4)]))
+    judged = judged_pairs(view_ledgers([settle_queue(replace(before, round=2), Votes(votes, [""] * 4), "drop")]))
     assert (judged.row.tolist(), judged.side.tolist()) == ([0, 1, 2, 3], [1, -1, 0, 0])
     assert judged.missing.tolist() == [False, False, False, True]
 
