@@ -64,8 +64,8 @@ def print_outcome(summary: ConstructionSummary, work: Path) -> None:
     if summary.style:
         console.print(table)
     shards = work / "shards"
-    told = f"Shards: {shards}. " if shards.is_dir() else ""
-    console.print(f"{told}Report: {work / PAGE_NAME}", markup=False, soft_wrap=True)
+    written = f"Shards: {shards}. " if shards.is_dir() else ""
+    console.print(f"{written}Report: {work / PAGE_NAME}", markup=False, soft_wrap=True)
 
 
 def print_estimate(estimate: Estimate) -> None:
