@@ -22,6 +22,7 @@ ROUND_COUNTS = {
     "flipped": "flipped",
     "dropped": "dropped",
     "re-annotated": "reannotated",
+    "judges' votes missing": "annotation_failed",
     "brought back by judges": "restored",
     "left out, queued": "queued",
     "unreadable": "unreadable",

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,10 +19,13 @@ from safetensors.torch import load_file
 from datamodules.ledger import Decision, Ledger, ledger_rounds, round_path
 from datamodules.prepare import prepare
 from mrm.config import DatasetConfig, RunConfig, to_yaml
+from mrm.construct_config import ModelSpec
 from mrm.errors import ConfigError, MrmError
-from mrm.run import run
+from mrm.parts import build_annotators
+from mrm.run import check_judges, run
 from mrm.run_dirs import read_state
 from mrm.tracking import read_history, tracking_uri
+from tests.construction.fault_server import FaultServer
 
 ROOT = Path(__file__).parent.parent
 ROUND_KEYS = ["scored", "flipped", "dropped", "reannotated", "restored", "queued", "noise_before", "noise_after"]
@@ -29,7 +33,8 @@ KILLED = """
 import sys
 from omegaconf import OmegaConf
 from mrm.config import RunConfig
-from mrm.run import run
+from mrm.parts import build_annotators
+from mrm.run import check_judges, run
 run(OmegaConf.merge(OmegaConf.structured(RunConfig), OmegaConf.load(sys.argv[1])))
 """
 
@@ -150,6 +155,49 @@ def test_run_with_judges_that_cannot_judge_the_open_shards_stops_before_training
     with pytest.raises(ConfigError, match="pairs-0000000.* is not of the embedded world.*choose models of kind openai"):
         run(config)
     assert not read_history((Path(config.output_root) / "latest").resolve())
+
+
+def test_run_with_servers_as_judges_asked_beside_the_training_tells_what_they_took(
+    small_run: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JUDGE_KEY", "a-key-of-some-length")
+    rounds = ["[score, correct]", "[score, filter]", "[annotate]"]
+    schedule = ", ".join(f"{{after_epoch: {epoch}, steps: {steps}}}" for epoch, steps in enumerate(rounds))
+    config = small_run(
+        "experiment=dt2it_full", f"curation.schedule=[{schedule}]", "curation.annotation.mode=async",
+        "trainer.max_epochs=4", "report.enabled=false",
+    )  # fmt: skip
+    with FaultServer(key="a-key-of-some-length") as server:
+        judge = ModelSpec(model="judge", base_url=server.url, key_env="JUDGE_KEY", price_input=1.0, price_output=2.0)
+        config.curation.annotators = {"one": judge, "two": replace(judge, temperature=0.5)}
+        result = run(config)
+        asked = sum(server.asked.values())
+    last = result.rounds[2]
+    assert last["annotation_calls"] == 4 * result.rounds[1]["queued"] == 4 * last["reannotated"] > 0
+    assert last["annotation_failed"] == 0 and last["annotation_cost"] > 0
+    assert last["annotation_calls"] <= asked <= last["annotation_calls"] + 2  # and the probe, unless it was queued
+    assert "curation/annotation_cost" in {entry["name"] for entry in read_history(result.run_dir)}
+    assert (result.run_dir / "annotations" / "answers.jsonl").is_file()
+    kept = [path.read_bytes() for path in result.run_dir.rglob("*") if path.is_file()]
+    assert not any(b"a-key-of-some-length" in content for content in kept)
+
+
+def test_check_judges_without_probe_looks_for_the_key_and_asks_nobody(
+    small_run: Callable[..., RunConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = small_run("experiment=dt2it_full")
+    judge = ModelSpec(model="m", base_url="http://127.0.0.1:9/v1", key_env="NO_SUCH_KEY")
+    config.curation.annotators = {"judge": judge}
+    annotators = build_annotators(config, tmp_path)
+    with pytest.raises(ConfigError, match="NO_SUCH_KEY is not set"):
+        check_judges(annotators, [], probe=False)
+    monkeypatch.setenv("NO_SUCH_KEY", "x")
+    check_judges(annotators, [], probe=False)
+    check_judges(None, [], probe=True)
+    assert annotators is not None and annotators.folder == tmp_path / "annotations" and not annotators.folder.exists()
+    config.curation.annotation.cache_dir = str(tmp_path / "shared")
+    shared = build_annotators(config, tmp_path)
+    assert shared is not None and shared.folder == tmp_path / "shared"
 
 
 def test_run_more_devices_than_processes_says_how_to_start(small_run: Callable[..., RunConfig]) -> None:

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from mrm.config import RunConfig, SweepConfig
+from mrm.config import AnnotationConfig, CurationConfig, RunConfig, SweepConfig
+from mrm.construct_config import ModelSpec
 from mrm.errors import ConfigError
 from mrm.run_dirs import close_run_dir, find_runs, fingerprint, open_run_dir, read_state, write_json, write_state
 
@@ -24,6 +25,19 @@ def test_fingerprint_ignores_output_and_resume_but_not_seed() -> None:
     assert fingerprint(base) == fingerprint(RunConfig(output_root="elsewhere", resume="auto"))
     assert fingerprint(base) == fingerprint(RunConfig(sweep=SweepConfig(jobs=3, name="a", retry_failed=False)))
     assert fingerprint(base) != fingerprint(RunConfig(seed=2))
+
+
+def test_fingerprint_ignores_how_judges_are_reached_and_paid_but_not_what_they_are_asked() -> None:
+    def digest(spec: ModelSpec, **annotation: object) -> str:
+        curation = CurationConfig(annotators={"a": spec}, annotation=AnnotationConfig(**annotation))  # type: ignore[arg-type]
+        return fingerprint(RunConfig(curation=curation))
+
+    base = digest(ModelSpec(model="m"))
+    moved = ModelSpec(model="m", base_url="http://host/v1", key_env="KEY", concurrency=2, price_input=1.0)
+    assert digest(moved, budget_money=5.0, tries=2, probe=False, cache_dir="elsewhere") == base
+    assert digest(ModelSpec(model="n")) != base
+    assert digest(ModelSpec(model="m"), mode="async") != base
+    assert digest(ModelSpec(model="m"), language="en") != base
 
 
 def test_open_run_dir_twice_makes_two_folders_and_latest_is_the_second(tmp_path: Path) -> None:
