@@ -21,7 +21,7 @@ import numpy as np
 from callbacks.curation_round import PairScores, Votes, begin_round, decide_round
 from callbacks.curation_schedule import RoundSpec
 from datamodules.ledger import Decision, Ledger
-from datamodules.scale_bench import MILLION
+from datamodules.scale_bench import MILLION, resident_mb
 from datamodules.texts import Texts
 
 SPEC = RoundSpec(
@@ -79,7 +79,7 @@ def measure(directory: Path, repeats: int = 3) -> dict[str, float]:
     wrong = rng.random(pairs) < NOISE
     scores, truth = make_scores(pairs, wrong), wrong.astype(np.int8)
     gc.collect()
-    resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+    resident = resident_mb()  # the peak so far may lie above it; then the figure is an upper bound
     seconds = []
     for _ in range(repeats):
         start = time.perf_counter()
