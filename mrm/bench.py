@@ -41,6 +41,7 @@ from mrm.model.encoding import EncodedSample
 from mrm.model.families import Family, get_family
 from mrm.model.packing import NO_EDGES, PADDING, collate
 from mrm.model.reward_model import RewardHead, RewardModel
+from mrm.pool_bench import POOL_PAIRS, pool_figures
 
 SMALL = {  # a Qwen3-VL; of the 2B model it has the shares of vision tower, layers and LM head in the work for a token
     "text_config": {
@@ -444,8 +445,8 @@ def _measure(made: Bench, shape: Shape, what: str) -> Measured:
 
 
 def _data_figures(pairs: int, console: Console) -> dict[str, float]:
-    """Index, ledger, plan and a round of curation at a size: times and memory, shown in a table of their own."""
-    figures = scale_figures(pairs) | round_figures(pairs)
+    """Index, ledger, plan and a round of curation at a size, and what scoring a small pool costs: times, memory and shares in a table."""
+    figures = scale_figures(pairs) | round_figures(pairs) | pool_figures(min(pairs, POOL_PAIRS))
     table = Table("figure", "value", title=f"data layer and curation, {pairs:,} pairs")
     for name, value in figures.items():
         unit = {"s": "s", "mb": "MB"}.get(name.rpartition("_")[2])

@@ -50,6 +50,8 @@ def test_bench_writes_all_ratios_and_tells_memory_and_time(tmp_path, monkeypatch
         "hot_columns_2000_mb",
         "plan_padding",
         "round_2000_s",
+        "score_pool_vs_epoch",
+        "boundary_fixed_s",
     }
     assert data <= figures.keys() and all(name in shown for name in data)
 
