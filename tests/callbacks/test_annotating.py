@@ -213,6 +213,7 @@ def test_collect_in_a_process_that_began_nothing_gives_the_same_votes(pool: Inde
         resumed = server_judges(server.url, tmp_path / "answers", mode="async").collect(pool, queue, begun)
         assert sum(server.asked.values()) == asked == 4 * 3
     np.testing.assert_array_equal(told.votes, resumed.votes)
+    assert told.figures == resumed.figures
 
 
 def test_start_of_another_queue_lets_the_first_one_end_and_asks_the_rest(pool: Index, tmp_path: Path) -> None:
