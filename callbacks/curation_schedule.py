@@ -95,6 +95,16 @@ def check_settings(
         if "annotate" in spec.steps:
             if annotators is None:
                 problems.append(f"round {number}: `annotate` needs annotators, none are given.")
+            if (
+                annotators is not None
+                and annotators.mode == "async"
+                and spec.missing == "drop"
+                and "filter" in spec.steps
+            ):
+                problems.append(
+                    f"round {number}: with judges asked beside the training (async), missing=drop would drop unasked what this round's"
+                    " `filter` queues; set missing=wait, or let the filter stand in a round before."
+                )
             if not any("filter" in earlier.steps for earlier in schedule[:number]):
                 problems.append(
                     f"round {number}: `annotate` has nothing to do: no `filter` step before it queues pairs."

@@ -56,6 +56,11 @@ def test_round_spec_unknown_field_names_it_and_the_known_ones():
         ([FILTER], {}, "`annotate` needs annotators"),
         ([{**GOOD, "steps": ["annotate"]}], {"annotators": JUDGES}, "no `filter` step before it"),
         ([GOOD, FILTER], {"annotators": make_annotators(Path("x"), mode="async")}, "`annotate` has nothing to take"),
+        (
+            [{**FILTER, "after_epoch": 0, "steps": ["score", "filter"]}, {**FILTER, "missing": "drop"}],
+            {"annotators": make_annotators(Path("x"), mode="async")},
+            "missing=drop would drop unasked",
+        ),
         ([GOOD], {"restart": "hot"}, "'hot' is none of warm, cold"),
         ([GOOD], {"min_active_share": 1.5}, "min_active_share=1.5"),
     ],
