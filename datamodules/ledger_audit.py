@@ -212,7 +212,9 @@ def _matched(a: Ledger, b: Ledger) -> tuple[Array, Array]:
     if len(a) == len(b) and keys_a.equals(keys_b) and np.array_equal(a.pair, b.pair):
         return np.arange(len(a)), np.arange(len(b))
     names_a, names_b = (
-        pc.binary_join_element_wise(keys, pc.cast(pa.array(ledger.pair), pa.large_string()), pa.scalar("/", pa.large_string()))
+        pc.binary_join_element_wise(
+            keys, pc.cast(pa.array(ledger.pair), pa.large_string()), pa.scalar("/", pa.large_string())
+        )
         for keys, ledger in ((keys_a, a), (keys_b, b))
     )
     place = pc.index_in(names_a, names_b)
