@@ -33,6 +33,7 @@ from mrm.model.packing import NO_EDGES, RewardBatch, Unreadable, check_fits, col
 from mrm.preference import PreferenceSample
 
 PROMPTS = ("conversations", "messages", "instruction")  # a record has one of them
+_KNOWN = frozenset(COLUMNS)
 _BLOCK = 1 << 20
 Record = dict[str, Any]
 
@@ -85,8 +86,8 @@ class PairFile:
             seen.add(key)
             if problem is not None:
                 self.problems[key] = problem
-            elif not isinstance(record, Skipped):
-                self.unknown_columns.update(record.keys() - COLUMNS)
+            elif not isinstance(record, Skipped) and (unknown := record.keys() - _KNOWN):
+                self.unknown_columns.update(unknown)
             yield key
 
     def __len__(self) -> int:
@@ -203,7 +204,7 @@ def sample_of(record: Record, *, key: str, source: str, folder: Location | Path)
     Raises:
         RecordError: see `sources.llama_factory.parse_record`.
     """
-    known = {name: value for name, value in record.items() if name in COLUMNS}
+    known = {name: value for name, value in record.items() if name in _KNOWN}
     return parse_record(known, key=key, source=source, folder=folder)
 
 

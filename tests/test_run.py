@@ -18,6 +18,8 @@ from safetensors.torch import load_file
 
 from datamodules.ledger import Decision, Ledger, ledger_rounds, round_path
 from datamodules.prepare import prepare
+from mrm.audit import show
+from mrm.audit_config import ShowConfig
 from mrm.config import DatasetConfig, RunConfig, to_yaml
 from mrm.construct_config import ModelSpec
 from mrm.errors import ConfigError, MrmError
@@ -58,6 +60,8 @@ def test_run_writes_results_model_report_history_and_latest(small_run: Callable[
     assert {"train/loss", "curation/flipped"} <= {entry["name"] for entry in read_history(folder)}
     assert "<html" in (folder / "report.html").read_text()[:500].lower()
     assert [path.suffix for path in (folder / "checkpoints").iterdir()] == [".ckpt"]
+    shown = show(ShowConfig(str(folder), key=str(ledger.key[-1])))  # the run notes where its data sets lie
+    assert shown.problem == "" and shown.pairs[0].chosen and len(shown.pairs[0].steps) == 3
 
 
 def test_run_twice_gives_equal_weights_and_ledgers(small_run: Callable[..., RunConfig]) -> None:

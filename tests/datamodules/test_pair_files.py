@@ -6,10 +6,8 @@ import numpy as np
 import pytest
 
 from datamodules.pair_files import PairFile, swapped, write_records
-from datamodules.pair_pools import LLAMA_FACTORY, SHARDS, ShardPool, form_of, open_pool
 from mrm.errors import ConfigError, RecordError
 from mrm.preference import PreferenceSample
-from tests.datamodules.making import make_dataset
 from tests.datamodules.sources.helpers import png, write_json, write_jsonl
 
 
@@ -86,18 +84,3 @@ def test_write_records_keeps_texts_that_utf8_cannot(tmp_path):
     assert json.loads((tmp_path / "out.json").read_text()) == records
     assert "é 中".encode() in (tmp_path / "out.json").read_bytes()
     assert write_records(tmp_path / "none.json", []) == 0 and json.loads((tmp_path / "none.json").read_text()) == []
-
-
-def test_open_pool_tells_the_form_by_content(tmp_path):
-    make_dataset(tmp_path / "shards", 2)
-    write_json(tmp_path / "folder" / "open.json", [record(0)])
-    assert isinstance(open_pool(tmp_path / "shards"), ShardPool)
-    assert isinstance(open_pool(tmp_path / "folder"), PairFile)
-    assert form_of("s3://bucket/open.jsonl") == LLAMA_FACTORY and form_of("s3://bucket/open") == SHARDS
-    with pytest.raises(ConfigError, match="neither shards"):
-        (tmp_path / "empty").mkdir()
-        form_of(tmp_path / "empty")
-    with pytest.raises(ConfigError, match="no such file"):
-        form_of(tmp_path / "none")
-    with pytest.raises(ConfigError, match="media_dir.*no effect with shards"):
-        open_pool(tmp_path / "shards", media_dir="x")
