@@ -27,7 +27,7 @@ from callbacks.curation_steps import (
 )
 from datamodules.ledger import Decision, Ledger
 from datamodules.texts import distinct
-from mrm.curation.rules import by_source
+from mrm.curation.rules import AUTO, by_source
 from mrm.errors import CurationError
 
 
@@ -81,8 +81,7 @@ def decide_round(
 
     Raises:
         ConfigError: if the spec has rules for a source that has no open pairs.
-        CurationError: if more would be flipped or dropped than the spec allows, if a share of the negatives is to be set by a noise
-            estimate that cannot be made, or if scores or votes do not fit the pairs.
+        CurationError: if more would be flipped or dropped than the spec allows, or if scores or votes do not fit the pairs.
     """
     rules = by_source(spec.rules, spec.sources, distinct(start.source[opened]))
     ledger, found, noise, shares = start, None, None, None
@@ -111,3 +110,20 @@ def decide_round(
         before, ledger, opened, distrusted, scored, asked, truth, estimates=noise, shares=shares
     )  # fmt: skip
     return RoundOutcome(ledger, {"epoch": spec.after_epoch, "steps": list(spec.steps), **record})
+
+
+def warning_of(record: Mapping[str, Any], spec: RoundSpec) -> str | None:
+    """What a person should be told of a round: that a share was not set by the noise, as was asked for; None if nothing."""
+    unknown = {"the pool": record, **record["sources"]}
+    asked = {"the pool": spec.distrust_share is None}
+    asked |= {name: rules.get("distrust_share", 0) in (None, AUTO) for name, rules in spec.sources.items()}
+    told = [
+        f"of {name} the noise cannot be estimated ({unknown[name]['noise_estimate_unknown']})"
+        for name, is_asked in asked.items()
+        if is_asked and "correct" in spec.steps and unknown.get(name, {}).get("noise_estimate_unknown")
+    ]
+    return (
+        f"round {record['round']}: {'; '.join(told)}: half of the negatives was distrusted, as released."
+        if told
+        else None
+    )

@@ -29,6 +29,7 @@ from mrm.curation.policy import consistent, distrusted, mean_strength, spread, u
 from mrm.curation.rules import Rules, SourceRules
 from mrm.errors import CurationError
 
+RELEASED_SHARE = 0.5
 NOT_FINITE = "the reward is not a finite number"
 TOGETHER = ""  # stands for all sources that are ranked together; no source has an empty name
 RELEASED = SourceRules()
@@ -197,8 +198,7 @@ def correct(
         noise: of `estimate_pool_noise`, for shares that the estimated noise sets; None: estimated here where needed.
         scores: all passes, for rules that ask for unanimity; None: the ledger's means are the one pass.
 
-    Raises:
-        CurationError: if a share is to be set by an estimate that cannot be made.
+    A share that is to be set by an estimate that cannot be made is the released one, a half, and the reasons say so.
     """
     reach = pool(ledger) & (ledger.decided != ledger.round)
     strength = np.where(reach, strength_in_use(ledger), np.nan)
@@ -324,6 +324,8 @@ def _share(rule: Rules, strength: np.ndarray, noise: NoiseEstimate | None) -> tu
     share = rule.distrust_share
     if share is None:
         assert noise is not None, "an estimate is made where a rule needs it"
+        if not noise.known and (strength < 0).any():  # told in the record, and by whoever runs the round
+            return RELEASED_SHARE, f"lower half of the negatives (the noise cannot be estimated: {noise.reason})"
         share = expected_share(strength, noise)
         return (
             share,

@@ -23,7 +23,7 @@ from lightning.pytorch.utilities.seed import isolate_rng
 
 from callbacks.annotating import Annotators, Poll
 from callbacks.curation_record import check_active_share
-from callbacks.curation_round import PairScores, RoundOutcome, Votes, begin_round, decide_round
+from callbacks.curation_round import PairScores, RoundOutcome, Votes, begin_round, decide_round, warning_of
 from callbacks.curation_schedule import RoundSpec, check_run, check_settings, round_spec
 from callbacks.curation_steps import to_score
 from callbacks.pool_scoring import gather, pair_truth, shows_progress
@@ -175,6 +175,8 @@ class IterativeCuration(pl.Callback):
         self.rounds = [*self.rounds[: number - 1], record]
         self.seconds[-1]["round"] = time.monotonic() - started
         _log_round(trainer, record, self.seconds[-1])
+        if trainer.is_global_zero and (told := warning_of(record, spec)):
+            log.warning("%s", told)
         if self._base_state is not None:
             pl_module.restart(self._base_state)
         if self.restart == "cold":

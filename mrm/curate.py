@@ -31,7 +31,7 @@ from typing import Any
 
 import numpy as np
 
-from callbacks.curation_round import RoundOutcome, begin_round, decide_round
+from callbacks.curation_round import RoundOutcome, begin_round, decide_round, warning_of
 from callbacks.curation_schedule import RoundSpec
 from callbacks.curation_steps import PairScores, Votes
 from datamodules.curated import IMAGES, PAIRS_FILE, SHARDS_FOLDER, Written, write_pool
@@ -272,6 +272,8 @@ def _decide(
             truth=np.full(pairs, UNKNOWN, np.int8),
         )
         _check_bad(pool, unreadable_of(outcome.ledger), config.max_bad)
+        if told := warning_of(outcome.record, spec):
+            log.warning("%s", told)
         if form == LEDGER_FORM:
             return outcome, None
         if not outcome.ledger.active.any():

@@ -32,6 +32,9 @@ def small_run(prepared_root: Path, tmp_path: Path) -> Callable[..., RunConfig]:
             "curation.min_active_share=0",  # a judge that has seen a dozen pairs may well empty the pool
         )
         config = compose_run_config([*quiet, *overrides])
+        for spec in config.curation.schedule:  # so may it turn or drop most of it
+            if "annotate" in spec.steps:
+                spec.max_flipped = spec.max_dropped = 1.0
         for dataset in config.data.datasets.values():
             if dataset.source == "shapeworld":
                 dataset.options["count"] = tests if dataset.role == "test" else samples

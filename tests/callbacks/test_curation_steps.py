@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from callbacks.curation_record import check_active_share, check_caps, round_record
+from callbacks.curation_round import warning_of
 from callbacks.curation_schedule import RoundSpec
 from callbacks.curation_steps import (
     NOT_FINITE,
@@ -166,9 +167,22 @@ def test_correct_share_set_by_the_estimated_noise_says_so():
     assert_equal(correct(ledger, rules).ledger, outcome.ledger)  # made where it is not given
 
 
-def test_correct_share_set_by_an_estimate_that_cannot_be_made_stops():
-    with pytest.raises(CurationError, match="4 pairs are too few.*Give distrust_share"):
-        correct(scored([-1.0, -2.0, 1.0, 2.0]), SourceRules(Rules(distrust_share=None)))
+def test_correct_share_set_by_an_estimate_that_cannot_be_made_is_the_released_half_and_told():
+    outcome = correct(scored([-1.0, -2.0, 1.0, 2.0]), SourceRules(Rules(distrust_share=None)))
+    assert outcome.distrusted.tolist() == [False, True, False, False] and outcome.shares == {TOGETHER: 0.5}
+    assert "the noise cannot be estimated: 4 pairs are too few" in outcome.ledger.reason[1]
+
+
+def test_warning_of_tells_a_share_that_the_noise_could_not_set_and_nothing_else():
+    ledger = scored([-1.0, -2.0, 1.0, 2.0])
+    none = np.zeros(4, bool)
+    record = round_record(
+        ledger, ledger, ~none, none, ~none, none, np.full(4, -1, np.int8), estimates=estimate_pool_noise(ledger)
+    )  # fmt: skip
+    asked = RoundSpec(0, ("score", "correct"), distrust_share=None)
+    assert "of the pool the noise cannot be estimated (4 pairs are too few" in warning_of(record, asked)
+    assert warning_of(record, replace(asked, distrust_share=0.3)) is None
+    assert warning_of(record, replace(asked, steps=("score",))) is None
 
 
 def test_correct_rules_by_source_rank_apart_what_has_a_share_of_its_own():
