@@ -23,11 +23,12 @@ import pyarrow.parquet as pq
 from datamodules.index import Index
 from datamodules.memory import system_memory
 from datamodules.texts import Texts, object_column
-from mrm.errors import CurationError, LedgerError
+from mrm.errors import CurationError, LedgerError, ResumableError
 
 Array = npt.NDArray[Any]
 FORMAT = "2"
 _NAME = re.compile(r"round_(\d{4,})\.parquet")
+_ANY_ROUND = "round_*.parquet"
 
 
 class Decision:
@@ -200,13 +201,26 @@ class Ledger:
     def write(self, directory: str | os.PathLike[str]) -> Path:
         """Writes `round_NNNN.parquet` whole or not at all, replacing a snapshot of the same round.
 
+        Rounds behind 0 are written by one process at a time; it removes what a process that was killed while writing left.
+
         Raises:
             CurationError: if the accounts do not balance.
+            ResumableError: if the file cannot be written.
         """
         self.check_balanced()
         root = Path(directory)
-        root.mkdir(parents=True, exist_ok=True)
         path = round_path(root, self.round)
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            self._write(root, path)
+        except OSError as error:
+            raise ResumableError(
+                f"{path}: the ledger of round {self.round} cannot be written: {error}. What was there before is untouched: make"
+                " room, or mend what is wrong with the disk, and start again (a run: with resume=auto)."
+            ) from error
+        return path
+
+    def _write(self, root: Path, path: Path) -> None:
         columns = [self._column(name, type_) for name, type_ in _TYPES.items()]
         metadata = {
             "format": FORMAT,
@@ -215,7 +229,10 @@ class Ledger:
             "policy_fingerprint": self.policy_fingerprint,
         }
         table = pa.Table.from_arrays(columns, names=list(_TYPES)).replace_schema_metadata(metadata)
-        partial = root / f".{path.name}.{uuid.uuid4().hex}"
+        if self.round:
+            for left in root.glob(f".{_ANY_ROUND}.*"):
+                left.unlink(missing_ok=True)
+        partial = root / f".{path.name}.{uuid.uuid4().hex}"  # every rank writes round 0
         try:
             with partial.open("wb") as file:
                 pq.write_table(table, file, use_dictionary=_FEW)
@@ -229,7 +246,6 @@ class Ledger:
             os.fsync(descriptor)  # the new name itself
         finally:
             os.close(descriptor)
-        return path
 
     def _column(self, name: str, type_: pa.DataType) -> pa.Array:
         column = getattr(self, "decided" if name == "round" else name)
