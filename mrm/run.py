@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import time
 from collections.abc import Iterable
@@ -33,7 +34,7 @@ from datamodules.remote import ShardCache
 from mrm.cli import hydra_command
 from mrm.config import RunConfig, to_run_config
 from mrm.datasets import prepare_datasets
-from mrm.errors import RecordError, ShardError
+from mrm.errors import RecordError, ResumableError, ShardError
 from mrm.launch import from_main, is_main, join_cluster
 from mrm.model.reward_module import RewardModule
 from mrm.model.saving import save_reward_model
@@ -49,6 +50,8 @@ from mrm.parts import (
 from mrm.run_dirs import CONFIG_FILE, RESULTS_FILE, close_run_dir, open_run_dir, write_json, write_state
 from mrm.summary import RunResult, print_summary
 from mrm.tracking import finish_mlflow, git_commit, read_history, ui_command
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +74,12 @@ def run(cfg: RunConfig | DictConfig, *, sweep: str | None = None) -> RunResult:
     folder, resumed = from_main(lambda: open_run_dir(config))
     try:
         return _run(config, folder, resumed, sweep, started)
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        raise ResumableError(
+            f"{folder}: a file cannot be written: {error}; make room, and go on with resume=auto."
+        ) from error
     finally:
         close_run_dir(folder)
 
