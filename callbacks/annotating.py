@@ -131,7 +131,8 @@ class Annotators:
     ) -> AskedPairs:
         """Takes the answers about pairs that were asked about beside the training; waits for those under way.
 
-        Where nothing is under way, as in a process that was resumed at the boundary, it asks now: the log has what was answered.
+        Where nothing is under way, as in a process that was resumed at the boundary, it asks now about all of them: the log has what
+        was answered, and the figures are those of a run left alone.
 
         Args:
             queue: int64[Q], rising, the pairs that wait now.
@@ -146,7 +147,6 @@ class Annotators:
             asked = run.result(poll)
         else:
             self._set_aside()
-            begun = queue[known]
             asked = self.ask(index, begun, progress=progress, poll=poll)
         votes, unreadable = np.full((len(queue), self.askings.votes), np.nan), [""] * len(queue)
         places = np.searchsorted(begun, queue[known])

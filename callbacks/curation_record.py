@@ -13,7 +13,7 @@ from callbacks.curation_schedule import RoundSpec
 from callbacks.curation_steps import TOGETHER, pool
 from datamodules.ledger import Decision, Ledger
 from datamodules.texts import coded
-from mrm.curation.accounts import flip_quality, noise
+from mrm.curation.accounts import flip_quality, noise, settled
 from mrm.curation.noise_estimate import NoiseEstimate
 from mrm.curation.policy import check_cap
 from mrm.errors import CurationError
@@ -81,6 +81,8 @@ def round_record(
 ) -> dict[str, Any]:
     """A round in numbers, in pairs of the open pool. What is not known is None: noise, precision and recall without the truth.
 
+    `wrong_mended` and `right_lost`: the shares of the labels published wrong, and of those published right, that are not in use as
+    published after the round.
     `queued` counts all pairs that wait for judges after the round, those of earlier rounds too; they are out of training.
     `noise_estimate` is the share of wrong labels as the scores tell it, before the round; `noise_estimate_error` its
     standard error; where it could not be made, `noise_estimate_unknown` says why. `distrust_share` is the share of the negatives
@@ -102,6 +104,7 @@ def round_record(
     of_decision = {"scored": scored, **of_decision, "queued": after.decision == Decision.QUEUE}
     counts = {name: int(rows.sum()) for name, rows in of_decision.items()}
     active, pool_before = opened & after.active, pool(before)
+    mended, lost = settled(truth, after.flipped, after.active, opened)
     precision, recall = flip_quality(truth, before.flipped, distrusted, pool_before)
     return {
         "round": after.round,
@@ -118,6 +121,8 @@ def round_record(
         "active_pairs": int(active.sum()),
         "noise_before": noise(truth, before.flipped, pool_before),
         "noise_after": noise(truth, after.flipped, active),
+        "wrong_mended": mended,
+        "right_lost": lost,
         "flip_precision": precision if distrusted.any() else None,
         "flip_recall": recall if distrusted.any() else None,
         **_figures(TOGETHER, estimates, shares),

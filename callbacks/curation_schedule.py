@@ -57,11 +57,6 @@ class RoundSpec:
         """The rules of the pool, for sources that have none of their own."""
         return Rules(**{name: getattr(self, name) for name in STEPS_OF})
 
-    def modes(self) -> set[str]:
-        """What `correct` does to distrusted pairs, in any source."""
-        own = [given["correct_mode"] for given in self.sources.values() if "correct_mode" in given]
-        return {self.correct_mode, *own}
-
 
 def round_spec(spec: RoundSpec | Mapping[str, Any]) -> RoundSpec:
     """A round from its mapping form.
@@ -100,6 +95,16 @@ def check_settings(
         if "annotate" in spec.steps:
             if annotators is None:
                 problems.append(f"round {number}: `annotate` needs annotators, none are given.")
+            if (
+                annotators is not None
+                and annotators.mode == "async"
+                and spec.missing == "drop"
+                and "filter" in spec.steps
+            ):
+                problems.append(
+                    f"round {number}: with judges asked beside the training (async), missing=drop would drop unasked what this round's"
+                    " `filter` queues; set missing=wait, or let the filter stand in a round before."
+                )
             if not any("filter" in earlier.steps for earlier in schedule[:number]):
                 problems.append(
                     f"round {number}: `annotate` has nothing to do: no `filter` step before it queues pairs."

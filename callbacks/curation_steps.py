@@ -336,7 +336,8 @@ def _verdict(ledger: Ledger, scores: PairScores | None, dead_zone: float | np.nd
     """int8[P]: what all passes say of the labels in use."""
     if scores is None:
         return unanimous(strength_in_use(ledger), dead_zone)
-    published = unanimous(scores.chosen.astype(np.float64) - scores.rejected, dead_zone)
+    with np.errstate(invalid="ignore"):  # infinities; such a pair has no verdict
+        published = unanimous(scores.chosen.astype(np.float64) - scores.rejected, dead_zone)
     return np.where(ledger.flipped, -published, published)
 
 

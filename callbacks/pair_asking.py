@@ -97,7 +97,7 @@ async def _asked(
         return await run_judges(askings, calls, answers, settings, watch)
     except ConfigError as error:  # a key taken back, no credit left: before the training, they were looked at
         log.error("a judge cannot be asked: %s\nIts pairs wait for it.", error)
-        watch.account.stopped = watch.account.stopped or str(error)
+        watch.account.stopped = str(error)
         return watch.account
 
 

@@ -1,4 +1,4 @@
-"""The report's figures: curves, bars and score histograms, each as a PNG in a data URI. Drawn with Agg, no display needed."""
+"""The report's curves and bars, each as a PNG in a data URI. Drawn with Agg, no display needed."""
 
 from __future__ import annotations
 
@@ -13,17 +13,8 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from datamodules.ledger import Decision, Ledger
-
 # Okabe and Ito's colours: told apart by colour-blind readers too.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
-DECISION_COLOURS = {
-    Decision.KEEP: "#0072B2",
-    Decision.FLIP: "#D55E00",
-    Decision.RESTORE: "#009E73",
-    Decision.DROP: "#000000",
-    Decision.QUEUE: "#E69F00",
-}
 VALIDATION, TEST = "Validation accuracy", "Test accuracy"
 # Panel by the metric's name, whose group, if any, is its label there; every other metric gets a panel of its own.
 PANELS = (
@@ -38,7 +29,6 @@ PANELS = (
 LEGEND_INSIDE = 4  # lines; the legend of more stands beside the axes
 HIDDEN = ("epoch", "curation/")  # the rounds have a table
 MAX_PANELS = 12
-BINS = 50
 Series = dict[str, list[tuple[int, float]]]  # label -> (step, value) by rising step
 
 
@@ -66,24 +56,6 @@ def curve_figures(metrics: Sequence[Mapping[str, Any]]) -> list[FigureImage]:
     return [
         _bars(title, series) if _evaluated_once(title, series) else _curves(title, series) for title, series in drawn
     ]
-
-
-def histogram_figures(ledgers: Sequence[Ledger]) -> list[FigureImage]:
-    """One figure a round: the score differences of the pairs it decided about, split by decision.
-
-    The difference is that of the label in use before the round: negative means that the model contradicts the label.
-    """
-    figures = []
-    flipped_before: np.ndarray | None = None
-    for ledger in ledgers:
-        margin = ledger.chosen_score.astype(float) - ledger.rejected_score
-        if flipped_before is not None:
-            margin = np.where(flipped_before, -margin, margin)
-        decided = (ledger.decided == ledger.round) & np.isfinite(margin) & (ledger.decision != Decision.TRUSTED)
-        if ledger.round > 0 and decided.any():
-            figures.append(_histogram(int(ledger.round), margin[decided], ledger.decision[decided]))
-        flipped_before = ledger.flipped
-    return figures
 
 
 def _panel(name: str) -> tuple[str, str]:
@@ -133,21 +105,6 @@ def _curves(title: str, series: Series) -> FigureImage:
         axes.legend(fontsize=7, frameon=False)
     ends = ", ".join(f"{name} ends at {points[-1][1]:.4g}" for name, points in series.items())
     return FigureImage(title, f"{title} over the optimizer step: {ends}", _uri(figure))
-
-
-def _histogram(number: int, margin: np.ndarray, decision: np.ndarray) -> FigureImage:
-    title = f"Round {number}: score differences by decision"
-    figure, axes = _axes(title, "score of chosen − score of rejected, label in use before the round")
-    names = [name for name in DECISION_COLOURS if (decision == name).any()]
-    low, high = np.percentile(margin, [0.2, 99.8])  # a few outliers would squeeze the rest into one bar
-    bins = np.linspace(min(low, 0), max(high, 0) or 1.0, BINS + 1)
-    groups = [np.clip(margin[decision == name], bins[0], bins[-1]) for name in names]
-    labels = [f"{name} ({len(group):,})" for name, group in zip(names, groups, strict=True)]
-    axes.hist(groups, bins=bins, stacked=True, label=labels, color=[DECISION_COLOURS[name] for name in names])
-    axes.axvline(0, color="#666", linewidth=0.8)
-    axes.set_ylabel("pairs")
-    axes.legend(fontsize=7, frameon=False)
-    return FigureImage(title, f"{title}: {', '.join(labels)}", _uri(figure))
 
 
 def _axes(title: str, xlabel: str, height: float = 3.4) -> tuple[Figure, Any]:

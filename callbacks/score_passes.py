@@ -21,6 +21,7 @@ from callbacks.pool_scoring import PoolScores, Scorer, own_scorer, pair_scores, 
 from callbacks.training_scores import TrainingScores
 from datamodules.distinct import response_starts
 from datamodules.index import Index
+from mrm.curation.trajectories import area_under_margin
 from mrm.errors import ConfigError
 from mrm.model.saving import load_reward_model
 
@@ -185,7 +186,7 @@ def _with_recorded(spec: ScorePass, own: PoolScores, recorded: TrainingScores, f
     if spec.kind == "recorded":
         values, known = recorded.newest, np.isfinite(recorded.newest)
     else:
-        values, known = recorded.total / np.maximum(recorded.times, 1), recorded.times > 0
+        values, known = area_under_margin(recorded.total, recorded.times), recorded.times > 0
         fresh = fresh & ~known
     rewards = np.where(fresh, own.rewards, np.where(known, values, np.nan)).astype(np.float32)
     return PoolScores(rewards, np.where(fresh, own.scored, known), own.unreadable)

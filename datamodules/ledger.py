@@ -126,26 +126,55 @@ class Ledger:
             trusted: bool [N], of a trusted data set.
             admit_open: whether open pairs take part before any curation.
         """
-        pairs, row = index.n_pairs, index.pair_sample
-        is_trusted = np.asarray(trusted, bool)[row]
+        row = index.pair_sample
+        return cls.opening(
+            index.keys[row],
+            index.pair_number,
+            index.sources[row],
+            index.pair_strength,
+            trusted=np.asarray(trusted, bool)[row],
+            admit_open=admit_open,
+            index_fingerprint=index.fingerprint,
+        )
+
+    @classmethod
+    def opening(
+        cls,
+        key: Texts | Array,
+        pair: Array,
+        source: Array,
+        strength: Array,
+        *,
+        trusted: Array,
+        admit_open: bool,
+        index_fingerprint: str,
+    ) -> Ledger:
+        """Round 0 of pairs that may lie anywhere.
+
+        Args:
+            key, pair, source, strength, index_fingerprint: see the class.
+            trusted: bool [P], of a trusted data set.
+            admit_open: as of `initial`.
+        """
+        pairs = len(key)
         names = np.array([Decision.RAW if admit_open else Decision.HELD, Decision.TRUSTED], dtype=object)
         return cls(
-            key=index.keys[row],
-            pair=index.pair_number,
-            source=index.sources[row],
-            strength=index.pair_strength,
+            key=key,
+            pair=pair,
+            source=source,
+            strength=strength,
             chosen_score=np.full(pairs, np.nan, np.float32),
             rejected_score=np.full(pairs, np.nan, np.float32),
             spread=np.full(pairs, np.nan, np.float32),
             vote_share=np.full(pairs, np.nan, np.float32),
-            decision=names[is_trusted.astype(np.int64)],
+            decision=names[trusted.astype(np.int64)],
             flipped=np.zeros(pairs, bool),
-            active=is_trusted | admit_open,
+            active=trusted | admit_open,
             weight=np.ones(pairs, np.float32),
             decided=np.zeros(pairs, np.int32),
             reason=np.full(pairs, "", dtype=object),
             round=0,
-            index_fingerprint=index.fingerprint,
+            index_fingerprint=index_fingerprint,
         )
 
     def edges(self, index: Index) -> tuple[Array, Array, Array]:
@@ -197,7 +226,6 @@ class Ledger:
                 " their order or contents changed: start in a new run directory."
             )
 
-    @system_memory()
     def write(self, directory: str | os.PathLike[str]) -> Path:
         """Writes `round_NNNN.parquet` whole or not at all, replacing a snapshot of the same round.
 
@@ -207,20 +235,32 @@ class Ledger:
             CurationError: if the accounts do not balance.
             ResumableError: if the file cannot be written.
         """
+        path = round_path(Path(directory), self.round)
+        if self.round:  # every rank writes round 0
+            for left in path.parent.glob(f".{_ANY_ROUND}.*"):
+                left.unlink(missing_ok=True)
+        self.write_file(path)
+        return path
+
+    @system_memory()
+    def write_file(self, path: Path) -> None:
+        """Writes a snapshot under any name, whole or not at all, in place of an earlier file.
+
+        Raises:
+            CurationError: if the accounts do not balance.
+            ResumableError: if the file cannot be written.
+        """
         self.check_balanced()
-        root = Path(directory)
-        path = round_path(root, self.round)
         try:
-            root.mkdir(parents=True, exist_ok=True)
-            self._write(root, path)
+            _write_whole(self.table(), path)
         except OSError as error:
             raise ResumableError(
                 f"{path}: the ledger of round {self.round} cannot be written: {error}. What was there before is untouched: make"
                 " room, or mend what is wrong with the disk, and start again (a run: with resume=auto)."
             ) from error
-        return path
 
-    def _write(self, root: Path, path: Path) -> None:
+    def table(self) -> pa.Table:
+        """The snapshot as it stands in its file."""
         columns = [self._column(name, type_) for name, type_ in _TYPES.items()]
         metadata = {
             "format": FORMAT,
@@ -228,24 +268,7 @@ class Ledger:
             "index_fingerprint": self.index_fingerprint,
             "policy_fingerprint": self.policy_fingerprint,
         }
-        table = pa.Table.from_arrays(columns, names=list(_TYPES)).replace_schema_metadata(metadata)
-        if self.round:
-            for left in root.glob(f".{_ANY_ROUND}.*"):
-                left.unlink(missing_ok=True)
-        partial = root / f".{path.name}.{uuid.uuid4().hex}"  # every rank writes round 0
-        try:
-            with partial.open("wb") as file:
-                pq.write_table(table, file, use_dictionary=_FEW)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
-        descriptor = os.open(root, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)  # the new name itself
-        finally:
-            os.close(descriptor)
+        return pa.Table.from_arrays(columns, names=list(_TYPES)).replace_schema_metadata(metadata)
 
     def _column(self, name: str, type_: pa.DataType) -> pa.Array:
         column = getattr(self, "decided" if name == "round" else name)
@@ -311,6 +334,25 @@ def set_aside_after(directory: str | os.PathLike[str], number: int) -> list[Path
                 continue  # another rank was faster
             moved.append(target)
     return moved
+
+
+def _write_whole(table: pa.Table, path: Path) -> None:
+    root = path.parent
+    root.mkdir(parents=True, exist_ok=True)
+    partial = root / f".{path.name}.{uuid.uuid4().hex}"
+    try:
+        with partial.open("wb") as file:
+            pq.write_table(table, file, use_dictionary=_FEW)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+    descriptor = os.open(root, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)  # the new name itself
+    finally:
+        os.close(descriptor)
 
 
 def _read_column(name: str, column: pa.ChunkedArray) -> Any:

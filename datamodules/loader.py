@@ -106,7 +106,7 @@ class Workers:
         persistent: whether they outlive a pass.
     """
 
-    def __init__(self, dataset: PreferenceDataset, *, num_workers: int, persistent: bool = False) -> None:
+    def __init__(self, dataset: Dataset[RewardBatch], *, num_workers: int, persistent: bool = False) -> None:
         self._feed = _Feed()
         self._loader: DataLoader[RewardBatch] = DataLoader(
             dataset,

@@ -117,12 +117,12 @@ def curated(ledger: Ledger, seed: int = 0) -> Ledger:
 
 def measure(root: Path, repeats: int = 3) -> dict[str, float]:
     """Seconds (medians) and megabytes of this process; see `scale_figures`, which fills the size in for `{}`."""
-    before = _resident_mb()
+    before = resident_mb()
     data = datamodule(root)
     data.setup("fit")
     loader = data.epoch_loader(0, world_size=WORLD_SIZE, accumulate=ACCUMULATE)
     gc.collect()
-    resident = _resident_mb() - before
+    resident = resident_mb() - before
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3 - before
     hot = data.index.nbytes + sum(column.nbytes for column in (data.lengths, data.mixture)) + loader.nbytes
 
@@ -177,7 +177,8 @@ def _median(work: Callable[[], Any], repeats: int) -> float:
     return statistics.median(seconds)
 
 
-def _resident_mb() -> float:
+def resident_mb() -> float:
+    """What this process holds in memory, in megabytes."""
     status = Path("/proc/self/status")
     if not status.exists():  # no Linux: the peak stands in
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3

@@ -18,13 +18,15 @@ class UnreadableCount:
 
     Args:
         max_fraction: of each data set's samples that may be unreadable.
+        setting: the name of the setting that holds it, for the message.
 
     Attributes:
         found: data set -> key -> what could not be read and why.
     """
 
-    def __init__(self, max_fraction: float) -> None:
+    def __init__(self, max_fraction: float, setting: str = "max_unreadable") -> None:
         self.max_fraction = max_fraction
+        self.setting = setting
         self.found: dict[str, dict[str, Unreadable]] = {}
 
     def __len__(self) -> int:
@@ -54,7 +56,7 @@ class UnreadableCount:
                 first = "; ".join(f"{key} in {bad[key].shard}: {bad[key].reason}" for key in sorted(bad)[:3])
                 raise UnreadableSamplesError(
                     f"{len(bad)} of {size} samples of data set {dataset!r} are unreadable, more than the allowed"
-                    f" {self.max_fraction:.2%}: {first}. Mend or leave out these samples, or raise max_unreadable."
+                    f" {self.max_fraction:.2%}: {first}. Mend or leave out these samples, or raise {self.setting}."
                 )
 
     def state_dict(self) -> dict[str, Any]:

@@ -29,6 +29,7 @@ from torch import Tensor
 
 from datamodules.scale_bench import MILLION, scale_figures
 from mrm.cli import settings_command
+from mrm.curation_bench import round_figures
 from mrm.data_bench import data_bench
 from mrm.data_bench_ways import DataBenchConfig
 from mrm.devices import device_problems, pick_device
@@ -40,6 +41,7 @@ from mrm.model.encoding import EncodedSample
 from mrm.model.families import Family, get_family
 from mrm.model.packing import NO_EDGES, PADDING, collate
 from mrm.model.reward_model import RewardHead, RewardModel
+from mrm.pool_bench import POOL_PAIRS, pool_figures
 
 SMALL = {  # a Qwen3-VL; of the 2B model it has the shares of vision tower, layers and LM head in the work for a token
     "text_config": {
@@ -443,9 +445,9 @@ def _measure(made: Bench, shape: Shape, what: str) -> Measured:
 
 
 def _data_figures(pairs: int, console: Console) -> dict[str, float]:
-    """Index, ledger and plan at a size: times and memory, shown in a table of their own."""
-    figures = scale_figures(pairs)
-    table = Table("figure", "value", title=f"data layer, {pairs:,} pairs in four data sets")
+    """Index, ledger, plan and a round of curation at a size, and what scoring a small pool costs: times, memory and shares in a table."""
+    figures = scale_figures(pairs) | round_figures(pairs) | pool_figures(min(pairs, POOL_PAIRS))
+    table = Table("figure", "value", title=f"data layer and curation, {pairs:,} pairs")
     for name, value in figures.items():
         unit = {"s": "s", "mb": "MB"}.get(name.rpartition("_")[2])
         table.add_row(name, f"{value:.2f} {unit}" if unit else f"{value:.2%}")

@@ -73,7 +73,13 @@ def _search_path() -> AbstractContextManager[object]:
     return initialize_config_dir(str(experiments_dir()), version_base="1.3")
 
 
-def hydra_command(task: Callable[[Config], Any], *, root: str, convert: Callable[[DictConfig], Config]) -> None:
+def hydra_command(
+    task: Callable[[Config], Any],
+    *,
+    root: str,
+    convert: Callable[[DictConfig], Config],
+    gather: Callable[[DictConfig], None] | None = None,
+) -> None:
     """Runs `task` with the configuration that the command line composes, once, or once a member with `-m`.
 
     Ends the process with status 2 and one message where the input is at fault; other errors keep their traceback. A
@@ -82,14 +88,21 @@ def hydra_command(task: Callable[[Config], Any], *, root: str, convert: Callable
     Args:
         task: what the command does.
         root, convert: as of `compose_config`.
+        gather: gets each member of a sweep instead of `task`, to run them all afterwards; not where the command line chooses
+            another of Hydra's launchers or sweepers, which run the members themselves.
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints errors itself, with a traceback, before they get here
     set_up_logging()
 
     failed: list[str] = []
+    if gather is not None:  # `gather` tells of each member as it begins and ends; Hydra's would tell of all at once
+        logging.getLogger("hydra._internal.core_plugins.basic_launcher").setLevel(logging.WARNING)
 
     def member(cfg: DictConfig) -> None:
         in_sweep = HydraConfig.get().mode == RunMode.MULTIRUN
+        if in_sweep and gather is not None and _is_plain_sweep():
+            gather(cfg)
+            return
         try:
             task(convert(cfg))
         except MrmError as error:
@@ -115,6 +128,13 @@ def hydra_command(task: Callable[[Config], Any], *, root: str, convert: Callable
         fail(explain(error))
     if failed:
         fail("\n".join([f"{len(failed)} member(s) of the sweep failed, see above:", *(f"  - {one}" for one in failed)]))
+
+
+def _is_plain_sweep() -> bool:
+    """Whether Hydra's own launcher and sweeper are chosen: every member is known beforehand, and runs on this machine."""
+    chosen = HydraConfig.get()
+    own = "hydra._internal.core_plugins."
+    return str(chosen.launcher._target_).startswith(own) and str(chosen.sweeper._target_).startswith(own)
 
 
 def _register_schemas() -> None:

@@ -6,6 +6,7 @@ What a type cannot say (ranges, allowed names, keys that only make sense togethe
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -108,11 +109,20 @@ class RoundConfig:
 
     after_epoch: int = MISSING  # counted from 0
     steps: list[str] = MISSING  # of score, correct, filter, annotate, in this order
-    correct_mode: str = "flip"  # flip | drop | weight: what becomes of the distrusted half
+    correct_mode: str = "flip"  # flip | drop | weight: what becomes of the distrusted pairs
     down_weight: float | None = None  # with correct_mode weight, and only there
     admit_weight: float | None = (
         None  # weight of corrected pairs until a filter confirms them; only with the step correct
     )
+    # Below, null is the default that is named; each needs the step that it has an effect on.
+    distrust_share: Any = None  # auto | a number: share of the negatives; auto = by the estimated noise. Default 0.5
+    dead_zone: float | None = None  # score differences up to this are no agreement for the filter. Default 0
+    agreement: str | None = None  # mean | unanimous: of several score passes. Default mean
+    missing: str | None = None  # wait | drop: queued pairs that not all votes arrived for. Default wait
+    max_flipped: float | None = None  # a round that turns more of the open pool's labels stops the run. Default 0.5
+    max_dropped: float | None = None  # the same for the pairs that it drops. Default 0.5
+    # source -> any of correct_mode, distrust_share, down_weight, admit_weight, dead_zone, agreement: its own instead
+    sources: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 @dataclass
@@ -183,6 +193,15 @@ class ReportConfig:
 
 
 @dataclass
+class SweepConfig:
+    """How `-m` runs its members; none of it changes what a member computes."""
+
+    jobs: int | None = None  # members at once; null = a set of GPUs each, else as many as cores / threads a member
+    name: str | None = None  # of its folder and its MLflow run; a name given again goes on; null = the time
+    retry_failed: bool = True  # members that failed in an earlier command begin anew; false = they stay failed
+
+
+@dataclass
 class RunConfig:
     experiment: str = "default"
     scale: str = "embedded"
@@ -201,10 +220,14 @@ class RunConfig:
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
     report: ReportConfig = field(default_factory=ReportConfig)
+    sweep: SweepConfig = field(default_factory=SweepConfig)
 
 
 def register_schema() -> None:
-    """Puts the schema under the name that experiments/config.yaml asks for."""
+    """Puts the schema under the name that experiments/config.yaml asks for, and the name that a sweep without one gets."""
+    OmegaConf.register_new_resolver(
+        "or_time", lambda name: name or time.strftime("%Y-%m-%d_%H-%M-%S"), use_cache=True, replace=True
+    )
     ConfigStore.instance().store(name="run_schema", node=RunConfig)
 
 

@@ -6,6 +6,7 @@ missing folder after ten minutes of preparation is a nuisance.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -26,10 +27,13 @@ from mrm.config import (
     LossConfig,
     ModelConfig,
     OptimConfig,
+    RoundConfig,
     RunConfig,
+    SweepConfig,
     TrainerConfig,
 )
 from mrm.construct_config import check_calling, check_model, check_rubrics, used
+from mrm.curation.rules import AUTO
 from mrm.errors import ConfigError, ShardError, suggest
 from mrm.model.attention import ATTENTION
 from mrm.model.backbones import DTYPES
@@ -78,6 +82,7 @@ def check_config(config: RunConfig, *, parts: Mapping[str, Callable[[], object]]
     _check_judges(config, problems)
     _check_trainer(config.trainer, problems)
     _check_logger(config.logger, problems)
+    problems += sweep_problems(config.sweep)
     if config.report.gallery < 0:
         problems.append(f"report.gallery={config.report.gallery}: must be at least 0.")
     for path, check in (parts or {}).items():
@@ -232,15 +237,7 @@ def _check_curation(curation: CurationConfig, trainer: TrainerConfig, problems: 
         problems.append("curation.schedule: is empty; give at least one round, or choose curation=none.")
         return
     for number, spec in enumerate(curation.schedule):
-        if spec.admit_weight is not None and "correct" not in spec.steps:
-            problems.append(
-                f"curation.schedule[{number}].admit_weight={spec.admit_weight}: has an effect only with `correct`."
-            )
-        if (spec.correct_mode == "weight") != (spec.down_weight is not None):
-            path = f"curation.schedule[{number}].down_weight"
-            problems.append(
-                f"{path}={spec.down_weight}: is needed with correct_mode=weight, and has an effect only there."
-            )
+        _check_round(f"curation.schedule[{number}]", spec, problems)
     last = max(spec.after_epoch for spec in curation.schedule)
     if last > trainer.max_epochs - 2:
         problems.append(
@@ -272,6 +269,48 @@ def _check_annotation(curation: CurationConfig, problems: Problems) -> None:
             f"curation.annotation.budget_money={annotation.budget_money:g}: needs the price of each judge, and there is none for"
             f" {', '.join(unpriced)}; give price_input and price_output, or budget_tokens."
         )
+
+
+def _check_round(path: str, spec: RoundConfig, problems: Problems) -> None:
+    """Is every key that is set one that the round's steps heed? What the values may be is the round's to say."""
+    heeded = {
+        "admit_weight": {"correct"},
+        "distrust_share": {"correct"},
+        "dead_zone": {"filter"},
+        "agreement": {"correct", "filter"},
+        "missing": {"annotate"},
+        "max_flipped": {"annotate", *(["correct"] if "flip" in _modes(spec) else [])},
+        "max_dropped": {"annotate", *(["correct"] if "drop" in _modes(spec) else [])},
+    }
+    for name, steps in heeded.items():
+        value = getattr(spec, name)
+        if value is not None and not steps & set(spec.steps):
+            problems.append(
+                f"{path}.{name}={value}: has an effect only with {' or '.join(f'`{s}`' for s in sorted(steps))}."
+            )
+    share = spec.distrust_share
+    if not (share is None or share == AUTO or (isinstance(share, (int, float)) and not isinstance(share, bool))):
+        problems.append(f"{path}.distrust_share={share!r}: must be {AUTO} or a number in [0, 1].")
+    if (spec.correct_mode == "weight") and spec.down_weight is None:
+        problems.append(f"{path}.down_weight=None: is needed with correct_mode=weight, and has an effect only there.")
+    if "weight" not in _modes(spec) and spec.down_weight is not None:
+        problems.append(
+            f"{path}.down_weight={spec.down_weight}: is needed with correct_mode=weight, and has an effect only there."
+        )
+    for source, rules in spec.sources.items():
+        empty = [str(name) for name, value in rules.items() if value is None]
+        if empty:
+            problems.append(f"{path}.sources.{source}: {', '.join(empty)} without a value; give one or leave it out.")
+        mode = rules.get("correct_mode", spec.correct_mode)
+        if mode == "weight" and spec.down_weight is None and "down_weight" not in rules:
+            problems.append(f"{path}.sources.{source}.down_weight: is needed with correct_mode=weight.")
+        if mode != "weight" and "down_weight" in rules:
+            problems.append(f"{path}.sources.{source}.down_weight: has an effect only with correct_mode=weight.")
+
+
+def _modes(spec: RoundConfig) -> set[str]:
+    """What `correct` does to distrusted pairs, in any source."""
+    return {spec.correct_mode, *(str(rules.get("correct_mode", spec.correct_mode)) for rules in spec.sources.values())}
 
 
 def _check_pool(config: RunConfig, problems: Problems) -> None:
@@ -343,3 +382,14 @@ def _check_logger(logger: LoggerConfig, problems: Problems) -> None:
             f"logger.mlflow={logger.mlflow!r}: must be the address of an MLflow store, beginning with one of "
             f"{', '.join(MLFLOW_STORES)}, as http://host:5000 or sqlite:///folder/mlflow.db.{suggest(scheme, MLFLOW_STORES)}"
         )
+
+
+def sweep_problems(sweep: SweepConfig) -> Problems:
+    """What is wrong with a sweep's settings."""
+    problems: Problems = []
+    _at_least(problems, "sweep", sweep, 1, "jobs")
+    if sweep.name is not None and not re.fullmatch(r"[\w-][\w.+=-]*", sweep.name):
+        problems.append(
+            f"sweep.name={sweep.name!r}: must be a folder's name, of letters, digits and _ - + = . (not first)."
+        )
+    return problems

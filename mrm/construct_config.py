@@ -123,6 +123,9 @@ class ConstructConfig:
     rewrite_tolerance: float = 0.5  # of the mean overall score, 0 to 10
     max_unreadable: float = 0.01  # share of the input's records that may be unreadable before the run stops
     keep_responses: int | None = None  # the most different ones of a prompt's; null = all
+    embedder: str | None = (
+        None  # package.module:function, texts -> [texts, numbers]: diversity of meaning; null = words alone
+    )
     listwise_repeats: int = 1  # 2: each judge sees another order too
     agreement: AgreementConfig = field(default_factory=AgreementConfig)
     style: StyleConfig = field(default_factory=StyleConfig)
@@ -181,6 +184,8 @@ def check_construct(config: ConstructConfig) -> None:
     check_calling("running", config.running, problems)
     _within(problems, "shard_samples", config.shard_samples, 1, float("inf"))
     check_rubrics("", config.language, config.rubrics, problems)
+    if config.embedder is not None and ":" not in config.embedder:
+        problems.append(f"embedder={config.embedder!r}: must be of the form package.module:function.")
     _check_models(config, problems)
     if problems:
         heading = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"

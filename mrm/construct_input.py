@@ -12,6 +12,7 @@ at; and the embedded world.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from datamodules.prepare_result import PrepareResult, UnreadableRecords, check_u
 from datamodules.reading import read_sample
 from datamodules.recipe import input_digest
 from datamodules.shapeworld_prompts import generate_prompts
+from datamodules.shard_tars import members_of
 from datamodules.sources.base import Skipped, get_field, parse_each
 from datamodules.sources.images import read_image
 from datamodules.sources.jsonl import key_by
@@ -114,6 +116,8 @@ def _parse(
             f"record {key!r}: `meta.{ADDED}` is written by the construction itself; call yours otherwise.",
         )
     checked = _checked(record.get("key", key), record.get("source", source), prompt, data, record.get("meta"))
+    told = {"reference": reference, "models": [response.model for response in responses]}
+    members_of(replace(checked, meta={**checked.meta, ADDED: told}))  # what could not be written is paid for by nobody
     kept = [_keep(name, one, folder, images) for name, one in zip(names, data, strict=True)]
     return PromptRecord(
         checked.key, checked.source, checked.prompt, tuple(kept), reference, distinct(responses), dict(checked.meta)

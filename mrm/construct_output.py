@@ -61,8 +61,11 @@ def print_outcome(summary: ConstructionSummary, work: Path) -> None:
         told = ("-", "-") if truth is None else (f"{truth.wrong_share:.2%}", f"{truth.spearman:.2f}")
         table.add_row(name, f"{probe.pairs:,}", f"{probe.accuracy:.3f}", f"{probe.low:.3f}-{probe.high:.3f}", *told)
     console = Console()
-    console.print(table)
-    console.print(f"Shards: {work / 'shards'}. Report: {work / PAGE_NAME}", markup=False, soft_wrap=True)
+    if summary.style:
+        console.print(table)
+    shards = work / "shards"
+    written = f"Shards: {shards}. " if shards.is_dir() else ""
+    console.print(f"{written}Report: {work / PAGE_NAME}", markup=False, soft_wrap=True)
 
 
 def print_estimate(estimate: Estimate) -> None:

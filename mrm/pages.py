@@ -61,13 +61,13 @@ def image_uri(data: bytes, side: int = IMAGE_SIDE) -> str | None:
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def format_number(value: object) -> str:
-    """A table cell: counts in full, shares with four digits, a dash for what isn't known."""
+def format_number(value: object, form: str = "%.4g") -> str:
+    """A table cell: counts in full, other numbers in the given form, a dash for what isn't known."""
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return "–"
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
-    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
+    return f"{value:,}" if isinstance(value, int) else form % value
 
 
 def shorten(text: str, limit: int = TEXT_LIMIT) -> str:

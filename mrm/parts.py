@@ -5,6 +5,7 @@ For the commands, which compose: nothing in the rooms of `mrm/` imports this mod
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import warnings
 from collections.abc import Callable
@@ -14,11 +15,10 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Callback, RichProgressBar
-from lightning.pytorch.loggers import MLFlowLogger
 
 from callbacks.annotating import Annotators
 from callbacks.checkpoints import ResumeCheckpoint
-from callbacks.curation_schedule import RoundSpec
+from callbacks.curation_schedule import RoundSpec, round_spec
 from callbacks.iterative_curation import IterativeCuration
 from callbacks.score_passes import FROM_TRAINING, ScorePass
 from callbacks.throughput import Throughput
@@ -29,13 +29,14 @@ from datamodules.remote import make_cache
 from datamodules.sources import SOURCES, get_source
 from mrm.config import DatasetConfig, RoundConfig, RunConfig
 from mrm.config_checks import CONSTRUCT, check_config
-from mrm.construct import build_model
 from mrm.construct_config import run_settings, used
+from mrm.construct_models import build_model
 from mrm.construction.rubrics import load_rubrics
 from mrm.datasets import check_construction
 from mrm.devices import pick_device
 from mrm.errors import ConfigError, suggest
 from mrm.launch import check_launch, is_main
+from mrm.mlflow_logger import PatientMLFlowLogger
 from mrm.model.attention import AttentionPlan, plan_attention
 from mrm.model.backbones import Lora, check_backbone, model_type, resolve
 from mrm.model.encoding import Encoder
@@ -45,7 +46,8 @@ from mrm.model.reward_model import RewardModel
 from mrm.model.reward_module import RewardModule
 from mrm.model.sharded_checkpoints import ShardedStrategy
 from mrm.model.zero import Zero2Strategy, check_zero
-from mrm.tracking import HistoryLogger, set_tag, start_mlflow
+from mrm.sweeps.membership import Membership
+from mrm.tracking import HistoryLogger, start_mlflow
 
 ANNOTATIONS = "annotations"  # in a run's folder: what its judges answered
 EXPECTED_WARNINGS = (  # Lightning's, on what is meant here
@@ -57,8 +59,12 @@ EXPECTED_WARNINGS = (  # Lightning's, on what is meant here
 )
 
 
-def check(config: RunConfig) -> None:
+def check(config: RunConfig, *, launched: bool = True) -> None:
     """Checks the configuration as a whole, with what each part knows of its own.
+
+    Args:
+        config: what will be run.
+        launched: whether this process is one of the run's, so that their number can be checked.
 
     Raises:
         ConfigError: one message with every problem.
@@ -75,7 +81,8 @@ def check(config: RunConfig) -> None:
     }
     if config.curation.enabled:
         parts["curation"] = functools.partial(build_curation, config, Path(config.output_root))
-    parts["trainer.devices"] = functools.partial(check_launch, config.trainer.devices, config.trainer.num_nodes)
+    if launched:
+        parts["trainer.devices"] = functools.partial(check_launch, config.trainer.devices, config.trainer.num_nodes)
     parts["trainer.accelerator"] = functools.partial(_check_accelerator, config.trainer.accelerator)
     if config.trainer.strategy == "deepspeed":
         parts["trainer.strategy"] = functools.partial(check_zero, config.trainer.accelerator)
@@ -193,9 +200,9 @@ def build_curation(config: RunConfig, folder: Path) -> IterativeCuration:
 
 
 def _round_spec(spec: RoundConfig) -> RoundSpec:
-    given = {"down_weight": spec.down_weight, "admit_weight": spec.admit_weight}
-    weights = {name: value for name, value in given.items() if value is not None}
-    return RoundSpec(spec.after_epoch, tuple(spec.steps), correct_mode=spec.correct_mode, **weights)
+    """The round; a key that is null has the round's own default."""
+    values = {item.name: getattr(spec, item.name) for item in dataclasses.fields(spec)}
+    return round_spec({name: value for name, value in values.items() if value is not None})
 
 
 def build_annotators(config: RunConfig, folder: Path) -> Annotators | None:
@@ -213,7 +220,7 @@ def build_annotators(config: RunConfig, folder: Path) -> Annotators | None:
     )
 
 
-def build_loggers(config: RunConfig, folder: Path, sweep: str | None) -> list[Any]:
+def build_loggers(config: RunConfig, folder: Path, sweep: Membership | None) -> list[Any]:
     """The history file and, unless it is switched off, MLflow; on rank 0 only."""
     if not is_main():
         return []
@@ -271,8 +278,8 @@ class TagData(Callback):
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         for logger in trainer.loggers:
-            if isinstance(logger, MLFlowLogger) and trainer.is_global_zero:
-                set_tag(logger, "data_fingerprint", trainer.datamodule.index.fingerprint)  # type: ignore[attr-defined]
+            if isinstance(logger, PatientMLFlowLogger) and trainer.is_global_zero:
+                logger.set_tag("data_fingerprint", trainer.datamodule.index.fingerprint)  # type: ignore[attr-defined]
 
 
 def _check_options(dataset: DatasetConfig) -> None:

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
+import signal
+import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,7 +19,7 @@ import lightning.pytorch as pl
 import numpy as np
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from lightning.pytorch.loggers import MLFlowLogger
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig
 from rich.console import Console
 
@@ -34,8 +37,9 @@ from datamodules.remote import ShardCache
 from mrm.cli import hydra_command
 from mrm.config import RunConfig, to_run_config
 from mrm.datasets import prepare_datasets
-from mrm.errors import RecordError, ResumableError, ShardError
+from mrm.errors import ConfigError, RecordError, ResumableError, ShardError
 from mrm.launch import from_main, is_main, join_cluster
+from mrm.mlflow_logger import PatientMLFlowLogger
 from mrm.model.reward_module import RewardModule
 from mrm.model.saving import save_reward_model
 from mrm.parts import (
@@ -47,8 +51,11 @@ from mrm.parts import (
     build_trainer,
     check,
 )
-from mrm.run_dirs import CONFIG_FILE, RESULTS_FILE, close_run_dir, open_run_dir, write_json, write_state
+from mrm.run_dirs import CONFIG_FILE, RESULTS_FILE, ROUNDS_FILE, close_run_dir, open_run_dir, write_json, write_state
 from mrm.summary import RunResult, print_summary
+from mrm.sweep import SweepDriver
+from mrm.sweeps.members import is_of
+from mrm.sweeps.membership import Membership, membership
 from mrm.tracking import finish_mlflow, git_commit, read_history, ui_command
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
@@ -56,12 +63,12 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 log = logging.getLogger(__name__)
 
 
-def run(cfg: RunConfig | DictConfig, *, sweep: str | None = None) -> RunResult:
+def run(cfg: RunConfig | DictConfig, *, sweep: Membership | None = None) -> RunResult:
     """Does everything that a configuration asks for.
 
     Args:
         cfg: the composed configuration, see `mrm.config`.
-        sweep: name shared by the members of a sweep.
+        sweep: the sweep that it is a member of.
 
     Raises:
         MrmError: for anything in configuration or data that a person can mend.
@@ -71,7 +78,7 @@ def run(cfg: RunConfig | DictConfig, *, sweep: str | None = None) -> RunResult:
     config = to_run_config(cfg)
     check(config)
     pl.seed_everything(config.seed, workers=True, verbose=False)
-    folder, resumed = from_main(lambda: open_run_dir(config))
+    folder, resumed = from_main(lambda: open_run_dir(config, sweep=sweep.sweep if sweep else None))
     try:
         return _run(config, folder, resumed, sweep, started)
     except OSError as error:
@@ -84,9 +91,9 @@ def run(cfg: RunConfig | DictConfig, *, sweep: str | None = None) -> RunResult:
         close_run_dir(folder)
 
 
-def _run(config: RunConfig, folder: Path, resumed: bool, sweep: str | None, started: float) -> RunResult:
+def _run(config: RunConfig, folder: Path, resumed: bool, sweep: Membership | None, started: float) -> RunResult:
     log.info("%s %s", "Going on with" if resumed else "Run", folder)
-    datasets = from_main(lambda: prepare_datasets(config))
+    datasets = from_main(lambda: _datasets(config, folder))
     log.info("Data: %d sets, prepared under %s", len(datasets), config.prepared_root)
     curation = build_curation(config, folder)
     encoder = build_encoder(config)
@@ -109,6 +116,13 @@ def _run(config: RunConfig, folder: Path, resumed: bool, sweep: str | None, star
     if is_main():
         finish(config, result, datamodule, loggers)
     return result
+
+
+def _datasets(config: RunConfig, folder: Path) -> list[DatasetSpec]:
+    """The data sets, noted in the run's folder: who looks at its ledgers later finds the pairs' texts there."""
+    datasets = prepare_datasets(config)
+    write_state(folder, datasets=[[spec.name, str(spec.path), spec.role] for spec in datasets])
+    return datasets
 
 
 def check_judges(
@@ -178,10 +192,13 @@ def finish(config: RunConfig, result: RunResult, datamodule: PreferenceDataModul
     ledgers = [Ledger.read(round_path(folder / "ledger", number)) for number in ledger_rounds(folder / "ledger")]
     if config.report.enabled:
         result.report = write_report(config, result, datamodule.index, ledgers)
-    mlflow = next((logger for logger in loggers if isinstance(logger, MLFlowLogger)), None)
+    mlflow = next((logger for logger in loggers if isinstance(logger, PatientMLFlowLogger)), None)
     write_json(folder / RESULTS_FILE, result.to_json())
+    write_json(folder / ROUNDS_FILE, result.rounds)
     if mlflow is not None:
-        files: list[tuple[Path, str | None]] = [(folder / CONFIG_FILE, None), (folder / RESULTS_FILE, None)]
+        files: list[tuple[Path, str | None]] = [
+            (folder / name, None) for name in (CONFIG_FILE, RESULTS_FILE, ROUNDS_FILE)
+        ]
         files += [(round_path(folder / "ledger", ledger.round), "ledger") for ledger in ledgers]
         files += [(result.report, None)] if result.report else []
         totals = {"open_pairs": result.open_pairs, "active_pairs": result.active_pairs, "seconds": result.seconds}
@@ -214,19 +231,32 @@ def write_report(config: RunConfig, result: RunResult, index: Index, ledgers: li
         rounds=result.rounds,
         metrics=read_history(result.run_dir),
         ledgers=ledgers,
+        ledger_dir=result.run_dir / "ledger",
         read=lambda key: read_sample(index, row_of[key]),
         gallery_size=config.report.gallery,
     )
 
 
 def _member(config: RunConfig) -> None:
+    """A run of its own, a process that a sweep of `mrm.sweep` started, or a job of another of Hydra's launchers."""
     hydra = HydraConfig.get()
-    run(config, sweep=Path(hydra.sweep.dir).name if hydra.mode == RunMode.MULTIRUN else None)
+    if hydra.mode == RunMode.MULTIRUN:
+        run(config, sweep=Membership(Path(hydra.sweep.dir).name))
+        return
+    if unused := [word for word in hydra.overrides.task if is_of(word, "sweep")]:
+        raise ConfigError(f"{', '.join(unused)}: has an effect only on a sweep; add -m, or leave it out.")
+    run(config, sweep=membership(os.environ))
 
 
 def main() -> None:
     """The command."""
-    hydra_command(_member, root="config", convert=to_run_config)
+    driver = SweepDriver()
+    try:
+        hydra_command(_member, root="config", convert=to_run_config, gather=driver.add)
+    except SIGTERMException:  # Lightning's way out of a training; its exit status would tell of success
+        sys.exit(128 + signal.SIGTERM)
+    if driver.members:
+        sys.exit(driver.run())
 
 
 if __name__ == "__main__":

@@ -23,8 +23,9 @@ from mrm.errors import ConfigError
 CONFIG_FILE = "config.yaml"
 STATE_FILE = "run.json"
 RESULTS_FILE = "results.json"
+ROUNDS_FILE = "rounds.json"  # everything that is known of each round of curation
 LOCK_FILE = "run.lock"
-NOT_IDENTIFYING = (  # these do not change what is computed
+NOT_IDENTIFYING = (  # these do not change what is computed, nor does `sweep`
     "resume", "output_root", "trainer.progress",
     # nor how patiently and where judges are asked, so that a run goes on with a larger budget or a server that moved
     *(f"curation.annotation.{field.name}" for field in dataclasses.fields(CallingConfig)),
@@ -43,7 +44,9 @@ def identity(config: RunConfig) -> dict[str, Any]:
     judges = [
         f"curation.annotators.{name}.{key}" for name in config.curation.annotators for key in NOT_IDENTIFYING_OF_JUDGES
     ]
-    return {key: value for key, value in flatten(config).items() if key not in (*NOT_IDENTIFYING, *judges)}
+    left_out = {*NOT_IDENTIFYING, *judges}
+    flat = flatten(config).items()
+    return {key: value for key, value in flat if key not in left_out and not key.startswith("sweep.")}
 
 
 def fingerprint(config: RunConfig) -> str:
@@ -51,8 +54,12 @@ def fingerprint(config: RunConfig) -> str:
     return hashlib.sha256(json.dumps(identity(config), sort_keys=True).encode()).hexdigest()[:16]
 
 
-def open_run_dir(config: RunConfig) -> tuple[Path, bool]:
+def open_run_dir(config: RunConfig, *, sweep: str | None = None) -> tuple[Path, bool]:
     """Makes the folder of a new run, or finds the one to go on with; it is locked until `close_run_dir`.
+
+    Args:
+        config: what is run.
+        sweep: the sweep that a new run is a member of.
 
     Returns:
         The folder, and whether it is an earlier run's.
@@ -79,7 +86,9 @@ def open_run_dir(config: RunConfig) -> tuple[Path, bool]:
     folder = _make(root, f"{config.experiment}-s{config.seed}-{time.strftime('%Y%m%d-%H%M%S')}")
     _lock(folder)
     (folder / CONFIG_FILE).write_text(to_yaml(replace(config, resume=None)))
-    write_state(folder, fingerprint=fingerprint(config), identity=identity(config))
+    write_state(
+        folder, fingerprint=fingerprint(config), identity=identity(config), **({"sweep": sweep} if sweep else {})
+    )
     _point_latest(root, folder)
     return folder, False
 
@@ -111,6 +120,21 @@ def read_state(folder: Path) -> dict[str, Any]:
 def write_state(folder: Path, **values: Any) -> None:
     """Adds to what a run remembers about itself."""
     write_json(folder / STATE_FILE, {**read_state(folder), **values})
+
+
+def find_runs(root: Path, **remembered: Any) -> list[Path]:
+    """Folders of the runs that remember these values, newest first; damaged ones are passed over, and told."""
+    found = []
+    for path in root.glob(f"*/{STATE_FILE}"):
+        folder = path.parent
+        try:
+            state = {} if folder.is_symlink() else read_state(folder)
+        except ConfigError as error:
+            log.warning("%s is passed over: %s", folder, error)
+            continue
+        if state and all(state.get(key) == value for key, value in remembered.items()):
+            found.append(folder)
+    return sorted(found, key=_began, reverse=True)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -145,7 +169,7 @@ def _newest_unfinished(root: Path, digest: str) -> Path | None:
         for path in root.glob(f"*/{STATE_FILE}")
         if not path.parent.is_symlink() and _is_unfinished(path.parent, digest)
     ]
-    for folder in sorted(runs, key=lambda folder: (folder / CONFIG_FILE).stat().st_mtime_ns, reverse=True):
+    for folder in sorted(runs, key=_began, reverse=True):
         if not _lock(folder):
             log.info("resume=auto passes over %s: it is still running.", folder)
         elif read_state(folder).get("finished"):  # a moment ago
@@ -153,6 +177,11 @@ def _newest_unfinished(root: Path, digest: str) -> Path | None:
         else:
             return folder
     return None
+
+
+def _began(folder: Path) -> int:
+    """When a run was started first, in nanoseconds."""
+    return (folder / CONFIG_FILE).stat().st_mtime_ns
 
 
 def _is_unfinished(folder: Path, digest: str) -> bool:

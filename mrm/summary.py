@@ -22,6 +22,7 @@ ROUND_COUNTS = {
     "flipped": "flipped",
     "dropped": "dropped",
     "re-annotated": "reannotated",
+    "judges' votes missing": "annotation_failed",
     "brought back by judges": "restored",
     "left out, queued": "queued",
     "unreadable": "unreadable",
@@ -30,6 +31,8 @@ ROUND_COUNTS = {
 ROUND_SHARES = {
     "noise before": "noise_before",
     "noise after": "noise_after",
+    "wrong labels mended or left out": "wrong_mended",
+    "right labels lost": "right_lost",
     "flips: precision": "flip_precision",
     "flips: recall": "flip_recall",
 }

@@ -13,17 +13,19 @@ import shlex
 import subprocess
 import sys
 from argparse import Namespace
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch.loggers import MLFlowLogger
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 from mrm.config import PACKAGE, RunConfig
 from mrm.errors import ConfigError, ResumableError
+from mrm.mlflow_logger import PatientMLFlowLogger, be_brief
 from mrm.run_dirs import fingerprint, identity, read_state, write_state
+from mrm.sweeps.membership import Membership
 
 HISTORY_FILE = "metrics.jsonl"
 VALUE_LIMIT = 250  # characters of a parameter that MLflow's servers of all ages take; the artifact has the whole
@@ -99,24 +101,44 @@ def ui_command(config: RunConfig) -> str:
     return f"{shlex.quote(str(python))} -m mlflow ui --backend-store-uri {shlex.quote(tracking_uri(config))}"
 
 
-def start_mlflow(config: RunConfig, folder: Path, sweep: str | None = None) -> MLFlowLogger:
-    """Opens the run's MLflow run, or the one that an earlier start of it opened.
-
-    Args:
-        config: what is run.
-        folder: the run's folder; remembers the MLflow run.
-        sweep: name that the members of a sweep share.
+@contextmanager
+def opening(config: RunConfig) -> Iterator[str | None]:
+    """Opens the store, for one process at a time, and gives the place of a new experiment's artifacts.
 
     Raises:
-        ConfigError: for a store that cannot be opened.
+        ConfigError: where the store cannot be opened.
     """
     from mlflow.exceptions import MlflowException  # imported where used: it costs a second
     from sqlalchemy.exc import SQLAlchemyError
 
     for noisy in ("alembic", "mlflow.store.db.utils", "lightning.pytorch.loggers.mlflow"):
         logging.getLogger(noisy).setLevel(logging.ERROR)  # a new store tells of every table it makes
+    be_brief()
     root = Path(config.output_root).expanduser().resolve()
     uri = tracking_uri(config)
+    root.mkdir(parents=True, exist_ok=True)
+    with (root / ".mlflow.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # runs that start together would all make the new store's tables
+        try:
+            yield (root / "mlartifacts").as_uri() if uri.startswith("sqlite:") else None
+        except (MlflowException, SQLAlchemyError, ImportError) as error:  # the last: of a database's driver
+            raise ConfigError(
+                f"logger.mlflow={uri!r}: MLflow cannot open this store: {error} Mend the address, start its server, or choose "
+                "logger=none."
+            ) from error
+
+
+def start_mlflow(config: RunConfig, folder: Path, sweep: Membership | None = None) -> PatientMLFlowLogger:
+    """Opens the run's MLflow run, or the one that an earlier start of it opened.
+
+    Args:
+        config: what is run.
+        folder: the run's folder; remembers the MLflow run.
+        sweep: the sweep that it is a member of.
+
+    Raises:
+        ConfigError: for a store that cannot be opened.
+    """
     tags = {
         "experiment": config.experiment,
         "scale": config.scale,
@@ -124,36 +146,32 @@ def start_mlflow(config: RunConfig, folder: Path, sweep: str | None = None) -> M
         "git_commit": git_commit(),
         "config_fingerprint": fingerprint(config),
         "run_dir": str(folder),
-        **({"sweep": sweep} if sweep else {}),
+        **(sweep.tags() if sweep else {}),
     }
-    with (root / ".mlflow.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # runs that start together would all make the new store's tables
-        try:
-            logger = MLFlowLogger(
-                experiment_name=config.logger.experiment_name,
-                run_name=folder.name,
-                tracking_uri=uri,
-                tags=tags,
-                artifact_location=(root / "mlartifacts").as_uri() if uri.startswith("sqlite:") else None,
-                run_id=read_state(folder).get("mlflow_run_id"),
-                synchronous=True,  # asynchronous logging lost most of a killed run's figures; a call costs 4 ms
-            )
-            run_id = logger.run_id
-        except (MlflowException, SQLAlchemyError, ImportError) as error:  # the last: of a database's driver
-            raise ConfigError(
-                f"logger.mlflow={uri!r}: MLflow cannot open this store: {error} Mend the address, start its server, or choose "
-                "logger=none."
-            ) from error
-    if read_state(folder).get("mlflow_run_id") is None:
-        logger.log_hyperparams({key: _shorten(value) for key, value in identity(config).items()})
+    earlier = read_state(folder).get("mlflow_run_id")
+    with opening(config) as artifacts:
+        logger = PatientMLFlowLogger(
+            experiment_name=config.logger.experiment_name,
+            run_name=folder.name,
+            tracking_uri=tracking_uri(config),
+            tags=tags,
+            artifact_location=artifacts,
+            run_id=earlier,
+            synchronous=True,  # asynchronous logging lost most of a killed run's figures; a call costs 4 ms
+        )
+        run_id = logger.run_id
+    if earlier is None:
         write_state(folder, mlflow_run_id=run_id)
     else:
-        logger.experiment.update_run(run_id, status="RUNNING")
+        logger.attempt("that the run goes on", lambda: logger.experiment.update_run(run_id, status="RUNNING"), tries=1)
+    logger.log_hyperparams(
+        {key: _shorten(value) for key, value in identity(config).items()}
+    )  # again: a kill may have cut them
     return logger
 
 
 def finish_mlflow(
-    logger: MLFlowLogger, artifacts: Iterable[tuple[Path, str | None]], metrics: Mapping[str, float]
+    logger: PatientMLFlowLogger, artifacts: Iterable[tuple[Path, str | None]], metrics: Mapping[str, float]
 ) -> None:
     """Adds the final figures and files, and closes the run.
 
@@ -163,14 +181,8 @@ def finish_mlflow(
         metrics: figures of the whole run.
     """
     logger.log_metrics(dict(metrics))
-    for path, folder in artifacts:
-        logger.experiment.log_artifact(logger.run_id, str(path), folder)
+    logger.log_files(list(artifacts))
     logger.finalize("success")
-
-
-def set_tag(logger: MLFlowLogger, name: str, value: str) -> None:
-    """Adds a tag that is only known later."""
-    logger.experiment.set_tag(logger.run_id, name, value)
 
 
 def git_commit() -> str:

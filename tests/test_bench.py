@@ -43,7 +43,16 @@ def test_bench_writes_all_ratios_and_tells_memory_and_time(tmp_path, monkeypatch
     assert plan["epoch_seconds"] == pytest.approx(1000 / figures["details"]["train_t2i_k2"]["pairs_per_second"])
     shown = capsys.readouterr().out
     assert "fits 1 GB" in shown
-    data = {"index_2000_read_s", "ledger_2000_write_s", "plan_2000_s", "hot_columns_2000_mb", "plan_padding"}
+    data = {
+        "index_2000_read_s",
+        "ledger_2000_write_s",
+        "plan_2000_s",
+        "hot_columns_2000_mb",
+        "plan_padding",
+        "round_2000_s",
+        "score_pool_vs_epoch",
+        "boundary_fixed_s",
+    }
     assert data <= figures.keys() and all(name in shown for name in data)
 
 

@@ -21,7 +21,7 @@ from datamodules.prepare_result import read_result
 from datamodules.reading import read_sample
 from mrm.cli import compose_config
 from mrm.construct import construct
-from mrm.construct_config import ConstructConfig, to_construct_config
+from mrm.construct_config import ConstructConfig, ModelSpec, to_construct_config
 from mrm.construct_input import GIVEN
 from mrm.construction.records import FOLDER
 from mrm.construction.style import FEATURES
@@ -316,10 +316,89 @@ def test_construction_killed_and_done_again_ends_with_the_same_files(tmp_path: P
     assert not [path.name for path in killed.iterdir() if "partial" in path.name or "plan" in path.name]
 
 
-def test_no_pair_at_all_is_told_with_the_accounts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(MrmError, match="no sample was written"):
-        construct(own_config(tmp_path / "work", own_input(tmp_path, ["good", "good."])))
-    assert "1 tie" in capsys.readouterr().out
+def test_no_pair_at_all_is_told_with_accounts_and_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = own_config(tmp_path / "work", own_input(tmp_path, ["good", "good."]))
+    for _ in range(2):  # the second time too
+        with pytest.raises(MrmError, match=r"no pair is left, .*agree: 1 tie; .*report\.html"):
+            construct(config)
+        assert "1 tie" in capsys.readouterr().out
+    told = json.loads((tmp_path / "work" / "report.json").read_text())
+    assert told["reasons"] == {"kept": 0, "tie": 1} and told["accounts"][-1]["lost"] == {"no pair left": 1}
+    assert "tie" in (tmp_path / "work" / "report.html").read_text()
+    assert sorted(path.name for path in (tmp_path / "work").glob("*shards*")) == []
+
+
+def test_no_response_at_all_is_told_with_a_report(tmp_path: Path) -> None:
+    given = tmp_path / "own.jsonl"
+    given.write_text('{"prompt": "Q", "responses": ["good"]}\n')
+    with pytest.raises(MrmError, match="respond: 1 too few responses"):
+        construct(own_config(tmp_path / "work", given))
+    assert json.loads((tmp_path / "work" / "report.json").read_text())["strengths"]["counts"] == [0] * 20
+
+
+def test_responses_that_differ_most_in_meaning_are_kept(tmp_path: Path) -> None:
+    # In words the first two differ most, with one in seven in common; in meaning the last differs from all others.
+    given = own_input(tmp_path, ["good good a b c", "good d e f", "good a d", "bad a d"])
+    embedder = "tests.construction.constructing:embed"
+    kept = {}
+    for name, changes in (("words", {}), ("meaning", {"embedder": embedder})):
+        construct(own_config(tmp_path / "work", given, keep_responses=2, **changes))  # in one folder: it is a setting
+        kept[name] = {response["text"] for response in lines(tmp_path / "work", "respond")[0]["responses"]}
+    assert "bad a d" not in kept["words"] and "bad a d" in kept["meaning"]
+
+
+@pytest.mark.parametrize(
+    "embedder, told",
+    [
+        ("nowhere", "package.module:function"),
+        ("tests.construction.constructing:nothing", "importable"),
+        ("tests.construction.constructing:embed_wrongly", r"shape \(2,\) for 2 texts"),
+        ("json:dumps_all", "importable"),
+        ("math:sqrt", "TypeError"),
+    ],
+)
+def test_embedder_that_cannot_be_used_is_told(embedder: str, told: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=f"(?s)embedder.*{told}"):
+        construct(own_config(tmp_path / "work", own_input(tmp_path, ["good", "bad"]), embedder=embedder))
+
+
+def test_stages_need_only_the_keys_of_those_they_ask(tmp_path: Path) -> None:
+    given = own_input(tmp_path, ["good", "bad"])
+    absent = {"judges": {"caller": {"model": "m", "base_url": "http://127.0.0.1:9/v1", "key_env": "NOT_SET_HERE"}}}
+    config = dataclasses.replace(own_config(tmp_path / "work", given), **to_models(absent))
+    assert construct(dataclasses.replace(config, stages=["prompts", "respond"])).accounts["respond"].written == 1
+    with pytest.raises(ConfigError, match="NOT_SET_HERE"):
+        construct(config)
+
+
+def to_models(told: dict[str, Any]) -> dict[str, Any]:
+    return {role: {name: ModelSpec(**spec) for name, spec in models.items()} for role, models in told.items()}
+
+
+def test_report_that_a_kill_kept_from_being_written_is_made_up_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = own_input(tmp_path, ["good good good", "good", "bad"])
+    work, changed = tmp_path / "work", {"agreement": {"least_difference": 2}}
+    construct(own_config(work, given))
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr("mrm.construct.summarise", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
+        construct(own_config(work, given, **changed))
+    before = (work / "report.json").read_text()
+    assert json.loads(before)["reasons"]["kept"] == 3
+    for _ in range(2):
+        assert construct(own_config(work, given, **changed)).accounts["agree"].written == 2
+        assert json.loads((work / "report.json").read_text())["reasons"]["kept"] == 2
+        assert read_result(work / "shards").pairs == 2 and not (work / ".report.due").exists()
+
+
+def test_pairs_that_are_gone_take_their_shards_along(tmp_path: Path) -> None:
+    given = own_input(tmp_path, ["good good", "good"])
+    assert construct(own_config(tmp_path / "work", given)).shards.is_dir()
+    with pytest.raises(MrmError, match="agree: 1 below the least difference"):
+        construct(own_config(tmp_path / "work", given, agreement={"least_difference": 9}))
+    assert not (tmp_path / "work" / "shards").exists()
+    assert construct(own_config(tmp_path / "work", given)).shards.is_dir()
 
 
 KEY = "sk-test-0f3a77d2"

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from mrm.cli import compose_config
-from mrm.construct import build_model, construct
+from mrm.construct import construct
 from mrm.construct_config import ConstructConfig, ModelSpec, check_construct, to_construct_config
+from mrm.construct_models import build_model
 from mrm.construction.calling.budget import Price
 from mrm.construction.calling.servers import OpenAIServer
 from mrm.errors import ConfigError

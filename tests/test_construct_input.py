@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ from tests.datamodules.sources.helpers import png, write_jsonl
 
 def read(tmp_path: Path, *records: dict[str, Any]) -> list[PromptRecord | Left]:
     (tmp_path / "cat.png").write_bytes(png())
-    write_jsonl(tmp_path / "prompts.jsonl", records)
+    # In ASCII, so that halves of surrogate pairs can be written.
+    (tmp_path / "prompts.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
     config = ConstructConfig(input=str(tmp_path / "prompts.jsonl"), output="-", max_unreadable=1)
     return list(read_prompts(config, ImageStore(tmp_path / "work")))
 
@@ -47,6 +49,10 @@ def test_read_prompts_plain_line(tmp_path: Path) -> None:
         ({"prompt": "<image>Q", "images": ["dog.png"]}, "image missing"),
         ({"prompt": "<image>Q", "images": ["prompts.jsonl"]}, "image does not decode"),
         ({"prompt": "Q", "key": "a.b"}, "bad key"),
+        # What could not be written in the end is left out before anybody is paid for judging it.
+        ({"prompt": "Q", "meta": {"a": float("nan")}}, "meta not json"),
+        ({"prompt": "Q", "reference": "half \ud800"}, "meta not json"),
+        ({"prompt": "Q", "responses": [{"text": "A", "model": "half \ud800"}]}, "meta not json"),
     ],
 )
 def test_read_prompts_line_that_breaks_a_rule_is_named(tmp_path: Path, line: dict[str, Any], reason: str) -> None:

@@ -9,10 +9,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from callbacks.curation_schedule import RoundSpec
 from mrm.cli import compose_run_config
 from mrm.config import RunConfig
+from mrm.curation.rules import Rules
 from mrm.errors import ConfigError
-from mrm.parts import build_module, check
+from mrm.parts import build_curation, build_module, check
 
 
 @pytest.mark.parametrize(
@@ -66,6 +68,17 @@ def test_build_module_learning_rate_begins_again_with_each_stage(cycle: str, res
     config = compose_run_config([f"optim.cycle={cycle}", f"curation.restart={restart}"])
     module = build_module(config, SimpleNamespace(val_names=[], test_names=[]))  # type: ignore[arg-type]
     assert module.cycle_starts == starts
+
+
+def test_build_curation_keys_of_a_round_arrive_and_null_is_the_default() -> None:
+    first = "+curation.schedule.0"
+    config = compose_run_config(
+        [f"{first}.distrust_share=auto", f"{first}.max_flipped=0.4", f"{first}.sources={{a: {{distrust_share: 0.1}}}}"]
+    )
+    one, two = build_curation(config).schedule
+    assert (one.distrust_share, one.max_flipped, one.sources) == (None, 0.4, {"a": {"distrust_share": 0.1}})
+    default = RoundSpec(1, ("score", "filter", "annotate"))
+    assert two == default and default.rules == Rules()
 
 
 def test_check_unknown_cycle_is_refused(small_run: Callable[..., RunConfig]) -> None:

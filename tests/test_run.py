@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,10 +19,13 @@ from safetensors.torch import load_file
 from datamodules.ledger import Decision, Ledger, ledger_rounds, round_path
 from datamodules.prepare import prepare
 from mrm.config import DatasetConfig, RunConfig, to_yaml
+from mrm.construct_config import ModelSpec
 from mrm.errors import ConfigError, MrmError
-from mrm.run import run
+from mrm.parts import build_annotators
+from mrm.run import check_judges, run
 from mrm.run_dirs import read_state
 from mrm.tracking import read_history, tracking_uri
+from tests.construction.fault_server import FaultServer
 
 ROOT = Path(__file__).parent.parent
 ROUND_KEYS = ["scored", "flipped", "dropped", "reannotated", "restored", "queued", "noise_before", "noise_after"]
@@ -29,7 +33,8 @@ KILLED = """
 import sys
 from omegaconf import OmegaConf
 from mrm.config import RunConfig
-from mrm.run import run
+from mrm.parts import build_annotators
+from mrm.run import check_judges, run
 run(OmegaConf.merge(OmegaConf.structured(RunConfig), OmegaConf.load(sys.argv[1])))
 """
 
@@ -152,6 +157,49 @@ def test_run_with_judges_that_cannot_judge_the_open_shards_stops_before_training
     assert not read_history((Path(config.output_root) / "latest").resolve())
 
 
+def test_run_with_servers_as_judges_asked_beside_the_training_tells_what_they_took(
+    small_run: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JUDGE_KEY", "a-key-of-some-length")
+    rounds = ["[score, correct]", "[score, filter]", "[annotate]"]
+    schedule = ", ".join(f"{{after_epoch: {epoch}, steps: {steps}}}" for epoch, steps in enumerate(rounds))
+    config = small_run(
+        "experiment=dt2it_full", f"curation.schedule=[{schedule}]", "curation.annotation.mode=async",
+        "trainer.max_epochs=4", "report.enabled=false",
+    )  # fmt: skip
+    with FaultServer(key="a-key-of-some-length") as server:
+        judge = ModelSpec(model="judge", base_url=server.url, key_env="JUDGE_KEY", price_input=1.0, price_output=2.0)
+        config.curation.annotators = {"one": judge, "two": replace(judge, temperature=0.5)}
+        result = run(config)
+        asked = sum(server.asked.values())
+    last = result.rounds[2]
+    assert last["annotation_calls"] == 4 * result.rounds[1]["queued"] == 4 * last["reannotated"] > 0
+    assert last["annotation_failed"] == 0 and last["annotation_cost"] > 0
+    assert last["annotation_calls"] <= asked <= last["annotation_calls"] + 2  # and the probe, unless it was queued
+    assert "curation/annotation_cost" in {entry["name"] for entry in read_history(result.run_dir)}
+    assert (result.run_dir / "annotations" / "answers.jsonl").is_file()
+    kept = [path.read_bytes() for path in result.run_dir.rglob("*") if path.is_file()]
+    assert not any(b"a-key-of-some-length" in content for content in kept)
+
+
+def test_check_judges_without_probe_looks_for_the_key_and_asks_nobody(
+    small_run: Callable[..., RunConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = small_run("experiment=dt2it_full")
+    judge = ModelSpec(model="m", base_url="http://127.0.0.1:9/v1", key_env="NO_SUCH_KEY")
+    config.curation.annotators = {"judge": judge}
+    annotators = build_annotators(config, tmp_path)
+    with pytest.raises(ConfigError, match="NO_SUCH_KEY is not set"):
+        check_judges(annotators, [], probe=False)
+    monkeypatch.setenv("NO_SUCH_KEY", "x")
+    check_judges(annotators, [], probe=False)
+    check_judges(None, [], probe=True)
+    assert annotators is not None and annotators.folder == tmp_path / "annotations" and not annotators.folder.exists()
+    config.curation.annotation.cache_dir = str(tmp_path / "shared")
+    shared = build_annotators(config, tmp_path)
+    assert shared is not None and shared.folder == tmp_path / "shared"
+
+
 def test_run_more_devices_than_processes_says_how_to_start(small_run: Callable[..., RunConfig]) -> None:
     with pytest.raises(ConfigError, match="torchrun --nproc-per-node=2"):
         run(small_run("trainer.devices=2"))
@@ -178,9 +226,7 @@ def test_command_bad_input_ends_with_one_message_and_status_2(
     assert not list(tmp_path.glob("runs/*-s*"))
 
 
-def test_command_multirun_runs_every_member(
-    small_run: Callable[..., RunConfig], prepared_root: Path, tmp_path: Path
-) -> None:
+def test_command_multirun_runs_members_at_once_and_goes_on(small_run: Callable[..., RunConfig], tmp_path: Path) -> None:
     counts = [
         f"data.datasets.{name}.options.{'shapeworld.' if dataset.source == 'construct' else ''}count="
         f"{4 if dataset.role == 'test' else 16}"
@@ -192,17 +238,53 @@ def test_command_multirun_runs_every_member(
         "mrm.run",
         "-m",
         "experiment=baseline_open_pool,dt2it_no_curation",
-        "seed=1,2",
+        "seed=range(1,3)",
         *counts,
         "+data.datasets.trusted.options.style.mode=none",  # of so few pairs, style would leave none
     ]
-    command += ["logger=none", "trainer.accelerator=cpu", "trainer.progress=false", "trainer.max_epochs=1"]
-    command += ["trainer.limit_train_batches=1", "report.enabled=false", f"prepared_root={prepared_root}"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=240)
-    assert done.returncode == 0, done.stderr
+    command += ["trainer.accelerator=cpu", "trainer.max_epochs=1", "trainer.limit_train_batches=1"]
+    command += ["report.enabled=false", "sweep.name=four", "sweep.jobs=2"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+
+    def sweep(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*command, *words], env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=280
+        )
+
+    # One member cannot be run, and does not keep the others from it.
+    first = sweep("optim.lr=1e-4,-1", "experiment=baseline_open_pool", "seed=1,2")
+    assert first.returncode == 1, first.stderr
+    assert first.stdout.count("optim.lr=-1.0: must be more than 0") == 2
     names = sorted(path.parent.name.rsplit("-", 2)[0] for path in (tmp_path / "runs").glob("*-s*/results.json"))
-    assert names == ["baseline_open_pool-s1", "baseline_open_pool-s2", "dt2it_no_curation-s1", "dt2it_no_curation-s2"]
+    assert names == ["baseline_open_pool-s1", "baseline_open_pool-s2"]
+
+    done = sweep("optim.lr=1e-4")
+    assert done.returncode == 0, done.stderr
+    assert "2 of 4 members to run" in done.stderr
+    told = json.loads((tmp_path / "runs" / "sweeps" / "four" / "sweep.json").read_text())
+    members = [member for member in told["members"] if member["number"]]
+    assert [(member["state"], member["starts"]) for member in members] == [("finished", 1)] * 4
+    assert len({member["run_dir"] for member in members}) == 4 and all(m["results"]["tests"] for m in members)
+    for name in ("trusted", "t2i", "open", "test_count"):  # members that begin together share what is prepared
+        assert len([p for p in (tmp_path / "data" / "prepared").glob(f"{name}-*") if p.is_dir()]) == 1
+
+    client = MlflowClient(f"sqlite:///{tmp_path / 'runs' / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("mrm")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id])
+    (parent,) = [run for run in runs if run.data.tags.get("role") == "sweep"]
+    assert parent.info.run_name == "four" and parent.info.status == "FINISHED" and parent.data.metrics["finished"] == 4
+    children = [run for run in runs if run is not parent]
+    assert {run.data.tags["mlflow.parentRunId"] for run in children} == {parent.info.run_id}
+    assert {run.data.tags["run_dir"] for run in children} == {member["run_dir"] for member in members}
+    assert all("test/test_count/accuracy" in run.data.metrics for run in children)
+
+
+def test_command_sweep_settings_without_a_sweep_are_refused(tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "mrm.run", "sweep.jobs=2"]
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2 and "sweep.jobs=2: has an effect only on a sweep; add -m" in done.stderr
 
 
 def assert_same_outcome(first: Path, second: Path) -> None:

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from mrm.config import RunConfig
+from mrm.config import AnnotationConfig, CurationConfig, RunConfig, SweepConfig
+from mrm.construct_config import ModelSpec
 from mrm.errors import ConfigError
-from mrm.run_dirs import close_run_dir, fingerprint, open_run_dir, read_state, write_json, write_state
+from mrm.run_dirs import close_run_dir, find_runs, fingerprint, open_run_dir, read_state, write_json, write_state
 
 
 def config(root: Path, **changes: object) -> RunConfig:
@@ -22,7 +23,21 @@ def config(root: Path, **changes: object) -> RunConfig:
 def test_fingerprint_ignores_output_and_resume_but_not_seed() -> None:
     base = RunConfig()
     assert fingerprint(base) == fingerprint(RunConfig(output_root="elsewhere", resume="auto"))
+    assert fingerprint(base) == fingerprint(RunConfig(sweep=SweepConfig(jobs=3, name="a", retry_failed=False)))
     assert fingerprint(base) != fingerprint(RunConfig(seed=2))
+
+
+def test_fingerprint_ignores_how_judges_are_reached_and_paid_but_not_what_they_are_asked() -> None:
+    def digest(spec: ModelSpec, **annotation: object) -> str:
+        curation = CurationConfig(annotators={"a": spec}, annotation=AnnotationConfig(**annotation))  # type: ignore[arg-type]
+        return fingerprint(RunConfig(curation=curation))
+
+    base = digest(ModelSpec(model="m"))
+    moved = ModelSpec(model="m", base_url="http://host/v1", key_env="KEY", concurrency=2, price_input=1.0)
+    assert digest(moved, budget_money=5.0, tries=2, probe=False, cache_dir="elsewhere") == base
+    assert digest(ModelSpec(model="n")) != base
+    assert digest(ModelSpec(model="m"), mode="async") != base
+    assert digest(ModelSpec(model="m"), language="en") != base
 
 
 def test_open_run_dir_twice_makes_two_folders_and_latest_is_the_second(tmp_path: Path) -> None:
@@ -82,6 +97,16 @@ def test_lock_of_a_killed_run_is_free_although_its_worker_lives(tmp_path: Path) 
     finally:
         worker.kill()
         worker.join()
+
+
+def test_find_runs_by_sweep_newest_first_past_damaged_ones(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    older, newer = (open_run_dir(config(tmp_path), sweep="a")[0] for _ in range(2))
+    os.utime(older / "config.yaml", (1, 1))
+    other, damaged = open_run_dir(config(tmp_path))[0], open_run_dir(config(tmp_path), sweep="a")[0]
+    (damaged / "run.json").write_text("[")
+    assert find_runs(tmp_path, sweep="a", fingerprint=fingerprint(RunConfig())) == [newer, older]
+    assert find_runs(tmp_path, sweep="b") == [] and find_runs(tmp_path / "none") == []
+    assert other in find_runs(tmp_path) and str(damaged) in caplog.text
 
 
 def test_open_run_dir_resume_of_no_run_is_refused(tmp_path: Path) -> None:

@@ -7,11 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from lightning.pytorch.loggers import MLFlowLogger
 
 from mrm import tracking
 from mrm.config import LoggerConfig, RunConfig
 from mrm.errors import ConfigError
+from mrm.mlflow_logger import PatientMLFlowLogger
+from mrm.sweeps.membership import Membership
 from mrm.tracking import HistoryLogger, read_history, start_mlflow, tracking_uri, ui_command
 
 
@@ -51,7 +52,7 @@ def test_tracking_uri_is_sqlite_in_output_root_or_the_server(tmp_path: Path, mon
 def test_a_new_mlflow_store_is_opened_by_one_run_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     held: list[bool] = []
 
-    class Watched(MLFlowLogger):
+    class Watched(PatientMLFlowLogger):
         @property
         def run_id(self) -> str | None:  # the store's tables are made when this is first asked for
             with (tmp_path / ".mlflow.lock").open("w") as other:
@@ -63,7 +64,7 @@ def test_a_new_mlflow_store_is_opened_by_one_run_at_a_time(tmp_path: Path, monke
                     held.append(False)
             return super().run_id
 
-    monkeypatch.setattr(tracking, "MLFlowLogger", Watched)
+    monkeypatch.setattr(tracking, "PatientMLFlowLogger", Watched)
     folder = tmp_path / "run"
     folder.mkdir()
     logger = start_mlflow(RunConfig(output_root=str(tmp_path)), folder)
@@ -80,3 +81,13 @@ def test_start_mlflow_store_that_cannot_be_opened_is_a_clear_error(tmp_path: Pat
     config = RunConfig(output_root=str(tmp_path), logger=LoggerConfig(mlflow=address))
     with pytest.raises(ConfigError, match="logger.mlflow=.*MLflow cannot open this store"):
         start_mlflow(config, folder)
+
+
+def test_start_mlflow_member_is_a_child_of_its_sweep(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    logger = start_mlflow(RunConfig(output_root=str(tmp_path)), folder, Membership("ablations", "0a1b"))
+    tags = logger.experiment.get_run(logger.run_id).data.tags
+    assert tags["sweep"] == "ablations" and tags["mlflow.parentRunId"] == "0a1b"
+    again = start_mlflow(RunConfig(output_root=str(tmp_path)), folder, Membership("ablations", "0a1b"))
+    assert again.run_id == logger.run_id and again.refused == again.waiting == 0

@@ -66,6 +66,7 @@ class ConstructionSummary:
         style: figures by state: {"as judged": ..., "balanced": ...}; one table, a column each.
         style_target: accuracy of the style probe at most; None where none was set.
         diversity: by what it was measured on: {"responses": ..., "pairs kept": ...}.
+        rewrites: a row of figures for each fate of rewritten responses; columns as for `judges`.
         truth: wrong winners by way of choosing: {"listwise alone": ..., "agreed": ...}.
         costs: a row of figures for each model: calls, tokens, cost, ...; columns as for `judges`.
     """
@@ -80,6 +81,7 @@ class ConstructionSummary:
     style: Mapping[str, StyleFigures] = field(default_factory=dict)
     style_target: float | None = None
     diversity: Mapping[str, Diversity] = field(default_factory=dict)
+    rewrites: Sequence[Mapping[str, object]] = ()
     truth: Mapping[str, TruthCheck] = field(default_factory=dict)
     costs: Sequence[Mapping[str, object]] = ()
 
@@ -118,6 +120,7 @@ def write_construction_report(folder: str | os.PathLike[str], summary: Construct
         TEMPLATE,
         summary=summary,
         judge_columns=_columns(summary.judges),
+        rewrite_columns=_columns(summary.rewrites),
         cost_columns=_columns(summary.costs),
         style_rows=style_rows(summary.style),
         figures=[figure for figure in figures if figure is not None],

@@ -121,7 +121,7 @@ class Construction:
         return {
             "prompts": dict(self.source),
             "respond": [[each.model.name, each.model.identity, each.samples] for each in r.responders]
-            + [r.keep_responses],
+            + [r.keep_responses, r.keep_responses and r.embedder],
             "listwise": [judges, rubrics, r.seed, r.listwise_repeats],
             "pointwise": [judges, rubrics],
             "agree": asdict(r.rule),
@@ -136,7 +136,8 @@ class Construction:
         return self.data.file("prompts").write(StageAccount(digest), items, passing=LOST)
 
     def _respond(self, digest: str) -> StageAccount:
-        calls, items = respond(self.asker, self.data.prompts, self.recipe.responders, keep=self.recipe.keep_responses)
+        r = self.recipe
+        calls, items = respond(self.asker, self.data.prompts, r.responders, keep=r.keep_responses, embed=r.embed)
         lines = (item if isinstance(item, Left) else item.to_json() for item in items)
         return self.data.file("respond").write(_account(digest, calls), lines)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from mrm.construction.agreement import AgreementRule
 from mrm.construction.calling.calls import Model
+from mrm.construction.diversity import Embed
 from mrm.construction.judging import ListwiseAskings, PointwiseAskings, Rubrics
 from mrm.construction.responding import Responder
 
@@ -22,6 +23,7 @@ class Recipe:
         seed: of orders and sub-sampling.
         listwise_repeats: orders that each judge sees.
         keep_responses: see `responding.respond`.
+        embed, embedder: the embedding model, and the name under which it decides what is kept; None where there is none.
         rewrite_tolerance: see `rewriting.rewrite`.
         style_mode, style_target: see `balance.balance_style`; mode "none" keeps all pairs.
     """
@@ -34,6 +36,8 @@ class Recipe:
     seed: int = 0
     listwise_repeats: int = 1
     keep_responses: int | None = None
+    embed: Embed | None = None
+    embedder: str | None = None
     rewrite_tolerance: float = 0.5
     style_mode: str = "subsample"
     style_target: float = 0.55

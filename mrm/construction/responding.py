@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from mrm.construction.asking import Asked, Asker, Plan, conversation, make_call, subject_of
 from mrm.construction.calling.call_account import CallAccount
 from mrm.construction.calling.calls import Answer, Call, ChatRequest, Model, UnusableAnswer
-from mrm.construction.diversity import most_diverse
+from mrm.construction.diversity import Embed, most_diverse
 from mrm.construction.records import PromptRecord, Response, distinct, shuffled
 from mrm.construction.stage_files import Left
 
@@ -27,6 +27,7 @@ def respond(
     responders: Sequence[Responder],
     *,
     keep: int | None = None,
+    embed: Embed | None = None,
 ) -> tuple[CallAccount, Iterator[PromptRecord | Left]]:
     """Adds the responders' answers to those that a record brings.
 
@@ -35,6 +36,7 @@ def respond(
         records: gives the records.
         responders: who answers; none leaves the records as they are.
         keep: of a record's responses only so many stay, those that differ most; None keeps all.
+        embed: they differ in meaning, as it tells; None: in words.
 
     Returns:
         What became of the calls, and the records with at least two distinct responses; the others as `Left`.
@@ -48,7 +50,7 @@ def respond(
         count=lambda _: sum(r.samples for r in responders),
     )
     names = [each.model.name for each in responders for _ in range(each.samples)]
-    return account, (_with_responses(item, names, keep) for item in asked)
+    return account, (_with_responses(item, names, keep, embed) for item in asked)
 
 
 def plan_responses(responders: Sequence[Responder]) -> Plan:
@@ -69,7 +71,9 @@ def accept_response(call: Call, answer: Answer) -> None:
         raise UnusableAnswer("empty response", f"model {call.model!r}: answered record {call.record!r} with nothing.")
 
 
-def _with_responses(item: Asked | Left, names: Sequence[str], keep: int | None) -> PromptRecord | Left:
+def _with_responses(
+    item: Asked | Left, names: Sequence[str], keep: int | None, embed: Embed | None
+) -> PromptRecord | Left:
     if isinstance(item, Left):
         return item
     answers = zip(names, item.answers, strict=True)  # the log's names may be older ones
@@ -80,6 +84,6 @@ def _with_responses(item: Asked | Left, names: Sequence[str], keep: int | None) 
         detail = f"record {item.record.key!r}: {len(responses)} distinct response(s); two are needed. Calls without answer: {missing}."
         return Left(item.record.key, "too few responses", detail)
     if keep is not None and keep < len(responses):
-        chosen = most_diverse([response.text for response in responses], keep)
+        chosen = most_diverse([response.text for response in responses], keep, embed=embed)
         responses = tuple(responses[number] for number in sorted(chosen))
     return replace(item.record, responses=shuffled(item.record.key, responses))

@@ -35,7 +35,7 @@ INSTRUCTIONS = {
     ),
 }
 
-REWRITTEN, MOVED, NONE, UNJUDGED = "rewritten", "score moved", "no rewrite", "not judged"
+FATES = REWRITTEN, MOVED, NONE, UNJUDGED = "rewritten", "score moved", "no rewrite", "not judged"
 Line = dict[str, Any]
 
 

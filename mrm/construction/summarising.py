@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 
 from mrm.construction.agreement import Scored
@@ -17,12 +18,13 @@ from mrm.construction.agreement_report import (
 )
 from mrm.construction.calling.budget import Spent
 from mrm.construction.construction_report import ConstructionSummary, StageRow
-from mrm.construction.diversity import Diversity, diversity, mean_diversity
+from mrm.construction.diversity import Diversity, Embed, diversity, mean_diversity
 from mrm.construction.embedded import errors_of
 from mrm.construction.order import position_bias
 from mrm.construction.pairing import Pairs, PairTable, pair_table
 from mrm.construction.pipeline import Construction
 from mrm.construction.records import PromptRecord
+from mrm.construction.rewriting import FATES
 from mrm.construction.stage_data import StageData
 from mrm.construction.stage_files import StageAccount
 from mrm.construction.style_figures import StyleFigures, measure_style
@@ -54,9 +56,10 @@ def summarise(construction: Construction, facts: Mapping[str, object]) -> Constr
         style=style,
         style_target=None if recipe.style_mode == "none" else recipe.style_target,
         diversity={
-            "responses": _diversity(data.records()),
-            "of the pairs written": _diversity(_used(states[BALANCED])),
+            "responses": _diversity(data.records(), recipe.embed),
+            "of the pairs written": _diversity(_used(states[BALANCED]), recipe.embed),
         },
+        rewrites=_rewrites(construction),
         truth={name: check for name, found in states.items() if (check := _truth(found)) is not None},
         costs=_costs(construction),
     )
@@ -136,8 +139,26 @@ def _position(asked: list[tuple[str, Scored]]) -> dict[str, object]:
     return row | ({"winner_changed": bias.changed} if bias.repeated else {})
 
 
-def _diversity(records: Iterable[PromptRecord]) -> Diversity:
-    return mean_diversity(diversity([response.text for response in record.responses]) for record in records)
+def _diversity(records: Iterable[PromptRecord], embed: Embed | None) -> Diversity:
+    return mean_diversity(diversity([response.text for response in record.responses], embed) for record in records)
+
+
+def _rewrites(construction: Construction) -> list[dict[str, object]]:
+    """A row for each fate of rewritten responses: how many, and how far the judges' mean score of them moved."""
+    if construction.recipe.rewriter is None:
+        return []
+    moves: dict[str, list[float | None]] = {fate: [] for fate in FATES}
+    for line in construction.data.file("verify").read():
+        for told in line["fates"]:
+            known = told["before"] is not None and told["after"] is not None
+            moves[told["fate"]].append(told["after"] - told["before"] if known else None)
+    return [_moved(fate, found) for fate, found in moves.items()]
+
+
+def _moved(fate: str, moves: Sequence[float | None]) -> dict[str, object]:
+    known = [move for move in moves if move is not None]
+    mean, size = (sum(known) / len(known), sum(map(abs, known)) / len(known)) if known else (math.nan, math.nan)
+    return {"fate": fate, "responses": len(moves), "mean_move": mean, "mean_size_of_move": size}
 
 
 def _used(found: Iterable[tuple[PromptRecord, Pairs]]) -> Iterator[PromptRecord]:

@@ -45,6 +45,28 @@ def flip_quality(
     return (hits / chosen if chosen else None), (hits / all_wrong if all_wrong else None)
 
 
+def settled(
+    truth: np.ndarray, flipped: np.ndarray, active: np.ndarray, rows: np.ndarray
+) -> tuple[float | None, float | None]:
+    """What became of the labels that were published wrong, and of those that were published right.
+
+    Args:
+        truth: int8[P], as in `noise`.
+        flipped: bool[P], whether the label in use is the opposite of the published one.
+        active: bool[P], pairs in use.
+        rows: bool[P], the pairs to look at.
+
+    Returns:
+        (share of the wrong ones that are not in use as published: mended, dropped or waiting; share of the right ones that are
+        not in use as published: turned, dropped or waiting); None where there is none.
+    """
+    as_published = active & ~flipped
+    wrong, right = rows & (truth == 1), rows & (truth == 0)
+    mended = 1 - float(as_published[wrong].mean()) if wrong.any() else None
+    lost = 1 - float(as_published[right].mean()) if right.any() else None
+    return mended, lost
+
+
 def wrong_labels(truth: np.ndarray, flipped: np.ndarray) -> np.ndarray:
     """bool[P]: the label in use is wrong. False where the truth is unknown: mask with `truth != UNKNOWN`."""
     return (truth != UNKNOWN) & ((truth == 1) != flipped)

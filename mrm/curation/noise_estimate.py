@@ -16,6 +16,8 @@ What it assumes, and what follows where that fails:
   tails of its errors, a style that it was taught to like) adds that share: it reads e + l - 2 e l, too high.
 - Labels are wrong as often where the model is sure as where it isn't. If close pairs are mislabelled more often: too low,
   since the rate is that among the sure ones. Noise that goes with style is no harm as such, only where the model errs by style too.
+- The model ranks at least some 0.64 of the pairs right. A worse one over clean labels and a good one over labels of which nearly
+  half are wrong look alike; what scores a pool is taken for the good one.
 - 0.5 is as bad as it gets. Labels that are wrong more often than right look like a bad model: unknown.
 
 Dimensions: P pairs, B bins, K slopes.
@@ -32,7 +34,7 @@ from mrm.errors import CurationError
 
 MIN_PAIRS = 50
 BINS = 512  # of equal size; a million pairs then cost as much as five hundred
-LOG_SLOPES = (-4.0, 7.0)  # natural logarithm of k times the median margin: from a flat line to a step
+LOG_SLOPES = (-0.7, 7.0)  # natural logarithm of k times the median margin: 0.64 of the pairs ranked right, to a step
 GRID, REFINEMENTS, HALVINGS = 17, 8, 50
 NO_ERROR = 1 / math.sqrt(48)  # the error of knowing nothing but that a rate lies between 0 and 0.5
 
@@ -180,19 +182,28 @@ def _best_rates(right: np.ndarray, wrong: np.ndarray, agree: np.ndarray, contrad
 
 
 def _error(margin: np.ndarray, agree: np.ndarray, contradict: np.ndarray, rate: float, slope: float) -> float:
-    """Standard error of e, from the observed information of (e, log k); NaN where that isn't positive definite."""
+    """Standard error of e, from the observed information of (e, log k).
+
+    A steeper k means a higher rate, at most 0.5, and none is flatter than the flattest allowed: the spread of that range is the
+    most that an unknown k can add, and stands for it where the fit lies at its edge or the information has no peak.
+    """
     right, wrong, x = _sigmoid(slope * margin), _sigmoid(-slope * margin), slope * margin
     p, q = rate * wrong + (1 - rate) * right, np.maximum(rate * right + (1 - rate) * wrong, 1e-300)
     bend = right * wrong * x
     by_rate, by_slope = wrong - right, (1 - 2 * rate) * bend
     first, second = agree / p - contradict / q, agree / p**2 + contradict / q**2
     of_rate = (second * by_rate**2).sum()
+    flattest = np.exp(LOG_SLOPES[:1])[:, None] * margin
+    lowest = _best_rates(_sigmoid(flattest), _sigmoid(-flattest), agree, contradict)[0]
+    widest = math.hypot(1 / math.sqrt(of_rate), (0.5 - lowest) / math.sqrt(3))
+    if math.log(slope) < LOG_SLOPES[0] + 1e-3:
+        return widest
     of_both = (second * by_rate * by_slope + first * 2 * bend).sum()
     of_slope = (second * by_slope**2 - first * (1 - 2 * rate) * bend * (1 + (wrong - right) * x)).sum()
     left = (
         of_rate - of_both**2 / of_slope if of_slope > 1e-9 * len(margin) else of_rate
     )  # a step: any steep slope is as good
-    return float(1 / np.sqrt(left)) if left > 0 else math.nan
+    return min(1 / math.sqrt(left), widest) if left > 0 else widest
 
 
 def _sigmoid(x: np.ndarray) -> np.ndarray:

@@ -98,7 +98,8 @@ def consistent(chosen_score: np.ndarray, rejected_score: np.ndarray, dead_zone: 
     Returns:
         bool[P]. A larger dead zone never keeps more.
     """
-    (finite, difference), _ = _differences(chosen_score, rejected_score), _check_dead_zone(dead_zone)
+    _check_dead_zone(dead_zone)
+    finite, difference = _differences(chosen_score, rejected_score)
     return finite & (difference[0] > dead_zone)
 
 
@@ -110,7 +111,8 @@ def uncertain(chosen_score: np.ndarray, rejected_score: np.ndarray, dead_zone: f
     Returns:
         bool[P]; never where a score isn't finite.
     """
-    (finite, difference), _ = _differences(chosen_score, rejected_score), _check_dead_zone(dead_zone)
+    _check_dead_zone(dead_zone)
+    finite, difference = _differences(chosen_score, rejected_score)
     return finite & (np.abs(difference[0]) <= dead_zone)
 
 
@@ -193,7 +195,7 @@ def _differences(chosen_score: np.ndarray, rejected_score: np.ndarray) -> tuple[
             f"scores of chosen {chosen.shape} and rejected {rejected.shape} must have one shape, [pairs] or [passes, pairs] of at"
             " least one pass."
         )
-    finite = (np.isfinite(chosen) & np.isfinite(rejected)).all(axis=0)
+    finite = np.logical_and.reduce(np.isfinite(chosen) & np.isfinite(rejected), axis=0)
     return finite, np.where(finite, chosen, 0.0) - np.where(finite, rejected, 0.0)
 
 

@@ -3,15 +3,14 @@
 Source: Pleiss et al. 2020, arXiv 2001.10528. A wrong label is learnt late and against what the other pairs teach, so the margin
 of its pair, averaged over the times that training saw it, stays low even where the trained model has memorised it in the end.
 
-Margins are (score of chosen - score of rejected) in the published orientation, whatever was trained on; the rule turns
-them to the orientation in use. Dimension: P pairs.
+Both responses of a pair are seen as often, so the area is also the difference of their mean scores: a score pass like any other,
+by which the rules of `policy.py` decide. Dimension: P pairs, or responses.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from mrm.curation.policy import TieBreak, distrusted
 from mrm.errors import CurationError
 
 
@@ -19,7 +18,7 @@ def area_under_margin(margin_sum: np.ndarray, count: np.ndarray) -> np.ndarray:
     """The mean margin over the times that a pair was seen.
 
     Args:
-        margin_sum: float[P], sum of the margins.
+        margin_sum: float[P], sum of the margins (score of chosen - score of rejected), or of a response's scores.
         count: int[P], how often each was seen.
 
     Returns:
@@ -37,24 +36,3 @@ def area_under_margin(margin_sum: np.ndarray, count: np.ndarray) -> np.ndarray:
         raise CurationError(f"how often a pair was seen cannot be negative, found {count.min()}.")
     known = (count > 0) & np.isfinite(margin_sum)
     return np.where(known, margin_sum, np.nan) / np.maximum(count, 1)
-
-
-def distrusted_by_margin(
-    margin_sum: np.ndarray,
-    count: np.ndarray,
-    flipped: np.ndarray,
-    share: float = 0.5,
-    tie_break: TieBreak | None = None,
-) -> np.ndarray:
-    """`distrusted` with the area under the margin in the place of the strength: the most negative of the negative ones.
-
-    Args:
-        margin_sum, count: as of `area_under_margin`.
-        flipped: bool[P], whether the label in use is the opposite of the published one.
-        share, tie_break: as of `distrusted`.
-
-    Returns:
-        bool[P]; never a pair that was never seen.
-    """
-    area = area_under_margin(margin_sum, count)
-    return distrusted(np.where(flipped, -area, area), share, tie_break)

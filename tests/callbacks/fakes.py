@@ -33,10 +33,12 @@ def make_annotators(folder: Path, *judges: Model, mode: str = "sync", settings: 
     return Annotators(judges, RUBRICS, folder, settings=settings, mode=mode)
 
 
-def told_scores(name: str, score: Callable[[str], int]) -> CallableModel:
-    """A judge that gives each response one score for all criteria, by its text."""
+def told_scores(name: str, score: Callable[[str], int], asked: list[tuple[str, ...]] | None = None) -> CallableModel:
+    """A judge that gives each response one score for all criteria, by its text; notes in `asked` what it was shown."""
 
     def judge(call: Call) -> str:
+        if asked is not None:
+            asked.append(call.subject.responses)
         rubric = RUBRICS["en"]
         judged = [
             ResponseScore(

@@ -1,14 +1,13 @@
 import re
+from dataclasses import replace
 
-from callbacks.curation_report import build_report, gallery
-from callbacks.report_figures import curve_figures, histogram_figures
-from datamodules.ledger import Decision
+from callbacks.curation_report import build_report
+from callbacks.report_figures import curve_figures
 from mrm.errors import ShardError
 from mrm.preference import Message, Pair, PreferenceSample
-from tests.callbacks.fakes import make_ledger
+from tests.callbacks.reporting import four_rounds, queueing, two_rounds
 from tests.datamodules.making import make_image
 
-KEEP, FLIP, DROP, QUEUE = Decision.KEEP, Decision.FLIP, Decision.DROP, Decision.QUEUE
 EVIL = '<script>alert("x")</script>'
 
 
@@ -22,18 +21,6 @@ def read(key: str) -> PreferenceSample:
     )
 
 
-def two_rounds():
-    one = make_ledger(
-        chosen_score=[-3.0, -5.0, 1.0, -0.5], rejected_score=[0.0] * 4, decision=[FLIP, FLIP, KEEP, KEEP],
-        flipped=[True, True, False, False], decided=[1] * 4, active=[True] * 4, reason=["why"] * 4,
-    )  # fmt: skip
-    two = make_ledger(
-        chosen_score=[-2.0, 4.0, 1.0, -0.5], rejected_score=[0.0] * 4, decision=[KEEP, DROP, KEEP, DROP],
-        flipped=[True, True, False, False], decided=[2] * 4, active=[True, False, True, False], round=2,
-    )  # fmt: skip
-    return [one, two]
-
-
 def build(tmp_path, **changes):
     arguments = dict(
         title="dt2it_full",
@@ -42,6 +29,7 @@ def build(tmp_path, **changes):
         rounds=[{"round": 1, "steps": ["score", "correct"], "flipped": 2, "noise_before": 0.4, "flip_recall": None}],
         metrics=[{"step": step, "name": "train/loss", "value": 1 / (step + 1)} for step in range(5)],
         ledgers=two_rounds(),
+        ledger_dir=None,
         read=read,
     )
     return build_report(tmp_path / "out" / "report.html", **{**arguments, **changes}).read_text(encoding="utf-8")
@@ -52,7 +40,8 @@ def test_build_report_holds_facts_tables_figures_and_gallery(tmp_path):
     assert "<h1>dt2it_full</h1>" in page
     for cell in ("0.9375", "1,600", "0.5", "score, correct", "0.4", "–"):
         assert f">{cell}<" in page, cell
-    assert page.count('src="data:image/png') == 3  # one panel of curves, two histograms
+    assert page.count('src="data:image/png') == 1  # one panel of curves
+    assert page.count('class="margins"') == page.count('class="scores"') == 2  # a histogram each a round
     assert page.count('src="data:image/jpeg') == 2  # k0 flipped, k3 dropped; k1 cannot be read
     assert page.count("image 2 does not decode") == 2
     assert page.count("shard-000000.tar: gone") == 2
@@ -65,9 +54,35 @@ def test_build_report_holds_facts_tables_figures_and_gallery(tmp_path):
 def test_build_report_text_of_the_data_is_escaped_and_nothing_is_fetched(tmp_path):
     page = build(tmp_path)
     assert "<script" not in page and "&lt;script&gt;" in page
+    assert "&lt;b&gt;bold" in build(
+        tmp_path, ledgers=[replace(one, source=one.source + "<b>bold") for one in two_rounds()]
+    )
     addresses = re.findall(r'(?:src|href|url)\s*[=(]\s*"?([^"\s)>]+)', page)
     assert addresses and all(address.startswith("data:") for address in addresses)
     assert "@import" not in page and "http" not in page
+
+
+def test_build_report_every_part_of_curation_is_there_and_shown_without_scripts(tmp_path):
+    ledgers = four_rounds()
+    for ledger in ledgers:
+        ledger.write(tmp_path / "ledger")
+    records = [
+        {"round": 1, "noise_before": 0.4, "noise_estimate": 0.35, "noise_estimate_error": 0.02, "sources": {"b": {}}},
+        {"round": 2, "flipped": 1, "judges": {"judge_a": {"asked": 4, "agreement": 0.75}}},
+    ]
+    page = build(tmp_path, ledgers=ledgers, rounds=records, ledger_dir=tmp_path / "ledger")
+    for heading in ("estimated from the scores", "From state to state", "Counts by source", "Scores and margins"):
+        assert heading in page, heading
+    for heading in ("Annotators and the model", "Each judge", "Where annotators and the model disagree most"):
+        assert heading in page, heading
+    assert "0.311 to 0.389" in page and "<td>0.75</td>" in page  # 0.35 -+ 1.96 * 0.02
+    assert "<tr><td>flipped</td><td>–</td><td>1</td></tr>" in page  # recorded by the second round only
+    assert "ledger/round_0002.parquet" in page and "{&#39;" not in page and "{'" not in page
+    assert page.count("<svg") == page.count('role="img" aria-label="') + page.count('aria-hidden="true"')
+    assert page.count("<img") == page.count('" alt="')
+    assert "<script" not in page and "onclick" not in page
+    addresses = re.findall(r'(?:src|href|url)\s*[=(]\s*"?([^"\s)>]+)', page)
+    assert all(address.startswith("data:") for address in addresses) and "http" not in page
 
 
 def test_build_report_without_curation_or_tests_says_so(tmp_path):
@@ -81,33 +96,6 @@ def test_build_report_written_twice_is_the_same_page(tmp_path):
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["report.html"]
 
 
-def test_gallery_takes_the_surest_decisions_of_their_own_round():
-    ledgers = two_rounds()
-    assert [(item.key, item.round, item.margin) for item in gallery(ledgers, FLIP, 8)] == [
-        ("k1", 1, -5.0),
-        ("k0", 1, -3.0),
-    ]
-    assert [item.key for item in gallery(ledgers, FLIP, 1)] == ["k1"]
-    assert [(item.key, item.margin) for item in gallery(ledgers, DROP, 8)] == [("k1", 4.0), ("k3", -0.5)]
-    assert gallery([], DROP, 8) == []
-
-
-def queueing():
-    """k0 queued in round 1 and brought back in 2, k1 queued in 1, k2 in 2."""
-    common = dict(chosen_score=[-3.0, -2.0, -5.0], rejected_score=[0.0] * 3, reason=["inconsistent"] * 3)
-    one = make_ledger(decision=[QUEUE, QUEUE, KEEP], decided=[1] * 3, active=[False, False, True], **common)
-    two = make_ledger(
-        decision=[Decision.RESTORE, QUEUE, QUEUE], decided=[2, 1, 2], active=[True, False, False], round=2, **common
-    )
-    return [one, two]
-
-
-def test_gallery_of_the_queued_shows_those_left_out_at_the_end_once():
-    items = gallery(queueing(), QUEUE, 8)
-    assert [(item.key, item.round, item.margin) for item in items] == [("k2", 2, -5.0), ("k1", 1, -2.0)]
-    assert [item.key for item in gallery(queueing(), Decision.RESTORE, 8)] == ["k0"]
-
-
 def test_build_report_shows_what_was_left_out_with_its_pictures(tmp_path):
     ledgers = queueing()[:1]
     page = build(tmp_path, ledgers=ledgers, rounds=[{"round": 1, "dropped": 0, "queued": 2}])
@@ -115,13 +103,6 @@ def test_build_report_shows_what_was_left_out_with_its_pictures(tmp_path):
     assert page.count('src="data:image/jpeg') == 1  # k0; k1 cannot be read
     assert "<tr><td>queued</td><td>2</td></tr>" in page and "left out of training" in page
     assert "Most confidently left out" not in build(tmp_path)
-
-
-def test_histogram_figures_split_by_decision_in_the_orientation_in_use():
-    first, second = histogram_figures(two_rounds())
-    assert first.description.endswith("keep (2), flip (2)")
-    assert second.description.endswith("keep (2), drop (2)")
-    assert histogram_figures([make_ledger(3)]) == []  # nothing decided
 
 
 def test_curve_figures_metrics_of_a_kind_share_a_panel():

@@ -1,9 +1,11 @@
+import dataclasses
 from pathlib import Path
 
 import pytest
 
 from callbacks.curation_schedule import RoundSpec, round_spec
 from callbacks.iterative_curation import IterativeCuration
+from mrm.curation.rules import Rules
 from mrm.errors import ConfigError
 from tests.callbacks.fakes import make_annotators
 
@@ -40,11 +42,25 @@ def test_round_spec_unknown_field_names_it_and_the_known_ones():
         ([{**GOOD, "correct_mode": "invert"}], {}, "'invert' is none of flip, drop, weight"),
         ([{**GOOD, "down_weight": 0.0}], {}, "down_weight=0.0"),
         ([{**GOOD, "admit_weight": 0.0}], {}, "admit_weight=0.0"),
+        ([{**GOOD, "distrust_share": 1.5}], {}, r"round 1: distrust_share=1.5 must be in \[0, 1\], or auto"),
+        ([{**GOOD, "distrust_share": "atuo"}], {}, "distrust_share='atuo'"),
+        ([{**GOOD, "dead_zone": -1.0}], {}, "dead_zone=-1.0"),
+        ([{**GOOD, "agreement": "all"}], {}, "'all' is none of mean, unanimous"),
+        ([{**GOOD, "missing": "ask"}], {}, "'ask' is none of wait, drop"),
+        ([{**GOOD, "max_flipped": 1.5}], {}, "max_flipped=1.5"),
+        ([{**GOOD, "max_dropped": -0.5}], {}, "max_dropped=-0.5"),
+        ([{**GOOD, "sources": {"a": {"deadzone": 1}}}], {}, "sources.a.deadzone: there is no such rule.*'dead_zone'"),
+        ([{**GOOD, "sources": {"a": {"dead_zone": 1.0}}}], {}, "sources.a.dead_zone: has an effect only with `filter`"),
         ([GOOD, GOOD], {}, r"must rise.*\[0, 0\]"),
         ([{**GOOD, "after_epoch": -1}], {}, "not be negative"),
         ([FILTER], {}, "`annotate` needs annotators"),
         ([{**GOOD, "steps": ["annotate"]}], {"annotators": JUDGES}, "no `filter` step before it"),
         ([GOOD, FILTER], {"annotators": make_annotators(Path("x"), mode="async")}, "`annotate` has nothing to take"),
+        (
+            [{**FILTER, "after_epoch": 0, "steps": ["score", "filter"]}, {**FILTER, "missing": "drop"}],
+            {"annotators": make_annotators(Path("x"), mode="async")},
+            "missing=drop would drop unasked",
+        ),
         ([GOOD], {"restart": "hot"}, "'hot' is none of warm, cold"),
         ([GOOD], {"min_active_share": 1.5}, "min_active_share=1.5"),
     ],
@@ -52,6 +68,22 @@ def test_round_spec_unknown_field_names_it_and_the_known_ones():
 def test_settings_that_make_no_sense_are_refused(schedule, options, message):
     with pytest.raises(ConfigError, match=message):
         IterativeCuration(schedule, **options)
+
+
+def test_round_spec_share_set_by_the_noise_is_written_auto():
+    assert round_spec({**GOOD, "distrust_share": "auto"}).rules.distrust_share is None
+    assert round_spec(GOOD).rules == Rules()
+
+
+def test_policy_fingerprint_every_field_of_a_round_changes_it():
+    changes = {
+        "after_epoch": 1, "steps": ["score", "filter"], "correct_mode": "drop", "down_weight": 0.1, "admit_weight": 0.1,
+        "distrust_share": "auto", "dead_zone": 1.0, "agreement": "unanimous", "missing": "drop", "max_flipped": 0.1,
+        "max_dropped": 0.1, "sources": {"a": {"distrust_share": 0.1}},
+    }  # fmt: skip
+    assert changes.keys() == {field.name for field in dataclasses.fields(RoundSpec)}
+    variants = [GOOD, *({**GOOD, name: value} for name, value in changes.items())]
+    assert len({IterativeCuration([spec]).policy_fingerprint(1) for spec in variants}) == len(variants)
 
 
 def test_settings_with_several_faults_lists_them_all():

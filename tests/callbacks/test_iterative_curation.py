@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
+import time
+from types import SimpleNamespace
+
 import lightning.pytorch as pl
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from callbacks.curation_schedule import RoundSpec
-from callbacks.iterative_curation import IterativeCuration
+from callbacks.iterative_curation import ASKING, IterativeCuration, _poll
 from datamodules.index import Index
 from datamodules.ledger import Decision, Ledger, ledger_rounds
 from datamodules.shards import read_sample
+from mrm.construction.calling.callables import CallableModel
+from mrm.construction.calling.servers import OpenAIServer
+from mrm.construction.embedded import ShapeWorldScorer
 from mrm.errors import ConfigError, CurationError, LedgerError
 from mrm.preference import Pair
 from tests.callbacks.fakes import ToyDataModule, ToyModule, make_annotators, told_scores
@@ -320,3 +330,98 @@ def test_round_takes_out_what_training_could_not_read_trusted_pairs_too(tmp_path
     (record,) = callback.rounds
     assert (record["open_pairs"], record["unreadable"], record["scored"]) == (8, 1, 7)
     assert "o6" not in module.scored
+
+
+ASYNC = (RoundSpec(0, FILTER), RoundSpec(1, ("annotate",)))
+
+
+def test_judges_asked_beside_the_training_decide_as_judges_asked_at_the_boundary(tmp_path):
+    for mode in ("sync", "async"):
+        annotators = make_annotators(tmp_path / f"{mode}_answers", mode=mode)
+        callback, *_ = run(tmp_path, mode, schedule=ASYNC, annotators=annotators)
+        assert (callback.rounds[0]["queued"], callback.rounds[1]["restored"], callback.rounds[1]["queued"]) == (5, 5, 0)
+        assert callback.rounds[1]["annotation_calls"] == 20 and callback.rounds[1]["annotation_failed"] == 0
+        assert "annotation_calls" not in callback.rounds[0]
+    one, two = (Ledger.latest(tmp_path / mode) for mode in ("sync", "async"))
+    for column in ("decision", "flipped", "active", "weight", "reason", "decided"):
+        assert getattr(one, column).tolist() == getattr(two, column).tolist()
+
+
+def test_pairs_queued_at_the_boundary_itself_are_not_among_those_asked_beside_the_training(tmp_path):
+    asked = []
+    schedule = (RoundSpec(0, FILTER), RoundSpec(1, ("score", "filter", "annotate")))
+    judges = told_scores("a", lambda text: len(text) % 11, asked), told_scores("b", lambda text: 3, [])
+    run(tmp_path, schedule=schedule, annotators=make_annotators(tmp_path / "answers", *judges, mode="async"))
+    keys = {response.split()[-1] for responses in asked for response in responses}
+    assert keys == {"o0", "o1", "o2", "o3", "o7"}  # o5 was queued at the second boundary
+
+
+def test_run_resumed_while_judges_are_asked_ends_as_one_left_alone_and_asks_nobody_twice(tmp_path):
+    asked = []
+
+    def judges(folder):
+        told = [told_scores(name, lambda text: 5 + int(text.split()[1]), asked) for name in ("a", "b")]
+        return make_annotators(folder, *told, mode="async")
+
+    schedule = (RoundSpec(0, FILTER), RoundSpec(2, ("annotate",)))
+    whole, *_ = run(tmp_path, "whole", schedule=schedule, annotators=judges(tmp_path / "w"), epochs=4)
+    assert len(asked) == 20
+    index, trusted = Index.load(tmp_path / "pool"), [True] + [False] * len(POOL)
+    saver = pl.callbacks.ModelCheckpoint(tmp_path / "saved", every_n_epochs=1, save_last=True, save_top_k=0)
+    first = IterativeCuration(schedule, annotators=judges(tmp_path / "c"))
+    half = trainer(4, first, saver, enable_checkpointing=True, max_steps=4)  # within the two epochs of asking
+    half.fit(ToyModule(TABLES), datamodule=ToyDataModule(index, trusted, tmp_path / "cut"))
+    resumed = IterativeCuration(schedule, annotators=judges(tmp_path / "c"))
+    trainer(4, resumed).fit(
+        ToyModule(TABLES),
+        datamodule=ToyDataModule(index, trusted, tmp_path / "cut"),
+        ckpt_path=tmp_path / "saved" / "last.ckpt",
+        weights_only=False,
+    )
+    assert resumed.rounds == whole.rounds
+    assert ledger_bytes(tmp_path / "cut") == ledger_bytes(tmp_path / "whole")
+    cut = asked[20:]
+    assert len(set(cut)) == 10 and len(cut) <= 20 + 2 * 8  # two judges; only what was under way may be asked again
+
+
+def test_judge_that_is_down_does_not_end_the_training(tmp_path):
+    down = OpenAIServer("down", model="m", base_url="http://127.0.0.1:9/v1")
+    annotators = make_annotators(tmp_path / "answers", ShapeWorldScorer("up", accuracy=1.0), down)
+    callback, datamodule, _ = run(tmp_path, annotators=annotators)
+    assert datamodule.rounds_trained == [0, 1, 2]
+    assert (callback.rounds[1]["annotation_calls"], callback.rounds[1]["annotation_failed"]) == (12, 6)
+    assert callback.rounds[1]["restored"] == 0  # not on half of the votes
+
+
+def test_sigterm_while_judges_are_asked_ends_the_run_as_lightning_ends_it_and_decides_nothing(tmp_path):
+    began = threading.Event()
+
+    def judge(call):
+        if not began.is_set():
+            began.set()
+            os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.5)
+        return "{}"
+
+    slow = CallableModel("slow", judge, identity={})
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)  # else Lightning goes on to the system's handler
+    try:
+        with pytest.raises(SIGTERMException):
+            run(tmp_path, annotators=make_annotators(tmp_path / "answers", slow))
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert began.is_set()
+    assert ledger_rounds(tmp_path / "run") == [0, 1]
+
+
+def test_first_process_tells_the_others_that_it_lives_while_its_judges_are_asked(monkeypatch):
+    told = []
+    fake = SimpleNamespace(received_sigterm=False, world_size=2, strategy=SimpleNamespace(broadcast=told.append))
+    monkeypatch.setattr("callbacks.iterative_curation._SIGN_OF_LIFE_S", 0.05)
+    poll = _poll(fake)
+    poll()
+    assert told == []
+    time.sleep(0.06)
+    poll()
+    poll()
+    assert told == [ASKING]

@@ -71,6 +71,15 @@ def systems_seen(call: Call) -> str:
 SYSTEMS: list[str] = []
 
 
+def embed(texts: list[str]) -> list[list[float]]:
+    """What a text means is whether it is good, and nothing else."""
+    return [[1.0, 0.0] if "good" in text else [0.0, 1.0] for text in texts]
+
+
+def embed_wrongly(texts: list[str]) -> list[float]:
+    return [1.0] * len(texts)
+
+
 def rewriter(call: Call) -> str:
     """Rewrites "fine good" as "good", loses the good of "lost", and says nothing about "mute"."""
     (text,) = call.subject.responses

@@ -9,6 +9,7 @@ model ends in, and answered as `fault_texts.py` says: judges' prompts by a scori
 from __future__ import annotations
 
 import asyncio
+import gzip
 import hashlib
 import json
 import re
@@ -27,7 +28,8 @@ UNUSABLE = (
 )  # fmt: skip
 ODD = (
     "huge usage", "infinite usage", "negative usage", "no usage", "deep JSON", "odd charset", "odd date", "redirect",
-    "forbidden", "aborted", "schema 501", "schema in image", "key in reply",
+    "forbidden", "aborted", "schema 501", "schema in image", "key in reply", "endless", "endless error", "packed",
+    "packed small",
 )  # fmt: skip
 LASTING = ("policy", "always refusal", "always wrong count")
 _RECORD = re.compile(r"record (\S+)(?: responses (\d+))?")
@@ -168,6 +170,8 @@ class FaultServer:
         if kind == "no json body":
             return _send(writer, 200, b"<html>gateway</html>", {"content-type": "text/html"})
         body = json.dumps(_reply(request, record, count, kind.removeprefix("always "))).encode()
+        if kind.startswith("endless"):
+            return await _send_endless(writer, 400 if kind.endswith("error") else 200)
         if (odd := _odd(request, kind, body)) is not None:
             return _send(writer, *odd)
         if kind == "cut body":
@@ -231,6 +235,16 @@ def _send(writer: asyncio.StreamWriter, status: int, body: bytes, headers: dict[
     return True
 
 
+async def _send_endless(writer: asyncio.StreamWriter, status: int) -> bool:
+    """A body that does not end before the client does."""
+    writer.write(
+        f"HTTP/1.1 {status} Told\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n".encode()
+    )
+    while True:
+        writer.write(b"10000\r\n" + b" " * 0x10000 + b"\r\n")
+        await writer.drain()
+
+
 def _odd(request: Request, kind: str, body: bytes) -> tuple[int, bytes, dict[str, str]] | None:
     """(status, body, headers) of a name of ODD; None for any other."""
     usage = "prompt_tokens" if request.is_chat else "input_tokens"
@@ -244,6 +258,9 @@ def _odd(request: Request, kind: str, body: bytes) -> tuple[int, bytes, dict[str
         return 200, re.sub(rb'("%s": )\d+' % usage.encode(), rb"\g<1>" + counts[kind].encode(), body), {}
     if kind == "deep JSON":
         return 200, b"[" * 200_000, {}
+    if kind.startswith("packed"):  # 64 MB that are 64 kB on the way, or 2 MB
+        more = (2 if kind.endswith("small") else 64) << 20
+        return 200, gzip.compress(b" " * more + body), {"content-encoding": "gzip"}
     if kind == "odd charset":
         return 400, b"no", {"content-type": "text/plain; charset=rot13"}
     if kind == "odd date":

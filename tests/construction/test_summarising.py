@@ -51,3 +51,26 @@ def test_report_of_rewriting_has_its_own_state(tmp_path: Path) -> None:
     given = own_input(tmp_path, ["fine good", "bad"], ["fine good good", "good"])
     construct(own_config(tmp_path / "work", given, rewriter={"kind": "callable", "target": target}))
     assert list(report(tmp_path / "work")["style"]) == ["one listwise call", "agreed", "rewritten", "balanced"]
+
+
+def test_report_tells_the_fates_of_rewrites(tmp_path: Path) -> None:
+    # Of three pairs: "fine good" is told again, "lost good" loses a point, "mute" stays, "bad" is told again as it is.
+    target = "tests.construction.constructing:rewriter"
+    given = own_input(tmp_path, ["fine good", "bad"], ["lost good good", "mute"])
+    construct(own_config(tmp_path / "work", given, rewriter={"kind": "callable", "target": target}))
+    rows = {row["fate"]: row for row in report(tmp_path / "work")["rewrites"]}
+    assert {fate: row["responses"] for fate, row in rows.items()} == {
+        "rewritten": 2, "score moved": 1, "no rewrite": 1, "not judged": 0,
+    }  # fmt: skip
+    assert (rows["score moved"]["mean_move"], rows["score moved"]["mean_size_of_move"]) == (-2, 2)
+    assert rows["rewritten"]["mean_size_of_move"] == 0 and rows["no rewrite"]["mean_move"] is None
+    page = (tmp_path / "work" / "report.html").read_text()
+    assert "score moved" in page and "mean size of move" in page
+
+
+def test_report_tells_diversity_of_meaning_where_an_embedder_is_given(tmp_path: Path) -> None:
+    given = own_input(tmp_path, ["good", "bad"])
+    embedder = "tests.construction.constructing:embed"
+    construct(own_config(tmp_path / "work", given, embedder=embedder))
+    told = report(tmp_path / "work")["diversity"]
+    assert told["responses"]["semantic"] == told["of the pairs written"]["semantic"] == 1.0  # at right angles

@@ -1,6 +1,7 @@
 import numpy as np
+import pytest
 
-from mrm.curation.accounts import flip_quality, noise
+from mrm.curation.accounts import flip_quality, noise, settled
 
 # Published labels: wrong, wrong, right, right, unknown.
 TRUTH = np.array([1, 1, 0, 0, -1], np.int8)
@@ -34,3 +35,13 @@ def test_flip_quality_nothing_selected_has_no_precision():
 def test_flip_quality_nothing_wrong_has_no_recall():
     mended = np.array([True, True, False, False, False])
     assert flip_quality(TRUTH, mended, np.array([False, False, True, False, False]), ALL) == (0.0, None)
+
+
+def test_settled_counts_what_is_not_in_use_as_published():
+    """Wrong: mended, dropped, left as it is. Right: kept, turned, waiting, kept. One of unknown truth."""
+    truth = np.array([1, 1, 1, 0, 0, 0, 0, -1], np.int8)
+    flipped = np.array([1, 0, 0, 0, 1, 0, 0, 1], bool)
+    active = np.array([1, 0, 1, 1, 1, 0, 1, 0], bool)
+    mended, lost = settled(truth, flipped, active, np.ones(8, bool))
+    assert mended == pytest.approx(2 / 3) and lost == pytest.approx(1 / 2)
+    assert settled(truth, flipped, active, truth == -1) == (None, None)

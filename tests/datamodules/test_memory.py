@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 from datamodules.memory import release_memory, system_memory
-from datamodules.scale_bench import _resident_mb
+from datamodules.scale_bench import resident_mb
 
 
 def test_system_memory_ends_with_the_allocator_before_it() -> None:
@@ -20,7 +20,7 @@ def test_release_memory_gives_back_what_lies_between_small_arrays() -> None:
     """400 arrays of 100 kB, of which each tenth is kept: 36 MB to give back."""
     arrays = [np.ones(12_500) for _ in range(400)]
     kept = arrays[::10]
-    full = _resident_mb()
+    full = resident_mb()
     del arrays
     release_memory()
-    assert len(kept) == 40 and _resident_mb() < full - 25
+    assert len(kept) == 40 and resident_mb() < full - 25

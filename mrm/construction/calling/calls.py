@@ -131,8 +131,8 @@ class CallError(MrmError):
         message: the full explanation.
         retry: whether the same call may succeed later.
         retry_after: seconds that the server asks to wait; None where it does not say.
-        fatal: whether every further call to this model would fail as well (wrong key, unknown model): the run stops, unless
-            the model has answered others.
+        fatal: whether every further call to this model would fail as well (wrong key, unknown model): it is not asked again,
+            unless it has answered others.
         replied: whether a server that is up said so: its model is not out.
     """
 

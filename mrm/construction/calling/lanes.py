@@ -25,13 +25,15 @@ class Lane:
 
     Attributes:
         waiting: calls that were taken and not begun; None ends a worker.
-        closed: why no further call is begun ("outage of NAME", ...); "" while they are.
+        closed: why no further call is begun ("outage of NAME", "NAME refused"); "" while they are.
+        refused: the fault that makes all further calls fail, of a setting that a person has to mend; None where there is none.
     """
 
     def __init__(self, model: Model, settings: RunSettings, *, has_answered: bool = False) -> None:
         self.model = model
         self.waiting: asyncio.Queue[Call | None] = asyncio.Queue(settings.ahead)
         self.closed = ""
+        self.refused: CallError | None = None
         self._settings = settings
         self._held_until = 0.0
         self._rng = random.Random()  # of its own: a run beside a training must not move the training's chance
@@ -66,7 +68,7 @@ class Lane:
         self._held_until = max(self._held_until, time.monotonic() + min(longest_s, error.retry_after))
 
     def is_fatal(self, error: CallError) -> bool:
-        """Whether a fault ends the run: one record must not, whose call is refused as if a setting were wrong."""
+        """Whether a fault is that of every call to the model: one record may be refused as if a setting were wrong."""
         if not error.fatal:
             return False
         self._refused += 1
@@ -88,6 +90,12 @@ class Lane:
         silent_s = time.monotonic() - (self._last_answer or 0.0)
         if self._given_up >= self._settings.outage_calls and silent_s >= self._settings.outage_s:
             self._close(f"outage of {self.model.name}", error)
+
+    def refuse(self, error: CallError) -> None:
+        """Every further call would fail as this one did: none is begun. The other models go on."""
+        if self.refused is None:
+            self.refused = error
+            self._close(f"{self.model.name} refused", error)
 
     def _close(self, reason: str, error: CallError) -> None:
         if not self.closed:

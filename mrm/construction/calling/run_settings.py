@@ -27,8 +27,8 @@ class RunSettings:
         unusable_tries: attempts at a call whose answers cannot be used.
         base_s, longest_s: the n-th wait is drawn from 0 to min(longest_s, base_s x 2^(n-1)) seconds.
         longest_wait_s: a server that asks for more is asked again after it.
-        refusals: a model that has answered ends the run when as many calls in a row were refused as by a wrong setting; one
-            that never has ends it at the first.
+        refusals: a model that has answered is not asked again, and the run ends in its error, when as many calls in a row were
+            refused as by a wrong setting; one that never has, at the first. The other models are asked all the same.
         outage_calls, outage_s: a model is not asked again in this run when as many calls in a row were given up for faults
             and as many seconds passed without an answer, so that the other models go on.
         ahead: calls taken from the iterable for each model before they are begun; their images are in memory.

@@ -11,7 +11,6 @@ import logging
 import random
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 
 from mrm.construction.calling.answer_checks import check_answer
 from mrm.construction.calling.answer_log import AnswerLog
@@ -20,6 +19,7 @@ from mrm.construction.calling.call_account import CallAccount, Watcher
 from mrm.construction.calling.calls import Answer, Call, CallError, Model, UnusableAnswer
 from mrm.construction.calling.lanes import Lane
 from mrm.construction.calling.loops import was_cancelled
+from mrm.construction.calling.outcomes import Outcomes
 from mrm.construction.calling.purse import Purse
 from mrm.construction.calling.run_settings import RunSettings, Tries, backoff_s
 from mrm.construction.calling.run_watch import Watch
@@ -27,6 +27,7 @@ from mrm.construction.calling.stopping import Stop, stopping_signals
 from mrm.errors import ConfigError
 
 BUDGET, STOPPED = "budget", "stopped"
+_NAP_S = 1.0  # between two looks whether a lane was closed
 _BREATH = 64  # calls dealt with at once before others have their turn
 
 _logger = logging.getLogger(__name__)
@@ -56,8 +57,8 @@ async def run_calls(
         the same run again goes on behind it.
 
     Raises:
-        ConfigError: where all further calls to a model would fail (key, address, model's name), a call's model is missing,
-            or a budget in money lacks a price; what was answered is kept.
+        ConfigError: where all further calls to a model would fail (key, address, model's name), after the other models' calls;
+            before, where a call's model is missing or a budget in money lacks a price. What was answered is kept.
         ResumableError: if the log cannot be written.
     """
     for name, model in models.items():
@@ -95,10 +96,8 @@ class _Run:
         }
         self._purse = Purse(BudgetMeter(settings.budget, log, models), self.stop)
         self._total = asyncio.Semaphore(settings.concurrency)
-        self._open: dict[
-            str, list[str]
-        ] = {}  # keys without an outcome yet -> records of the equal calls that wait for it
-        self._failed: dict[str, str] = {}
+        self._outcomes = Outcomes(self.account, log)
+        self._cut_short = ""  # why not all calls were taken
         self._busy: set[asyncio.Task[None]] = set()
         self._rng = random.Random()
 
@@ -124,6 +123,8 @@ class _Run:
             self._close_account()
         if self.stop.error is not None:
             raise self.stop.error
+        if refused := [str(lane.refused) for lane in self._lanes.values() if lane.refused is not None]:
+            raise ConfigError("\n".join([*refused, f"All other answers are kept: {self.account.lines()[0]}."]))
         return self.account
 
     async def _through(self, calls: Iterable[Call], workers: Sequence[asyncio.Task[None]]) -> None:
@@ -136,28 +137,19 @@ class _Run:
 
     async def _feed(self, calls: Iterable[Call]) -> None:
         """Takes calls and hands them to their models' lanes."""
+        used: dict[str, Lane] = {}
         for number, call in enumerate(calls):
-            self.account.calls += 1
-            if not self._is_known(call):
+            if self._outcomes.take(call):
                 find_model(call, self._models)
-                self._open[call.key] = [call.record]
-                await self._lanes[call.model].waiting.put(call)
+                used[call.model] = lane = self._lanes[call.model]
+                await lane.waiting.put(call)
             if number % _BREATH == 0:
                 await asyncio.sleep(0)
+                if used and all(lane.closed for lane in used.values()):  # the rest may be millions of calls
+                    self._cut_short = "nobody is left to ask: " + ", ".join(lane.closed for lane in used.values())
+                    break
         for lane in self._lanes.values():
             await lane.waiting.put(None)
-
-    def _is_known(self, call: Call) -> bool:
-        if call.key in self._open:
-            self._open[call.key].append(call.record)
-        elif (reason := self._failed.get(call.key)) is not None:
-            self._log_equal(call, call.record, reason)
-            self.account.fail(call, reason)
-        elif call.key in self._log:
-            self.account.reused += 1
-        else:
-            return False
-        return True
 
     async def _work(self, lane: Lane) -> None:
         task = asyncio.current_task()
@@ -176,14 +168,14 @@ class _Run:
     async def _deal(self, lane: Lane, call: Call) -> None:
         """Sees a call to its outcome, within the budget."""
         if lane.closed:
-            self._leave_out(call, lane.closed)
+            self._outcomes.leave_out(call, lane.closed)
         elif (expected := await self._purse.take(call)) is not None:
             try:
                 await self._ask(lane, call)
             finally:
                 self._purse.give_back(expected)
         elif not self.stop.is_set():
-            self._leave_out(call, BUDGET)
+            self._outcomes.leave_out(call, BUDGET)
 
     async def _ask(self, lane: Lane, call: Call) -> None:
         """Attempts until there is an outcome; without one where the run is stopped."""
@@ -198,28 +190,34 @@ class _Run:
                 reason, final = error.reason, tries.unusable >= self._settings.unusable_tries
             except CallError as error:
                 if lane.is_fatal(error):
-                    self.stop.set(error.reason, ConfigError(str(error)))
-                    return
+                    lane.refuse(error)
+                    continue  # to where a closed lane's calls are left out
                 lane.hear(error)
                 reason, final = error.reason, tries.count(error)
                 wait_s = backoff_s(tries.faults, self._settings, self._rng)
                 if final:
                     self._give_up(lane, call, error, tries.made)
             if final:
-                self._fail(call, reason)
+                self._outcomes.fail(call, reason)
                 return
             self.account.retried[reason] += 1
-            await self.stop.sleep(wait_s)
+            await self._sleep(lane, wait_s)
 
     async def _may_ask(self, lane: Lane, call: Call) -> bool:
         """Waits as long as the server asked; False where the call is not to be asked (any more)."""
         while not self.stop.is_set() and not lane.closed and (wait_s := lane.held_s()) > 0:
-            await self.stop.sleep(wait_s + lane.spread_s())
+            await self._sleep(lane, wait_s + lane.spread_s())
         if self.stop.is_set():
             return False
         if lane.closed:
-            self._leave_out(call, lane.closed)
+            self._outcomes.leave_out(call, lane.closed)
         return not lane.closed
+
+    async def _sleep(self, lane: Lane, seconds: float) -> None:
+        """Some seconds, or until the run or the lane is at its end."""
+        until = time.monotonic() + seconds
+        while not (self.stop.is_set() or lane.closed) and (left_s := until - time.monotonic()) > 0:
+            await self.stop.sleep(min(left_s, _NAP_S))
 
     async def _attempt(self, lane: Lane, call: Call, tries: Tries) -> bool:
         """One attempt: True when the answer is in the log, an error where there is none, False where it has to wait after all."""
@@ -251,8 +249,7 @@ class _Run:
             )
             raise
         self._log.append(call, answer, seconds=time.monotonic() - began, attempts=tries.made, cost=cost)
-        self.account.answered += 1
-        self.account.reused += len(self._open.pop(call.key)) - 1
+        self._outcomes.answered(call)
         return True
 
     async def _answer_in_time(self, lane: Lane, call: Call) -> Answer:
@@ -274,23 +271,6 @@ class _Run:
         self._log.append_failure(call, reason=error.reason, message=str(error), final=True, attempts=attempts)
         lane.gave_up(error)
 
-    def _fail(self, call: Call, reason: str) -> None:
-        self._failed[call.key] = reason
-        records = self._open.pop(call.key)
-        for record in records:
-            self.account.fail(call, reason, record)
-        for record in dict.fromkeys(records):
-            if record != call.record:
-                self._log_equal(call, record, reason)
-
-    def _log_equal(self, call: Call, record: str, reason: str) -> None:
-        """Names a further record whose call was given up: it asks the same."""
-        message = "an equal call of this run was given up"
-        self._log.append_failure(replace(call, record=record), reason=reason, message=message, final=True, attempts=0)
-
-    def _leave_out(self, call: Call, reason: str) -> None:
-        self.account.not_asked[reason] += len(self._open.pop(call.key))
-
     async def _wait_for_busy(self) -> None:
         """Lets calls under way finish, for some seconds."""
         _logger.warning("stopping (%s): waiting for %d calls under way", self.stop.reason, len(self._busy))
@@ -301,7 +281,6 @@ class _Run:
         hurry.cancel()
 
     def _close_account(self) -> None:
-        if left := sum(map(len, self._open.values())):
-            self.account.not_asked[STOPPED] += left
-        self.account.stopped = self.stop.reason or self._purse.empty
+        self._outcomes.close(STOPPED)
+        self.account.stopped = self.stop.reason or self._purse.empty or self._cut_short
         self._watch.show()

@@ -1,8 +1,8 @@
 """OpenAI-compatible servers as models: OpenAI, Gemini's compatible endpoint, vLLM, SGLang and others.
 
-Over the openai client, without its retries: repeating is the runner's. Chat Completions or Responses. The key is read
-from the environment when a connection is opened, and kept nowhere else. TLS is always verified; a certificate authority
-of one's own goes into the environment variable SSL_CERT_FILE, as for every program over OpenSSL.
+Chat Completions or Responses. The key is read from the environment when a connection is opened, and kept nowhere else. TLS is
+always verified; a certificate authority of one's own goes into the environment variable SSL_CERT_FILE, as for every
+program over OpenSSL.
 """
 
 from __future__ import annotations
@@ -10,36 +10,25 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import math
 import os
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
-from urllib.parse import urlsplit
 
 import openai
 
 from mrm.construction.calling import token_estimates
 from mrm.construction.calling.budget import Price
 from mrm.construction.calling.calls import Answer, Call, CallError
-from mrm.construction.calling.key_names import KEY_ENV_RULE, is_key_env, names_secret, scrub
+from mrm.construction.calling.key_names import scrub
+from mrm.construction.calling.server_client import ReplyTooLarge, open_client
 from mrm.construction.calling.server_errors import explain_error, refuses_schema, wants_completion_tokens
-from mrm.construction.calling.server_requests import (
-    APIS,
-    chat_messages,
-    read_reply,
-    responses_input,
-    schema_setting,
-)
+from mrm.construction.calling.server_requests import chat_messages, read_reply, responses_input, schema_setting
+from mrm.construction.calling.server_settings import goes_in_the_clear, setting_problems
 from mrm.errors import ConfigError
 
-SCHEMA_MODES = ("auto", "on", "off")
-DETAILS = (None, "low", "high", "auto")
-MOST_CONNECTIONS = 1000  # that the client keeps open at once
 NO_KEY = "EMPTY"  # what vLLM and SGLang are told by custom; the client cannot send nothing
-_CONNECT_S = 10.0
 _SHOWN = 300  # characters of an error
-_OWN_FIELDS = ("model", "messages", "input", "stream", "n")  # of the request; others in their place would break it
 _HEADERS = ("OPENAI_ORG_ID", "OPENAI_PROJECT_ID", "OPENAI_CUSTOM_HEADERS")  # which the client sends along
 
 log = logging.getLogger(__name__)
@@ -101,7 +90,21 @@ class OpenAIServer:
         self._client: openai.AsyncOpenAI | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._warned_of_usage = False
-        if problems := self._problems():
+        problems = setting_problems(
+            model=model,
+            base_url=base_url,
+            api=api,
+            key_env=key_env,
+            json_schema=json_schema,
+            sampling=self._sampling,
+            max_tokens=max_tokens,
+            timeout_s=timeout_s,
+            concurrency=concurrency,
+            max_image_pixels=max_image_pixels,
+            image_detail=image_detail,
+            extra_body=self.extra_body,
+        )
+        if problems:
             raise ConfigError(f"server {name!r}: {'; '.join(problems)}.")
         self.identity: Mapping[str, Any] = {
             "server": "openai",
@@ -119,42 +122,6 @@ class OpenAIServer:
         return (
             f"OpenAIServer({self.name!r}, model={self.model!r}, base_url={self.base_url!r}, key_env={self.key_env!r})"
         )
-
-    def _problems(self) -> list[str]:
-        keys = "keys come from the environment, name the variable in key_env"
-        url = _parts_of(self.base_url)
-        is_address = url is not None and url.scheme in ("http", "https") and bool(url.hostname) and _has_port(url)
-        is_bare = url is None or not (url.username or url.password or url.query or url.fragment)
-        own = [field for field in _OWN_FIELDS if field in self.extra_body]
-        sampling = {name: value for name, value in self._sampling.items() if value is not None}
-        asks_seed = self._sampling["seed"] is not None
-        checks = (
-            (bool(self.model), "model: must be given"),
-            (
-                is_address,
-                "base_url: must be http:// or https:// and a host (and a port up to 65535), such as https://api.openai.com/v1",
-            ),
-            (is_bare, f"base_url: holds a password or a query; {keys}"),
-            (self.api in APIS, f"api={self.api!r}: must be one of {', '.join(APIS)}"),
-            (self.json_schema in SCHEMA_MODES, f"json_schema={self.json_schema!r}: must be {', '.join(SCHEMA_MODES)}"),
-            (self.image_detail in DETAILS, f"image_detail={self.image_detail!r}: must be low, high, auto or null"),
-            (not (asks_seed and self.api == "responses"), "seed: the Responses API knows none; leave it out"),
-            (self.key_env is None or is_key_env(self.key_env), f"key_env: {KEY_ENV_RULE}"),
-            (not names_secret(self.extra_body), f"extra_body: holds a key; {keys}"),
-            (not own, f"extra_body: {', '.join(own)} cannot be set there"),
-            (all(map(math.isfinite, sampling.values())), f"{sampling}: must be finite"),
-            (1 <= self.concurrency <= MOST_CONNECTIONS, f"concurrency={self.concurrency}: 1 to {MOST_CONNECTIONS}"),
-            (
-                math.isfinite(self.timeout_s) and self.timeout_s > 0,
-                f"timeout_s={self.timeout_s}: must be above 0, and finite",
-            ),
-            (self.max_tokens is None or self.max_tokens >= 1, f"max_tokens={self.max_tokens}: must be at least 1"),
-            (
-                self.max_image_pixels is None or self.max_image_pixels >= 1,
-                f"max_image_pixels={self.max_image_pixels}: must be at least 1",
-            ),
-        )
-        return [problem for sound, problem in checks if not sound]
 
     def check(self) -> None:
         """Looks whether the key is there and a client can be made, before a run begins.
@@ -174,8 +141,7 @@ class OpenAIServer:
                 f"{self._place()}: no connection can be made ({told}); look at the environment's *_PROXY, "
                 "SSL_CERT_FILE and OPENAI_CUSTOM_HEADERS."
             ) from None
-        url = _parts_of(self.base_url)
-        if self.key_env and url and url.scheme == "http" and url.hostname not in ("127.0.0.1", "localhost", "::1"):
+        if self.key_env and goes_in_the_clear(self.base_url):
             log.warning("server %r: %s is not encrypted; the key of %s goes over it in the clear.",
                         self.name, self.base_url, self.key_env)  # fmt: skip
 
@@ -198,6 +164,8 @@ class OpenAIServer:
     async def _asked(self, call: Call) -> Any:
         try:
             return await self._reply(call)
+        except ReplyTooLarge as error:
+            raise CallError("reply too large", str(error), retry=True, replied=True) from None
         except openai.OpenAIError as error:
             raise explain_error(error, self._scrub) from None
 
@@ -275,12 +243,7 @@ class OpenAIServer:
         return self._client
 
     def _new_client(self) -> openai.AsyncOpenAI:
-        timeout = openai.Timeout(self.timeout_s, connect=min(_CONNECT_S, self.timeout_s))
-        # A redirect would take the prompts, and to the same host the key, to where nobody meant to send them.
-        http = openai.DefaultAsyncHttpxClient(base_url=self.base_url, timeout=timeout, follow_redirects=False)
-        return openai.AsyncOpenAI(
-            api_key=self._key() or NO_KEY, base_url=self.base_url, max_retries=0, timeout=timeout, http_client=http
-        )
+        return open_client(self.base_url, self._key() or NO_KEY, self.timeout_s)
 
     def _check_schema_may_go(self, error: openai.APIStatusError) -> None:
         if self.json_schema == "on" and error.status_code >= 500:
@@ -321,17 +284,3 @@ class OpenAIServer:
             fault.reason, f"{self._place()}: {self._scrub(str(fault))}{mend}",
             retry=fault.retry, retry_after=fault.retry_after, fatal=fault.fatal, replied=fault.replied,
         )  # fmt: skip
-
-
-def _parts_of(url: str) -> Any:
-    try:
-        return urlsplit(url)
-    except ValueError:
-        return None
-
-
-def _has_port(url: Any) -> bool:
-    try:
-        return url.port is None or 0 < url.port < 65536
-    except ValueError:
-        return False

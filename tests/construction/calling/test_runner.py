@@ -249,6 +249,55 @@ def test_a_fatal_fault_stops_the_run_and_keeps_what_was_answered(tmp_path):
     assert len(answered) == 5 and len(failed) == 2 and asked.times.total() < 20
 
 
+def test_a_refused_model_is_asked_no_more_and_the_others_to_their_end(tmp_path, caplog):
+    def refuse(call: Call, attempt: int):
+        raise CallError("refused", f"server {call.model!r}: wrong key", retry=False, fatal=True)
+
+    asked = {"good": Asked(), "bad": Asked(refuse), "worse": Asked(refuse)}
+    models = {name: model(asked[name], name, concurrency=2) for name in asked}
+    calls = [make_call(f"r{number}", model=name) for number in range(300) for name in asked]
+    with pytest.raises(ConfigError, match=r"(?s)'bad': wrong key.*'worse': wrong key.*900 calls: 300 answered"):
+        run(calls, models, tmp_path)
+    answered, failed = outcome(tmp_path)
+    assert len(answered) == asked["good"].times.total() == 300 and not failed
+    assert asked["bad"].times.total() <= 2 and "bad refused: no further call to it" in caplog.text
+    mended = {name: model(Asked(), name) for name in asked}
+    again = run(calls, mended, tmp_path)
+    assert (again.answered, again.reused) == (600, 300) and again.complete
+
+
+def test_a_refused_model_does_not_wait_out_what_its_server_asked_for(tmp_path):
+    def behave(call: Call, attempt: int):
+        if call.record == "r0":
+            raise CallError("rate limit", "429", retry=True, retry_after=300.0)
+        raise CallError("refused", "wrong key", retry=False, fatal=True)
+
+    with pytest.raises(ConfigError, match="wrong key"):  # else the test takes minutes
+        run(make_calls(2), model(Asked(behave), concurrency=2), tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["refused", "outage"])
+def test_nobody_left_to_ask_ends_the_run_before_all_calls_are_taken(kind, tmp_path):
+    taken = [0]
+
+    def endless():
+        for number in range(10_000):
+            taken[0] += 1
+            yield make_call(f"r{number}")
+
+    def behave(call: Call, attempt: int):
+        raise CallError(kind, "down", retry=kind == "outage", fatal=kind == "refused")
+
+    settings = replace(QUICK, outage_calls=3, outage_s=0.0, fault_tries=1, ahead=16)
+    if kind == "refused":
+        with pytest.raises(ConfigError, match="down"):
+            run(endless(), model(Asked(behave)), tmp_path, settings=settings)
+    else:
+        account = run(endless(), model(Asked(behave)), tmp_path, settings=settings)
+        assert account.balanced and not account.complete and "nobody is left to ask: outage of judge" in account.stopped
+    assert taken[0] < 1000
+
+
 def test_a_refusal_of_one_record_is_listed_and_the_run_goes_on(tmp_path):
     plan = lambda record, attempt: "forbidden" if record in ("r3", "r7") else "good"  # noqa: E731
     with FaultServer(plan) as server:

@@ -7,6 +7,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
+from mrm.construction.calling import server_client
 from mrm.construction.calling.calls import Call, CallError
 from mrm.construction.calling.servers import OpenAIServer
 from mrm.errors import ConfigError
@@ -242,6 +243,20 @@ def test_a_reply_that_a_library_trips_over_may_be_tried_again(kind):
     with FaultServer(always(kind)) as server:
         error = fault(server_model(server.url))
     assert error.reason == "unreadable reply" and error.retry
+
+
+@pytest.mark.parametrize("kind", ["endless", "endless error", "packed"])
+def test_a_reply_that_is_too_large_is_not_read_to_its_end(kind, monkeypatch):
+    monkeypatch.setattr(server_client, "MOST_BYTES", 1 << 20)
+    with FaultServer(always(kind)) as server:
+        error = fault(server_model(server.url, timeout_s=20.0))
+    assert error.reason == "reply too large" and error.retry and not error.fatal and "1,048,576" in str(error)
+
+
+def test_a_reply_may_be_packed_and_long():
+    plan = lambda record, attempt: "packed small"  # noqa: E731
+    with FaultServer(plan) as server:
+        assert ask(server_model(server.url)).text.startswith('{"scores"')
 
 
 def test_a_redirect_is_a_wrong_setting_and_is_not_followed():

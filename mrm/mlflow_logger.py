@@ -1,0 +1,166 @@
+"""Lightning's MLflow logger, made fit for a store that is away or busy for a while.
+
+Figures that the store does not take are kept and given to it later, with the times that they were measured at, so that tracking
+never ends a training. `metrics.jsonl` in the run's folder has them in any case.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import time
+from argparse import Namespace
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.loggers import MLFlowLogger
+from lightning.pytorch.utilities import rank_zero_only
+
+RETRY_S = 20.0  # between attempts while the store is away
+LAST_TRIES = 4  # at the run's end, LAST_PAUSE_S apart
+LAST_PAUSE_S = 5.0
+BATCH = 1000  # metrics, and
+PARAMS_BATCH = 100  # parameters or tags that MLflow takes in one call
+REFUSED = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST")  # the store is there, and will never take this
+CLIENT = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "15",
+}  # MLflow's: minutes, in a training step
+
+log = logging.getLogger(__name__)
+
+
+def be_brief() -> None:
+    """A server that does not answer holds the training up for seconds; what the environment sets holds."""
+    for name, value in CLIENT.items():
+        os.environ.setdefault(name, value)
+
+
+class PatientMLFlowLogger(MLFlowLogger):
+    """Takes every figure at once, and gives it to the store as soon as that takes it."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._metrics: list[Any] = []
+        self._params: list[Any] = []
+        self._tags: list[Any] = []
+        self._away = False
+        self._retry_at = 0.0
+        self.refused = 0  # figures that the store will never take
+
+    @property
+    def waiting(self) -> int:
+        """Figures, parameters and tags that the store has not taken yet."""
+        return len(self._metrics) + len(self._params) + len(self._tags)
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        self._metrics += [
+            Metric(re.sub(r"[^\w/. -]", "", key), float(value), now, step or 0) for key, value in metrics.items()
+        ]
+        self.flush()
+
+    @rank_zero_only
+    def log_hyperparams(self, params: dict[str, Any] | Namespace) -> None:
+        """A flat mapping, of values that are short enough."""
+        from mlflow.entities import Param
+
+        given = vars(params) if isinstance(params, Namespace) else params
+        self._params += [Param(key, str(value)) for key, value in given.items()]
+        self.flush()
+
+    @rank_zero_only
+    def set_tag(self, name: str, value: str) -> None:
+        from mlflow.entities import RunTag
+
+        self._tags.append(RunTag(name, value))
+        self.flush()
+
+    def flush(self, *, now: bool = False) -> bool:
+        """Gives the store what it has not taken yet; not again within RETRY_S of a failure, unless `now`.
+
+        Returns:
+            Whether nothing waits.
+        """
+        if not now and time.monotonic() < self._retry_at:
+            return False
+        for queue, name, size in (
+            (self._params, "params", PARAMS_BATCH),
+            (self._tags, "tags", PARAMS_BATCH),
+            (self._metrics, "metrics", BATCH),
+        ):
+            while queue:
+                if not self._send(queue[:size], name):
+                    return False
+                del queue[:size]
+        if self._away:
+            log.info("MLflow is back, and has all figures.")
+        self._away, self._retry_at = False, 0.0
+        return True
+
+    def _send(self, items: list[Any], name: str) -> bool:
+        try:
+            self.experiment.log_batch(run_id=self.run_id, synchronous=True, **{name: items})
+        except Exception as error:  # of MLflow, SQLAlchemy, a driver, or the network: none may end a training
+            if getattr(error, "error_code", None) in REFUSED:
+                self.refused += len(items)
+                log.warning("MLflow refuses %d %s, which are left out there: %s", len(items), name, _first_line(error))
+                return True
+            if not self._away:
+                log.warning("MLflow takes no %s now, they wait: %s", name, _first_line(error))
+            self._away, self._retry_at = True, time.monotonic() + RETRY_S
+            return False
+        return True
+
+    def attempt(self, what: str, action: Callable[[], object], *, tries: int = LAST_TRIES) -> bool:
+        """Tries what the end of a run needs; says so, and goes on, where the store stays away.
+
+        Returns:
+            Whether it was done.
+        """
+        for number in range(tries):
+            try:
+                action()
+                return True
+            except Exception as error:
+                failure = error
+            if number + 1 < tries:
+                time.sleep(LAST_PAUSE_S)
+        log.warning("MLflow lacks %s: %s", what, _first_line(failure))
+        return False
+
+    @rank_zero_only
+    def finalize(self, status: str = "success") -> None:
+        """Closes the run in MLflow, after a last attempt to give it what waits."""
+        if not self._initialized:
+            return
+        tries = LAST_TRIES if status == "success" else 1  # a failed run's process is to end
+        for number in range(tries):
+            if self.flush(now=True):
+                break
+            if number + 1 < tries:
+                time.sleep(LAST_PAUSE_S)
+        if self.waiting:
+            log.warning("MLflow was away until the end and lacks %d figures; they are in metrics.jsonl.", self.waiting)
+            tries = 1
+        self.attempt("the run's end", lambda: super(PatientMLFlowLogger, self).finalize(status), tries=tries)
+
+    def log_files(self, files: list[tuple[Path, str | None]]) -> None:
+        """Adds files as artifacts, each with the folder that it is shown in; a file that is not taken is named."""
+        tries = LAST_TRIES
+        for path, folder in files:
+            done = self.attempt(
+                str(path),
+                lambda path=path, folder=folder: self.experiment.log_artifact(self.run_id, str(path), folder),  # type: ignore[misc]
+                tries=tries,
+            )
+            tries = tries if done else 1
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).splitlines()), "") or type(error).__name__

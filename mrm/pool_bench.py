@@ -1,0 +1,88 @@
+"""What curation costs beside training: scoring a pool against a training epoch over the same pairs, and a boundary's fixed cost.
+
+A whole curated run over ShapeWorld with the packaged backbone: two epochs that train on the open pool as published, a round behind
+each, timed from within. `mrm.bench` prints the figures; the second epoch and round count, the first warm up.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+
+from mrm.cli import compose_run_config
+from mrm.config import RunConfig
+from mrm.datasets import prepare_datasets
+from mrm.parts import build_curation, build_datamodule, build_encoder, build_module, build_trainer
+
+POOL_PAIRS = 1024
+TRUSTED = 16  # samples: there must be some, and they are to weigh nothing
+
+
+class EpochSeconds(pl.Callback):
+    """Times each epoch's batches; the rounds that follow them are not among them."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+        self._start = 0.0
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._start = time.perf_counter()
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.seconds.append(time.perf_counter() - self._start)
+
+
+def pool_config(folder: Path, pairs: int) -> RunConfig:
+    """A run that trains on `pairs` open pairs twice, scores them behind each epoch, and filters them in the end."""
+    tests = [f"data.datasets.{name}.use=false" for name in _test_sets()]
+    return compose_run_config(
+        [
+            "curation=no_judges",
+            "curation.open_pool=raw",
+            "curation.schedule=[{after_epoch: 0, steps: [score]}, {after_epoch: 1, steps: [score, filter]}]",
+            "curation.min_active_share=0",
+            "trainer.max_epochs=3",
+            "trainer.progress=false",
+            "trainer.checkpoint_every_n_steps=null",
+            "data.datasets.trusted.use=false",
+            f"data.datasets.t2i.options.count={TRUSTED}",
+            f"data.datasets.open.options.count={pairs}",
+            *tests,
+            f"output_root={folder / 'runs'}",
+            f"prepared_root={folder / 'prepared'}",
+            "logger=none",
+        ]
+    )
+
+
+def pool_figures(pairs: int = POOL_PAIRS) -> dict[str, float]:
+    """Measures on this machine, in one process.
+
+    Returns:
+        `score_pool_vs_epoch`: seconds to score the pool, of the seconds of a training epoch over the same pairs. `boundary_fixed_s`:
+        seconds of a round that are neither scoring nor asking.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        config = pool_config(folder, pairs)
+        pl.seed_everything(config.seed, workers=True, verbose=False)
+        curation = build_curation(config, folder)
+        encoder = build_encoder(config)
+        datamodule = build_datamodule(config, prepare_datasets(config), encoder, folder)
+        trainer = build_trainer(config, folder, curation, [])
+        epochs = EpochSeconds()
+        callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
+        callbacks.insert(0, epochs)  # before curation, whose round is not part of the epoch
+        trainer.fit(build_module(config, datamodule), datamodule=datamodule)
+        epoch, boundary = epochs.seconds[1], curation.seconds[1]
+        fixed = boundary["round"] - boundary["scoring"] - boundary["asking"]
+        return {"score_pool_vs_epoch": boundary["scoring"] / epoch, "boundary_fixed_s": fixed}
+
+
+def _test_sets() -> list[str]:
+    config = compose_run_config([])
+    return [name for name, dataset in config.data.datasets.items() if dataset.role == "test"]

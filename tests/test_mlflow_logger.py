@@ -1,0 +1,93 @@
+"""A store that is away or busy does not end a training, and gets all figures when it is back."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, TEMPORARILY_UNAVAILABLE
+from mlflow.tracking import MlflowClient
+
+from mrm import mlflow_logger
+from mrm.mlflow_logger import PatientMLFlowLogger
+
+
+@pytest.fixture
+def logger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PatientMLFlowLogger:
+    logging.getLogger("alembic").setLevel(logging.ERROR)
+    monkeypatch.setattr(mlflow_logger, "LAST_PAUSE_S", 0.0)
+    made = PatientMLFlowLogger(experiment_name="e", tracking_uri=f"sqlite:///{tmp_path}/m.db", synchronous=True)
+    assert made.run_id
+    return made
+
+
+def away(monkeypatch: pytest.MonkeyPatch, code: int = TEMPORARILY_UNAVAILABLE) -> pytest.MonkeyPatch:
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise MlflowException("database is locked", error_code=code)
+
+    patch = pytest.MonkeyPatch()
+    for name in ("log_batch", "set_terminated", "log_artifact"):
+        patch.setattr(MlflowClient, name, refuse)
+    return patch
+
+
+def history(logger: PatientMLFlowLogger, key: str) -> list[tuple[int, float]]:
+    return [(m.step, m.value) for m in logger.experiment.get_metric_history(logger.run_id, key)]
+
+
+def test_logger_keeps_figures_while_the_store_is_away(logger, monkeypatch, caplog) -> None:
+    logger.log_metrics({"loss": 3.0}, 1)
+    patch = away(monkeypatch)
+    logger.log_metrics({"loss": 2.0}, 2)
+    logger.set_tag("data", "d")
+    logger.log_hyperparams({"lr": 1})
+    logger.log_metrics({"loss": 1.0}, 3)
+    assert logger.waiting == 4
+    assert caplog.text.count("they wait: database is locked") == 1  # told once
+    patch.undo()
+    logger.log_metrics({"loss": 0.5}, 4)
+    assert logger.waiting == 5  # not before RETRY_S: each attempt may hold a step up
+    monkeypatch.setattr(logger, "_retry_at", 0.0)
+    logger.log_metrics({"loss": 0.25}, 5)
+    assert history(logger, "loss") == [(1, 3.0), (2, 2.0), (3, 1.0), (4, 0.5), (5, 0.25)]
+    run = logger.experiment.get_run(logger.run_id)
+    assert run.data.params == {"lr": "1"} and run.data.tags["data"] == "d"
+
+
+def test_logger_end_gives_the_store_what_waits(logger, monkeypatch) -> None:
+    patch = away(monkeypatch)
+    for step in range(2500):  # more than one call takes
+        logger.log_metrics({"loss": float(step)}, step)
+    patch.undo()
+    logger.finalize("success")
+    assert history(logger, "loss") == [(step, float(step)) for step in range(2500)]
+    assert logger.experiment.get_run(logger.run_id).info.status == "FINISHED"
+
+
+def test_logger_store_that_stays_away_is_told_and_does_not_raise(logger, monkeypatch, caplog, tmp_path: Path) -> None:
+    patch = away(monkeypatch)
+    logger.log_metrics({"loss": 1.0, "accuracy": 1.0}, 1)
+    logger.log_files([(tmp_path / "results.json", None)])
+    logger.finalize("success")
+    patch.undo()
+    assert "lacks 2 figures; they are in metrics.jsonl" in caplog.text
+    assert "results.json" in caplog.text and "the run's end" in caplog.text
+
+
+def test_logger_what_the_store_refuses_does_not_hold_up_the_rest(logger, monkeypatch, caplog) -> None:
+    logger.log_hyperparams({"lr": 1})
+    logger.log_hyperparams({"lr": 2})  # MLflow lets no parameter change
+    logger.log_metrics({"loss": 1.0}, 1)
+    assert logger.refused == 1 and "MLflow refuses 1 params" in caplog.text
+    assert history(logger, "loss") == [(1, 1.0)] and logger.waiting == 0
+    patch = away(monkeypatch, INVALID_PARAMETER_VALUE)
+    logger.log_metrics({"loss": 1.0}, 2)
+    patch.undo()
+    assert logger.refused == 2 and logger.waiting == 0
+
+
+def test_logger_writes_not_a_number_and_odd_names(logger) -> None:
+    logger.log_metrics({"test/a:b/accuracy": float("nan")}, 1)
+    assert "test/ab/accuracy" in logger.experiment.get_run(logger.run_id).data.metrics
