@@ -10,6 +10,7 @@ from typing import Any
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import ModelCheckpoint
 
+from mrm.errors import ResumableError
 from mrm.model.sharded_checkpoints import REST_FILE
 
 _UNFINISHED = ".writing"
@@ -61,14 +62,23 @@ class ResumeCheckpoint(ModelCheckpoint):
             for left in target.parent.glob(f".*{_UNFINISHED}"):  # by a run that was killed while writing or removing
                 _delete(left)
         trainer.strategy.barrier("left-over checkpoints removed")
-        trainer.save_checkpoint(hidden, self.save_weights_only)
+        try:
+            trainer.save_checkpoint(hidden, self.save_weights_only)
+            if trainer.is_global_zero:
+                for path in (*hidden.glob("*"), hidden):  # a folder where weights are sharded
+                    _sync(path)
+                if target.is_dir():  # which, other than a file, is not replaced
+                    remove(target)
+                os.replace(hidden, target)
+                _sync(target.parent)  # the new name itself
+        except OSError as error:  # other ranks that wait at a barrier end with this one's connections
+            if trainer.is_global_zero and hidden.exists():
+                _delete(hidden)  # its room is needed
+            raise ResumableError(
+                f"{target}: the checkpoint cannot be written: {error}. The one before it is untouched: make room, or mend what is"
+                " wrong with the disk, and go on with resume=auto."
+            ) from error
         if trainer.is_global_zero:
-            for path in (*hidden.glob("*"), hidden):  # a folder where weights are sharded
-                _sync(path)
-            if target.is_dir():  # which, other than a file, is not replaced
-                remove(target)
-            os.replace(hidden, target)
-            _sync(target.parent)  # the new name itself
             for other in whole_checkpoints(target.parent):  # among them the one that a resumed run came from
                 if other != target:
                     remove(other)

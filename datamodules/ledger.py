@@ -23,11 +23,12 @@ import pyarrow.parquet as pq
 from datamodules.index import Index
 from datamodules.memory import system_memory
 from datamodules.texts import Texts, object_column
-from mrm.errors import CurationError, LedgerError
+from mrm.errors import CurationError, LedgerError, ResumableError
 
 Array = npt.NDArray[Any]
 FORMAT = "2"
 _NAME = re.compile(r"round_(\d{4,})\.parquet")
+_ANY_ROUND = "round_*.parquet"
 
 
 class Decision:
@@ -228,10 +229,16 @@ class Ledger:
     def write(self, directory: str | os.PathLike[str]) -> Path:
         """Writes `round_NNNN.parquet` whole or not at all, replacing a snapshot of the same round.
 
+        Rounds behind 0 are written by one process at a time; it removes what a process that was killed while writing left.
+
         Raises:
             CurationError: if the accounts do not balance.
+            ResumableError: if the file cannot be written.
         """
         path = round_path(Path(directory), self.round)
+        if self.round:  # every rank writes round 0
+            for left in path.parent.glob(f".{_ANY_ROUND}.*"):
+                left.unlink(missing_ok=True)
         self.write_file(path)
         return path
 
@@ -241,24 +248,16 @@ class Ledger:
 
         Raises:
             CurationError: if the accounts do not balance.
+            ResumableError: if the file cannot be written.
         """
         self.check_balanced()
-        root = path.parent
-        root.mkdir(parents=True, exist_ok=True)
-        partial = root / f".{path.name}.{uuid.uuid4().hex}"
         try:
-            with partial.open("wb") as file:
-                pq.write_table(self.table(), file, use_dictionary=_FEW)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
-        descriptor = os.open(root, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)  # the new name itself
-        finally:
-            os.close(descriptor)
+            _write_whole(self.table(), path)
+        except OSError as error:
+            raise ResumableError(
+                f"{path}: the ledger of round {self.round} cannot be written: {error}. What was there before is untouched: make"
+                " room, or mend what is wrong with the disk, and start again (a run: with resume=auto)."
+            ) from error
 
     def table(self) -> pa.Table:
         """The snapshot as it stands in its file."""
@@ -335,6 +334,25 @@ def set_aside_after(directory: str | os.PathLike[str], number: int) -> list[Path
                 continue  # another rank was faster
             moved.append(target)
     return moved
+
+
+def _write_whole(table: pa.Table, path: Path) -> None:
+    root = path.parent
+    root.mkdir(parents=True, exist_ok=True)
+    partial = root / f".{path.name}.{uuid.uuid4().hex}"
+    try:
+        with partial.open("wb") as file:
+            pq.write_table(table, file, use_dictionary=_FEW)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+    descriptor = os.open(root, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)  # the new name itself
+    finally:
+        os.close(descriptor)
 
 
 def _read_column(name: str, column: pa.ChunkedArray) -> Any:

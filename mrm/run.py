@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import signal
@@ -36,7 +37,7 @@ from datamodules.remote import ShardCache
 from mrm.cli import hydra_command
 from mrm.config import RunConfig, to_run_config
 from mrm.datasets import prepare_datasets
-from mrm.errors import ConfigError, RecordError, ShardError
+from mrm.errors import ConfigError, RecordError, ResumableError, ShardError
 from mrm.launch import from_main, is_main, join_cluster
 from mrm.mlflow_logger import PatientMLFlowLogger
 from mrm.model.reward_module import RewardModule
@@ -56,6 +57,8 @@ from mrm.sweep import SweepDriver
 from mrm.sweeps.members import is_of
 from mrm.sweeps.membership import Membership, membership
 from mrm.tracking import finish_mlflow, git_commit, read_history, ui_command
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 log = logging.getLogger(__name__)
 
@@ -78,6 +81,12 @@ def run(cfg: RunConfig | DictConfig, *, sweep: Membership | None = None) -> RunR
     folder, resumed = from_main(lambda: open_run_dir(config, sweep=sweep.sweep if sweep else None))
     try:
         return _run(config, folder, resumed, sweep, started)
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        raise ResumableError(
+            f"{folder}: a file cannot be written: {error}; make room, and go on with resume=auto."
+        ) from error
     finally:
         close_run_dir(folder)
 

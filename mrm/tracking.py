@@ -22,7 +22,7 @@ from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 from mrm.config import PACKAGE, RunConfig
-from mrm.errors import ConfigError
+from mrm.errors import ConfigError, ResumableError
 from mrm.mlflow_logger import PatientMLFlowLogger, be_brief
 from mrm.run_dirs import fingerprint, identity, read_state, write_state
 from mrm.sweeps.membership import Membership
@@ -57,9 +57,15 @@ class HistoryLogger(Logger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        with self.path.open("a") as file:
-            for name, value in metrics.items():
-                file.write(json.dumps({"step": step or 0, "name": name, "value": float(value)}) + "\n")
+        try:
+            with self.path.open("a") as file:
+                for name, value in metrics.items():
+                    file.write(json.dumps({"step": step or 0, "name": name, "value": float(value)}) + "\n")
+        except OSError as error:
+            raise ResumableError(
+                f"{self.path} cannot be appended to: {error}. Make room, or mend what is wrong with the disk, and go on with"
+                " resume=auto."
+            ) from error
 
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
         """Parameters stand in the run's config.yaml."""

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
-from mrm.errors import ConfigError, MrmError
+from mrm.errors import ConfigError, MrmError, ResumableError
 from mrm.model.backbones import plain_backbone, resolve
 from mrm.model.encoding import ENCODER_FILE, Encoder
 from mrm.model.reward_model import HEADS, RewardHead, RewardModel
@@ -44,6 +44,7 @@ def save_reward_model(
     Raises:
         ConfigError: for `adapter` without low-rank matrices.
         MrmError: for weights that are not finite; nothing is written then.
+        ResumableError: where a file cannot be written.
     """
     if form not in FORMS:
         raise ConfigError(f"model.save={form!r} is unknown; known: {', '.join(FORMS)}.")
@@ -56,17 +57,23 @@ def save_reward_model(
         return
     check_finite({**state, **head})
     directory = Path(directory)
-    directory.mkdir(parents=True, exist_ok=True)
-    settings: dict[str, Any] = {"head": model.head.kind, "format": 1}
-    if form == "adapter":
-        settings["base"] = model.base
-        plain.config.save_pretrained(directory)
-        model.backbone.save_pretrained(directory / ADAPTER, state_dict=state)
-    else:
-        plain.save_pretrained(directory, state_dict=state)
-    save_file(head, directory / HEAD_FILE)
-    (directory / MODEL_FILE).write_text(json.dumps(settings, indent=2) + "\n")
-    encoder.save_pretrained(directory)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        settings: dict[str, Any] = {"head": model.head.kind, "format": 1}
+        if form == "adapter":
+            settings["base"] = model.base
+            plain.config.save_pretrained(directory)
+            model.backbone.save_pretrained(directory / ADAPTER, state_dict=state)
+        else:
+            plain.save_pretrained(directory, state_dict=state)
+        save_file(head, directory / HEAD_FILE)
+        (directory / MODEL_FILE).write_text(json.dumps(settings, indent=2) + "\n")
+        encoder.save_pretrained(directory)
+    except (OSError, SafetensorError) as error:
+        raise ResumableError(
+            f"{directory}: the model cannot be written: {error}. Make room, or mend what is wrong with the disk, and start again (a"
+            " run: with resume=auto); until then what lies there is no whole model."
+        ) from error
 
 
 def gathered(tensor: Tensor, *, keep: bool = True) -> Tensor:

@@ -1,12 +1,15 @@
 import dataclasses
+import errno
+import os
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pytest
 
 from datamodules.index import Index
 from datamodules.ledger import Decision, Ledger, ledger_rounds, set_aside_after
-from mrm.errors import CurationError, LedgerError
+from mrm.errors import CurationError, LedgerError, ResumableError
 from mrm.preference import Pair
 from tests.datamodules.making import make_dataset, make_sample
 
@@ -69,6 +72,31 @@ def test_ledger_latest_is_the_newest_round_allowed(index: Index, tmp_path: Path)
     (tmp_path / ".round_0011.parquet.x").touch()  # left by a kill while writing
     found = [Ledger.latest(tmp_path, at_most) for at_most in (None, 9, 1)]
     assert [ledger and ledger.round for ledger in found] == [10, 2, 0]
+
+
+def test_ledger_write_removes_what_a_killed_process_left(index: Index, tmp_path: Path) -> None:
+    for number in (0, 1):
+        (tmp_path / f".round_000{number}.parquet.x").touch()
+    Ledger.initial(index, TRUSTED, False).write(tmp_path)
+    assert len(list(tmp_path.glob(".*"))) == 2  # of round 0 another rank may be writing its own
+    dataclasses.replace(Ledger.initial(index, TRUSTED, False), round=1).write(tmp_path)
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_ledger_write_on_a_full_disk_names_the_file_and_leaves_the_one_before(
+    index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = Ledger.initial(index, TRUSTED, False)
+    content = ledger.write(tmp_path / "ledger").read_bytes()
+
+    def full(table: object, file: BinaryIO, **settings: object) -> None:
+        file.write(b"PAR1")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("datamodules.ledger.pq.write_table", full)
+    with pytest.raises(ResumableError, match="round_0000.parquet: .* cannot be written: .*No space left.*resume=auto"):
+        ledger.write(tmp_path / "ledger")
+    assert [path.read_bytes() for path in (tmp_path / "ledger").iterdir()] == [content]
 
 
 def test_set_aside_after_keeps_earlier_rounds_only(index: Index, tmp_path: Path) -> None:

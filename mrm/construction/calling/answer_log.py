@@ -274,7 +274,10 @@ class AnswerLog:
             problem = str(error)
         if problem:
             os.ftruncate(file, offset)  # else the next line would be glued to a torn one
-            raise ResumableError(f"{self.directory / name} cannot be appended to: {problem}")
+            raise ResumableError(
+                f"{self.directory / name} cannot be appended to: {problem}. What was answered before is kept: make room, or mend"
+                " what is wrong with the disk, and start again (a run: with resume=auto)."
+            )
         self._sizes[name] = offset + len(line)
         self._dirty.add(name)
         return offset
