@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from datamodules.ledger import Ledger, round_path
 from mrm.config import RunConfig, to_yaml
 from mrm.export import ExportConfig, export
 from mrm.model.saving import load_reward_model
@@ -56,3 +60,26 @@ def test_run_on_two_processes_killed_and_resumed_ends_as_one_left_alone(
     export(ExportConfig(run=str(folder), output=str(tmp_path / "last")))
     assert_same_model(tmp_path / "last", folder / "model")
     assert "backbone" not in "".join(load_file(folder / "model" / "model.safetensors"))  # its own names, whole
+
+
+def test_run_on_two_processes_curates_as_one_does(small_run: Callable[..., RunConfig], tmp_path: Path) -> None:
+    """The same batches, cut otherwise: sums in another order, so scores agree nearly, and decisions exactly."""
+
+    def config(root: str, devices: int) -> str:
+        made = small_run(
+            "experiment=dt2it_full", f"trainer.devices={devices}", f"data.batch_size={4 // devices}",
+            f"trainer.strategy={'ddp' if devices > 1 else 'auto'}", "report.enabled=false", "data.row_tokens=null",
+        )  # fmt: skip
+        made.output_root = str(tmp_path / root)
+        path = tmp_path / f"{root}.yaml"
+        path.write_text(to_yaml(made))
+        return str(path)
+
+    torchrun("-m", "tests.distributed_run", config("two", 2))
+    subprocess.run([sys.executable, "-m", "tests.distributed_run", config("one", 1)], check=True, capture_output=True)
+    for number in (1, 2):
+        one, two = (Ledger.read(round_path(tmp_path / root / "latest" / "ledger", number)) for root in ("one", "two"))
+        for name in ("decision", "flipped", "active", "weight", "decided"):
+            assert getattr(one, name).tolist() == getattr(two, name).tolist(), name
+        for name in ("chosen_score", "rejected_score", "vote_share"):
+            np.testing.assert_allclose(getattr(one, name), getattr(two, name), atol=1e-3, err_msg=name)
