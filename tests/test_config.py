@@ -131,7 +131,7 @@ def test_compose_dataset_without_role_is_named_as_missing(tmp_path: Path, monkey
         (["curation.schedule.1.admit_weight=0.3"], "has an effect only with `correct`"),
         (["curation.schedule.0.correct_mode=weight"], "is needed with correct_mode=weight"),
         (["+curation.schedule.1.distrust_share=0.3"], "distrust_share=0.3: has an effect only with `correct`"),
-        (["+curation.schedule.0.distrust_share=half"], "distrust_share='half': must be auto or a number"),
+        (["curation.schedule.0.distrust_share=half"], "distrust_share='half': must be auto or a number"),
         (["+curation.schedule.0.dead_zone=0.3"], "dead_zone=0.3: has an effect only with `filter`"),
         (["+curation.schedule.0.missing=drop"], "missing=drop: has an effect only with `annotate`"),
         (["+curation.schedule.0.max_dropped=0.3"], "max_dropped=0.3: has an effect only with `annotate`"),

@@ -71,14 +71,14 @@ def test_build_module_learning_rate_begins_again_with_each_stage(cycle: str, res
 
 
 def test_build_curation_keys_of_a_round_arrive_and_null_is_the_default() -> None:
-    first = "+curation.schedule.0"
+    first = "++curation.schedule.0"
     config = compose_run_config(
         [f"{first}.distrust_share=auto", f"{first}.max_flipped=0.4", f"{first}.sources={{a: {{distrust_share: 0.1}}}}"]
     )
     one, two = build_curation(config).schedule
     assert (one.distrust_share, one.max_flipped, one.sources) == (None, 0.4, {"a": {"distrust_share": 0.1}})
-    default = RoundSpec(1, ("score", "filter", "annotate"))
-    assert two == default and default.rules == Rules()
+    default = RoundSpec(1, ("score", "filter", "annotate"), dead_zone=3.0)
+    assert two == default and default.rules == Rules(dead_zone=3.0)
 
 
 def test_check_unknown_cycle_is_refused(small_run: Callable[..., RunConfig]) -> None:

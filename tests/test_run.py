@@ -90,7 +90,7 @@ def test_run_logs_to_mlflow_and_resume_goes_on_in_the_same_run(
     assert len(tracked.data.tags["data_fingerprint"]) == 64
     assert {"train/loss", "test/test_t2i/accuracy", "curation/flipped", "active_pairs"} <= set(tracked.data.metrics)
     assert {item.path for item in client.list_artifacts(tracked.info.run_id)} == {
-        "config.yaml", "results.json", "report.html", "ledger",
+        "config.yaml", "results.json", "rounds.json", "report.html", "ledger",
     }  # fmt: skip
     assert [item.path for item in client.list_artifacts(tracked.info.run_id, "ledger")] == [
         "ledger/round_0000.parquet", "ledger/round_0001.parquet",

@@ -363,7 +363,7 @@ def test_run_resumed_while_judges_are_asked_ends_as_one_left_alone_and_asks_nobo
         told = [told_scores(name, lambda text: 5 + int(text.split()[1]), asked) for name in ("a", "b")]
         return make_annotators(folder, *told, mode="async")
 
-    schedule = (RoundSpec(0, FILTER), RoundSpec(2, ("annotate",)))
+    schedule = (RoundSpec(0, FILTER), RoundSpec(2, ("annotate",), max_flipped=1.0))
     whole, *_ = run(tmp_path, "whole", schedule=schedule, annotators=judges(tmp_path / "w"), epochs=4)
     assert len(asked) == 20
     index, trusted = Index.load(tmp_path / "pool"), [True] + [False] * len(POOL)
