@@ -31,7 +31,7 @@ ROUND_COUNTS = {
 ROUND_SHARES = {
     "noise before": "noise_before",
     "noise after": "noise_after",
-    "wrong labels mended or left out": "wrong_mended",
+    "wrong labels mended or gone": "wrong_mended",
     "right labels lost": "right_lost",
     "flips: precision": "flip_precision",
     "flips: recall": "flip_recall",

@@ -12,11 +12,15 @@ from PIL import Image
 from mrm.cli import compose_run_config
 from mrm.config import RunConfig, experiments_dir
 from mrm.config_checks import check_config
+from mrm.errors import ConfigError
 from mrm.parts import check
 from mrm.run import run
 
 EXPERIMENTS = sorted(path.stem for path in (experiments_dir() / "experiment").glob("*.yaml"))
 GROUPS = ("model", "data", "loss", "optim", "curation", "trainer", "logger", "scale")
+WITH_EMBEDDED_JUDGES = [  # ablations of the rounds, which bring their whole curation
+    "dt2it_drop", "dt2it_released", "dt2it_rounds_1", "dt2it_rounds_3", "dt2it_rounds_4", "dt2it_weight",
+]  # fmt: skip
 CHOICES = [f"{group}={path.stem}" for group in GROUPS for path in sorted((experiments_dir() / group).glob("*.yaml"))]
 
 
@@ -92,5 +96,11 @@ def test_experiment_at_larger_scale_passes_checks_with_own_data(name: str, scale
         (tmp_path / file).write_text("[]")
     config = compose_run_config([f"experiment={name}", f"scale={scale}", f"data_root={tmp_path}"])
     assert (config.experiment, config.scale) == (name, scale)
+    if name in WITH_EMBEDDED_JUDGES:  # who know ShapeWorld only: a person brings others, and is told so
+        with pytest.raises(
+            ConfigError, match="judges of kind shapeworld know ShapeWorld only.*choose curation=no_judges"
+        ):
+            check_config(config)
+        return
     check_config(config)
     assert not config.curation.annotators

@@ -75,7 +75,7 @@ def test_build_curation_keys_of_a_round_arrive_and_null_is_the_default() -> None
     config = compose_run_config(
         [f"{first}.distrust_share=auto", f"{first}.max_flipped=0.4", f"{first}.sources={{a: {{distrust_share: 0.1}}}}"]
     )
-    one, two = build_curation(config).schedule
+    one, two = build_curation(config, Path(config.output_root)).schedule
     assert (one.distrust_share, one.max_flipped, one.sources) == (None, 0.4, {"a": {"distrust_share": 0.1}})
     default = RoundSpec(1, ("score", "filter", "annotate"), dead_zone=3.0)
     assert two == default and default.rules == Rules(dead_zone=3.0)

@@ -129,6 +129,10 @@ def test_sweep_of_another_name_shares_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_sweep_signal_ends_members_and_leaves_the_rest_to_go_on_with(tmp_path: Path, number: int) -> None:
+    if (
+        signal.getsignal(number) == signal.SIG_IGN
+    ):  # as SIGINT is in a shell's background job, whose children would ignore it too
+        signal.signal(number, signal.default_int_handler)
     thread = signal_once_waiting(tmp_path, number, runs=2)
     began = time.monotonic()
     assert fake_sweep(tmp_path, [1, 2, 3], {1: "wait", 2: "soft"}).run() == 128 + number
