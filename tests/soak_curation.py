@@ -9,8 +9,9 @@ Scenarios:
 - kills: so many runs of two rounds (score, correct, filter; score, filter, annotate) are killed by SIGKILL at random moments, spread
   over the phases: scoring, deciding, writing the ledger, annotating, checkpointing, the first batches after a round, saving, and
   any moment. Every third is killed once more after it was resumed. Judges are asked over HTTP on loopback. Each run ends with the
-  ledgers, weights and results of an undisturbed one, byte by byte, and no answer that was in the log is asked for again. A share of
-  the runs has its judges asked beside the training (`asynchronous`).
+  ledgers, weights and results of an undisturbed one, byte by byte, and no answer that was in the log is asked for again. Four variants
+  share the kills: judges asked at the boundary (`sync`) and beside the training (`async`), scores that training computed
+  (`recorded`), and a cold restart (`cold`).
 - disk: the disk is full (a small tmpfs where it may be mounted) when a ledger, a checkpoint, an answer or the model is written. The run
   ends with one message that names the file, nothing is half there, and with room again it goes on to the same end.
 - rank: of two processes one is killed while it scores. The other ends by itself, and the resumed run ends as an undisturbed one.
@@ -22,12 +23,12 @@ Prints a line a scenario, PASS or FAIL; ends with status 1 if any failed.
 
 from __future__ import annotations
 
-import math
+import functools
 import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,7 +38,7 @@ from tests.soak.annotator import OUTAGES, Outage, judges_down
 from tests.soak.disk import WRITES, full_disk
 from tests.soak.kills import killed_runs
 from tests.soak.rank import RANKS, dead_rank
-from tests.soak.runs import Runs, Sizes
+from tests.soak.runs import VARIANTS, Runs, Sizes
 
 SCENARIOS = ("kills", "disk", "rank", "annotator")
 
@@ -47,7 +48,7 @@ class SoakConfig:
     """Settings of `python -m tests.soak_curation`."""
 
     kills: int = 20  # runs that are killed
-    asynchronous: float = 0.3  # share of them whose judges are asked beside the training
+    variants: str = ",".join(VARIANTS)  # of the run, that share the kills
     scenarios: str = ",".join(SCENARIOS)
     seed: int = 0
     trusted: int = 12  # samples
@@ -62,24 +63,34 @@ Scenario = tuple[str, Callable[[], object]]
 
 def scenarios(config: SoakConfig, runs: Runs, server: FaultServer) -> Iterator[Scenario]:
     """(name, what to do) in order; what is done returns its report, or raises an AssertionError."""
-    chosen = [name.strip() for name in config.scenarios.split(",")]
-    if unknown := sorted(set(chosen) - set(SCENARIOS)):
-        raise ConfigError(f"scenarios={','.join(unknown)}: unknown; known: {', '.join(SCENARIOS)}.")
+    chosen = _listed("scenarios", config.scenarios, SCENARIOS)
     if "kills" in chosen:
-        beside = math.floor(config.asynchronous * config.kills + 0.5)
-        for mode, kills in (("sync", config.kills - beside), ("async", beside)):
-            if kills:
-                yield (
-                    f"kills, {mode}",
-                    lambda mode=mode, kills=kills: killed_runs(runs, server, kills=kills, seed=config.seed, mode=mode),
-                )
+        for variant, kills, first in shares(config.kills, _listed("variants", config.variants, VARIANTS)):
+            task = functools.partial(
+                killed_runs, runs, server, kills=kills, seed=config.seed, variant=variant, first=first
+            )
+            yield f"kills, {variant}", task
     if "disk" in chosen:
-        yield "full disk", lambda: full_disk(runs, [write.name for write in WRITES])
+        yield "full disk", functools.partial(full_disk, runs, [write.name for write in WRITES])
     if "rank" in chosen:
-        yield "dead rank", lambda: dead_rank(runs, list(range(RANKS)))
+        yield "dead rank", functools.partial(dead_rank, runs, list(range(RANKS)))
     if "annotator" in chosen:
         for outage in (*(Outage(kind) for kind in OUTAGES), Outage("500", mode="async"), Outage("500", missing="drop")):
-            yield "judges down", lambda outage=outage: judges_down(runs, outage)
+            yield "judges down", functools.partial(judges_down, runs, outage)
+
+
+def shares(kills: int, variants: Sequence[str]) -> list[tuple[str, int, int]]:
+    """(variant, its kills, those of the variants before it), as even as it goes, without those that get none."""
+    counts = [kills // len(variants) + (place < kills % len(variants)) for place in range(len(variants))]
+    before = [sum(counts[:place]) for place in range(len(variants))]
+    return [share for share in zip(variants, counts, before, strict=True) if share[1]]
+
+
+def _listed(key: str, words: str, known: Iterable[str]) -> list[str]:
+    chosen = [name.strip() for name in words.split(",")]
+    if unknown := sorted(set(chosen) - set(known)):
+        raise ConfigError(f"{key}={','.join(unknown)}: unknown; known: {', '.join(known)}.")
+    return chosen
 
 
 def soak(config: SoakConfig, folder: Path) -> int:

@@ -14,7 +14,7 @@ import numpy as np
 from datamodules.ledger import Decision, Ledger, round_path
 from tests.construction.fault_server import FaultServer
 from tests.soak.places import AFTER_LEDGER, Place, of_round
-from tests.soak.runs import JUDGES, Runs, Started, asking
+from tests.soak.runs import CAPS, JUDGES, VARIANTS, Runs, Started
 
 SETTLED = (Decision.RESTORE, Decision.DROP)
 DOWN_ROUND = 2
@@ -124,11 +124,12 @@ def _judges(kind: str) -> Iterator[_Judges]:
 
 
 def _words(url: str, outage: Outage) -> list[str]:
-    missing = ",missing:drop" if outage.missing == "drop" else ""
-    rounds = ["{after_epoch:0,steps:[score,correct,filter]}"]
-    rounds += [f"{{after_epoch:{epoch},steps:[annotate]{missing}}}" for epoch in (1, 2)]
+    caps = "".join(f",{name}:{share}" for name, share in CAPS.items())
+    more = caps + (",missing:drop" if outage.missing == "drop" else "")
+    rounds = [f"{{after_epoch:0,steps:[score,correct,filter]{caps}}}"]
+    rounds += [f"{{after_epoch:{epoch},steps:[annotate]{more}}}" for epoch in (1, 2)]
     return [
-        f"curation.schedule=[{','.join(rounds)}]", "trainer.max_epochs=4", asking(outage.mode),
+        f"curation.schedule=[{','.join(rounds)}]", "trainer.max_epochs=4", *VARIANTS[outage.mode],
         "curation.annotation.probe=false", *(f"curation.annotators.{name}.base_url={url}" for name in JUDGES),
     ]  # fmt: skip
 

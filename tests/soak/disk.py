@@ -14,9 +14,10 @@ import torch
 
 from callbacks.checkpoints import whole_checkpoints
 from tests.soak.places import BEFORE_LEDGER, FULL_DISK, WITHIN_LEDGER, Place, of_round
-from tests.soak.runs import Runs, Started, asking, check_ledgers, compare, remove
+from tests.soak.runs import Runs, Started, check_ledgers, compare, remove
 
 DISK_MB = 128
+MOUNT = ("mount", "-t", "tmpfs", "-o", f"size={DISK_MB}m", "none")
 BAD_INPUT = 2  # the status of a command that ends with one message
 _FILLER = "filler"
 
@@ -93,7 +94,7 @@ def full_disk(runs: Runs, writes: list[str]) -> DiskResult:
                 left_out.append(write.name)
                 continue
             root = (disk if not why_not else runs.folder) / f"full-{write.name}"
-            started = runs.start(root, asking("sync"), place=write.before if not why_not else write.within)
+            started = runs.start(root, place=write.before if not why_not else write.within)
             assert started.wait_held(), f"the run ended before {write}:\n{started.printed[-3000:]}"
             if why_not:
                 started.go_on(told=FULL_DISK)
@@ -105,7 +106,7 @@ def full_disk(runs: Runs, writes: list[str]) -> DiskResult:
                 (disk / _FILLER).unlink()
             try:
                 check_failure(started, codes, write)
-                last = runs.run(root, asking("sync"))
+                last = runs.run(root)
                 compare(reference.run_dir, last.run_dir)
             except AssertionError as error:
                 raise AssertionError(f"disk full while writing {write.name}: {error}") from error
@@ -133,15 +134,14 @@ def check_failure(started: Started, codes: list[int | None], write: Write) -> No
 @contextlib.contextmanager
 def small_disk(folder: Path) -> Iterator[tuple[Path, str]]:
     """A file system of its own, and "", or why there can be none."""
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_MB}m", "none", str(folder)]
+    folder.mkdir(exist_ok=True)
     try:
-        done = subprocess.run(mount, capture_output=True, text=True)
+        done = subprocess.run([*MOUNT, str(folder)], capture_output=True, text=True)
     except OSError as error:
         yield folder, str(error)
         return
     if done.returncode:
-        yield folder, done.stderr.strip()
+        yield folder, done.stderr.strip() or f"{MOUNT[0]} ended with {done.returncode}"
         return
     try:
         yield folder, ""

@@ -12,7 +12,7 @@ from pathlib import Path
 from mrm.construction.calling.answer_log import AnswerLog
 from tests.construction.fault_server import FaultServer
 from tests.soak.places import PHASES, Place
-from tests.soak.runs import Runs, Started, asking, check_ledgers, compare, remove
+from tests.soak.runs import VARIANTS, Runs, Started, check_ledgers, compare, remove
 
 ANY = "any moment"
 ANNOTATIONS = "annotations"
@@ -28,18 +28,19 @@ class Moment:
     share: float = 0.0
 
 
-def moments(passed: Mapping[str, int], number: int, rng: random.Random) -> list[Moment]:
+def moments(passed: Mapping[str, int], number: int, rng: random.Random, first: int = 0) -> list[Moment]:
     """So many moments, spread over the phases as evenly as it goes; within a phase over all passings of its places.
 
     Args:
         passed: place -> times that an undisturbed run passes it.
         number: of moments.
         rng: the source of chance.
+        first: number of the phase to begin with, counted round and round, so that several variants share the phases.
     """
     phases = [*PHASES, ANY]
     chosen = []
     for count in range(number):
-        phase = phases[count % len(phases)]
+        phase = phases[(first + count) % len(phases)]
         if phase == ANY:
             chosen.append(Moment(phase, None, rng.random()))
             continue
@@ -80,7 +81,7 @@ class KillResult:
         )
 
 
-def killed_runs(runs: Runs, server: FaultServer, *, kills: int, seed: int, mode: str) -> KillResult:
+def killed_runs(runs: Runs, server: FaultServer, *, kills: int, seed: int, variant: str, first: int = 0) -> KillResult:
     """Kills so many runs, and compares each with an undisturbed one.
 
     Args:
@@ -88,21 +89,24 @@ def killed_runs(runs: Runs, server: FaultServer, *, kills: int, seed: int, mode:
         server: their judges.
         kills: runs that are killed; some are killed twice.
         seed: of the moments.
-        mode: of the annotation, "sync" or "async".
+        variant: of VARIANTS.
+        first: the phase to begin with; see `moments`.
 
     Raises:
         AssertionError: if anything is lost, asked twice, or other than undisturbed.
     """
-    rng, whole = random.Random(f"{seed}/{mode}"), runs.reference(mode)
+    rng, whole = random.Random(f"{seed}/{variant}"), runs.reference(variant)
     answers = len(logged(whole.run_dir))
     met: Counter[str] = Counter()
     asked_again = under_way = 0
     began = time.monotonic()
-    for number, moment in enumerate(moments(whole.passed(), kills, rng)):
+    for number, moment in enumerate(moments(whole.passed(), kills, rng, first)):
         planned, watch, requests = [moment], _Watch(server), server.asked.total()
         if number % SECOND_EVERY == 0:
             planned.append(Moment(ANY, None, 0.2 + 0.6 * rng.random()))
-        last = _killed(runs, runs.folder / f"{mode}-killed-{number}", asking(mode), planned, whole.seconds, watch)
+        last = _killed(
+            runs, runs.folder / f"{variant}-killed-{number}", VARIANTS[variant], planned, whole.seconds, watch
+        )
         try:
             compare(whole.run_dir, last.run_dir)
         except AssertionError as error:
@@ -115,17 +119,19 @@ def killed_runs(runs: Runs, server: FaultServer, *, kills: int, seed: int, mode:
     return KillResult(met, kills, answers, asked_again, under_way, whole.seconds, time.monotonic() - began)
 
 
-def _killed(runs: Runs, root: Path, word: str, planned: Sequence[Moment], whole_s: float, watch: _Watch) -> Started:
+def _killed(
+    runs: Runs, root: Path, words: Sequence[str], planned: Sequence[Moment], whole_s: float, watch: _Watch
+) -> Started:
     """A run that is killed at each of these moments, as far as it gets there, and resumed to its end."""
     for moment in planned:
-        started = runs.start(root, word, place=moment.place)
+        started = runs.start(root, *words, place=moment.place)
         if not (started.wait_held() if moment.place else started.wait_for(moment.share * whole_s)):
             started.finish()
             assert moment.place is None, f"{moment.place} was not reached"
             return started
         started.kill()
         watch.note(moment.phase, started)
-    return runs.run(root, word)
+    return runs.run(root, *words)
 
 
 class _Watch:

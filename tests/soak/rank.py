@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 
 from tests.soak.places import Place
-from tests.soak.runs import Runs, asking, compare, remove
+from tests.soak.runs import Runs, compare, remove
 
 RANKS = 2
 SURVIVED_S = 120.0  # that the other may take to notice on a busy machine; the group's own limit is half an hour
@@ -44,7 +44,7 @@ def dead_rank(runs: Runs, ranks: list[int]) -> RankResult:
     for rank in ranks:
         root, other = runs.folder / f"rank-{rank}", 1 - rank
         place = Place("a batch of the pool is scored", 3)
-        started = runs.start(root, asking("sync"), place=place, ranks=RANKS, held_rank=rank)
+        started = runs.start(root, place=place, ranks=RANKS, held_rank=rank)
         assert started.wait_held(rank), f"{place} was not reached:\n{started.printed[-3000:]}"
         started.kill(rank)
         died = time.monotonic()
@@ -54,7 +54,7 @@ def dead_rank(runs: Runs, ranks: list[int]) -> RankResult:
             f"rank {other} still waits {SURVIVED_S:.0f} s after rank {rank} died"
         )
         assert started.processes[other].exitcode, f"rank {other} ended well though rank {rank} died"
-        last = runs.run(root, asking("sync"), ranks=RANKS)
+        last = runs.run(root, ranks=RANKS)
         compare(reference.run_dir, last.run_dir)
         remove(last)
     return RankResult(noticed, time.monotonic() - began)

@@ -21,10 +21,17 @@ from datamodules.ledger import Ledger, ledger_rounds, round_path
 from mrm.run_dirs import RESULTS_FILE
 from tests.soak.places import GO, HELD, PASSED, PRINTED, Place
 
+CAPS = {"max_flipped": 1}  # a model of a few steps, and judges that hash, turn more than is wise
 ROUNDS = (
-    {"after_epoch": 0, "steps": ["score", "correct", "filter"]},
-    {"after_epoch": 1, "steps": ["score", "filter", "annotate"]},
+    {"after_epoch": 0, "steps": ["score", "correct", "filter"], **CAPS},
+    {"after_epoch": 1, "steps": ["score", "filter", "annotate"], "dead_zone": 0.1, **CAPS},
 )
+VARIANTS = {  # words of the command line
+    "sync": (),
+    "async": ("curation.annotation.mode=async",),  # judges are asked beside the training
+    "recorded": ("curation.passes=[{kind:recorded},{kind:trajectory}]",),  # scores that training computed
+    "cold": ("curation.restart=cold",),
+}
 JUDGES = ("judge_north", "judge_south")
 WEIGHTS = ("model.safetensors", "reward_head.safetensors")
 LONGEST_S = 900.0  # that a run may take, however many others share the machine
@@ -220,12 +227,12 @@ class Runs:
         started.finish()
         return started
 
-    def reference(self, mode: str = "sync", ranks: int = 1) -> Started:
-        """The run that nobody disturbed, with this mode of annotation and number of processes; made once."""
-        if (mode, ranks) not in self._references:
-            root = self.folder / f"whole-{mode}-{ranks}"
-            self._references[mode, ranks] = self.run(root, asking(mode), ranks=ranks)
-        return self._references[mode, ranks]
+    def reference(self, variant: str = "sync", ranks: int = 1) -> Started:
+        """The run of a variant that nobody disturbed, on so many processes; made once."""
+        if (variant, ranks) not in self._references:
+            root = self.folder / f"whole-{variant}-{ranks}"
+            self._references[variant, ranks] = self.run(root, *VARIANTS[variant], ranks=ranks)
+        return self._references[variant, ranks]
 
     def told(self) -> str:
         """What was started."""
@@ -242,11 +249,6 @@ def _enter(*arguments: Any) -> None:
     from tests.soak.held_run import work  # there, since it imports all that a run needs
 
     work(*arguments)
-
-
-def asking(mode: str) -> str:
-    """The word of the command line that sets the mode of annotation."""
-    return f"curation.annotation.mode={mode}"
 
 
 def check_ledgers(run_dir: Path) -> None:
