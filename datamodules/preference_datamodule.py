@@ -265,8 +265,8 @@ class PreferenceDataModule(LightningDataModule):
                 " pool (admit_open), or loosen the curation."
             )
         if rank == 0:
-            padding = padding_share(plan, self.lengths)
-            log.info("epoch %d: %d micro-batches a rank, %.1f %% padding by estimate.", epoch, len(plan), 100 * padding)
+            padding = "" if self.row_tokens else f", {padding_share(plan, self.lengths):.1%} padding by estimate"
+            log.info("epoch %d: %d micro-batches a rank%s.", epoch, len(plan), padding)
         works = EpochWork(self.index, ledger, plan, rank, self.use_strength)
         del ledger
         release_memory()
