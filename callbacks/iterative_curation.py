@@ -30,6 +30,7 @@ from callbacks.pool_scoring import gather, pair_truth, shows_progress
 from callbacks.score_passes import FROM_TRAINING, ScorePass, pass_problems, score_pairs, score_pass
 from callbacks.training_scores import TrainingScores
 from datamodules.ledger import Decision, Ledger, set_aside_after
+from mrm.curation.judge_accounts import judge_accounts
 from mrm.errors import ConfigError, LedgerError
 
 ASKING = "the judges are still being asked"
@@ -226,6 +227,7 @@ class IterativeCuration(pl.Callback):
         if self._truth is None:
             self._truth = pair_truth(trainer.datamodule, opened)
         figures: dict[str, float] = {}
+        heard: list[tuple[np.ndarray, Votes]] = []
 
         def scores_of(needed: np.ndarray) -> PairScores:
             assert scores is not None and np.array_equal(needed, to_score(start, spec.steps))
@@ -239,10 +241,16 @@ class IterativeCuration(pl.Callback):
             answers = self.annotators.settle(index, queue, waited, progress=progress, poll=poll)
             figures.update(answers.figures)
             self.seconds[-1]["asking"] = time.monotonic() - began
-            return Votes(answers.votes, answers.unreadable)
+            heard.append((queue, Votes(answers.votes, answers.unreadable)))
+            return heard[-1][1]
 
         outcome = decide_round(before, start, spec, opened=opened, scores=scores_of, ask=ask, truth=self._truth)
-        return replace(outcome, record={**outcome.record, **figures})
+        record = {**outcome.record, **figures}
+        if self.annotators is not None and heard:
+            ((queue, said),) = heard
+            margin = (outcome.ledger.chosen_score - outcome.ledger.rejected_score)[queue]
+            record["judges"] = judge_accounts(self.annotators.names, said.votes, margin, self._truth[queue])
+        return replace(outcome, record=record)
 
 
 def _poll(trainer: pl.Trainer) -> Poll:
