@@ -15,8 +15,6 @@ import numpy as np
 from callbacks.curation_record import check_caps, round_record
 from callbacks.curation_schedule import RoundSpec
 from callbacks.curation_steps import (
-    PairScores,
-    Votes,
     correct,
     estimate_pool_noise,
     filter_pool,
@@ -25,6 +23,7 @@ from callbacks.curation_steps import (
     settle_queue,
     to_score,
 )
+from callbacks.round_inputs import PairScores, Votes
 from datamodules.ledger import Decision, Ledger
 from datamodules.texts import distinct
 from mrm.curation.rules import AUTO, by_source

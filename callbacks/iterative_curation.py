@@ -23,10 +23,11 @@ from lightning.pytorch.utilities.seed import isolate_rng
 
 from callbacks.annotating import Annotators, Poll
 from callbacks.curation_record import check_active_share
-from callbacks.curation_round import PairScores, RoundOutcome, Votes, begin_round, decide_round, warning_of
+from callbacks.curation_round import RoundOutcome, begin_round, decide_round, warning_of
 from callbacks.curation_schedule import RoundSpec, check_run, check_settings, round_spec
 from callbacks.curation_steps import to_score
 from callbacks.pool_scoring import gather, pair_truth, shows_progress
+from callbacks.round_inputs import PairScores, Votes
 from callbacks.score_passes import FROM_TRAINING, ScorePass, pass_problems, score_pairs, score_pass
 from callbacks.training_scores import TrainingScores
 from datamodules.ledger import Decision, Ledger, set_aside_after

@@ -16,8 +16,8 @@ import lightning.pytorch as pl
 import numpy as np
 import torch
 
-from callbacks.curation_steps import PairScores
 from callbacks.pool_scoring import PoolScores, Scorer, own_scorer, pair_scores, score_pool
+from callbacks.round_inputs import PairScores
 from callbacks.training_scores import TrainingScores
 from datamodules.distinct import response_starts
 from datamodules.index import Index

@@ -33,7 +33,7 @@ import numpy as np
 
 from callbacks.curation_round import RoundOutcome, begin_round, decide_round, warning_of
 from callbacks.curation_schedule import RoundSpec
-from callbacks.curation_steps import PairScores, Votes
+from callbacks.round_inputs import PairScores, Votes
 from datamodules.curated import IMAGES, PAIRS_FILE, SHARDS_FOLDER, Written, write_pool
 from datamodules.ledger import Ledger
 from datamodules.ledger_audit import LEDGERS

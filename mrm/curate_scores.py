@@ -18,7 +18,7 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from callbacks.curation_steps import NOT_FINITE, PairScores
+from callbacks.round_inputs import NOT_FINITE, PairScores
 from datamodules.ledger import Array
 from datamodules.loader import Workers
 from datamodules.pair_pools import PairPool

@@ -18,8 +18,9 @@ from pathlib import Path
 
 import numpy as np
 
-from callbacks.curation_round import PairScores, Votes, begin_round, decide_round
+from callbacks.curation_round import begin_round, decide_round
 from callbacks.curation_schedule import RoundSpec
+from callbacks.round_inputs import PairScores, Votes
 from datamodules.ledger import Decision, Ledger
 from datamodules.scale_bench import MILLION, resident_mb
 from datamodules.texts import Texts

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from callbacks.curation_round import PairScores, Votes, begin_round, decide_round
+from callbacks.curation_round import begin_round, decide_round
 from callbacks.curation_schedule import RoundSpec
+from callbacks.round_inputs import PairScores, Votes
 from datamodules.ledger import Decision
 from mrm.errors import ConfigError, CurationError
 from tests.callbacks.fakes import make_ledger

@@ -11,10 +11,7 @@ from callbacks.curation_record import check_active_share, check_caps, round_reco
 from callbacks.curation_round import warning_of
 from callbacks.curation_schedule import RoundSpec
 from callbacks.curation_steps import (
-    NOT_FINITE,
     TOGETHER,
-    PairScores,
-    Votes,
     correct,
     estimate_pool_noise,
     filter_pool,
@@ -24,6 +21,7 @@ from callbacks.curation_steps import (
     settle_queue,
     to_score,
 )
+from callbacks.round_inputs import NOT_FINITE, PairScores, Votes
 from datamodules.ledger import Decision
 from mrm.curation.rules import Rules, SourceRules, by_source
 from mrm.errors import CurationError

@@ -4,9 +4,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from callbacks.curation_steps import Votes, settle_queue
+from callbacks.curation_steps import settle_queue
 from callbacks.report_agreement import agreement, judge_figures, judged_pairs, margin_bins, wilson
 from callbacks.report_view import view_ledgers
+from callbacks.round_inputs import Votes
 from tests.callbacks.fakes import make_ledger
 from tests.callbacks.reporting import DROP, QUEUE, four_rounds
 
