@@ -226,7 +226,7 @@ class IterativeCuration(pl.Callback):
         """The round itself; reads only the judged samples and, for the record, the truth."""
         index = trainer.datamodule.index
         if self._truth is None:
-            self._truth = pair_truth(trainer.datamodule, opened)
+            self._truth = pair_truth(index, opened, trainer.datamodule.read_truth)
         figures: dict[str, float] = {}
         heard: list[tuple[np.ndarray, Votes]] = []
 

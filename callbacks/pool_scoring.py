@@ -6,7 +6,7 @@ Says what the scores are and who could not be read. What follows from a score is
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -168,17 +168,17 @@ def pair_scores(scores: PoolScores, index: Index, needed: np.ndarray) -> tuple[n
     return chosen, rejected, np.where(needed, reasons, "")
 
 
-def pair_truth(datamodule: Any, needed: np.ndarray) -> np.ndarray:
+def pair_truth(index: Index, needed: np.ndarray, read: Callable[[np.ndarray], Sequence[Any]]) -> np.ndarray:
     """int8[P]: 1 where the published label is known to be wrong, 0 where right, -1 unknown. For reporting only.
 
     Args:
-        datamodule: gives `index` and `read_truth(rows)`, each sample's `meta["truth"]` or None.
+        index: where the samples lie.
         needed: bool[P], pairs to look up.
+        read: gives `meta["truth"]` of each of these rows, or None.
     """
-    index = datamodule.index
     truth = np.full(len(needed), UNKNOWN, np.int8)
     rows = np.unique(index.pair_sample[needed])
-    for row, known in zip(rows, datamodule.read_truth(rows), strict=True):
+    for row, known in zip(rows, read(rows), strict=True):
         pairs = slice(index.pair_start[row], index.pair_start[row + 1])
         flipped = known.get("flipped") if isinstance(known, Mapping) else None
         if isinstance(flipped, list) and len(flipped) == pairs.stop - pairs.start:

@@ -33,13 +33,16 @@ import numpy as np
 
 from callbacks.curation_round import RoundOutcome, begin_round, decide_round, warning_of
 from callbacks.curation_schedule import RoundSpec
+from callbacks.pool_scoring import pair_truth
 from callbacks.round_inputs import PairScores, Votes
 from datamodules.curated import IMAGES, PAIRS_FILE, SHARDS_FOLDER, Written, write_pool
+from datamodules.index import Index
 from datamodules.ledger import Ledger
 from datamodules.ledger_audit import LEDGERS
 from datamodules.pair_files import PairFile
 from datamodules.pair_pools import SHARDS, PairPool, open_pool
 from datamodules.prepare import is_mount, locked, target_of
+from datamodules.reading import read_record
 from datamodules.remote import is_remote, make_cache
 from datamodules.score_files import write_scores
 from datamodules.tarscan import file_digest
@@ -51,7 +54,7 @@ from mrm.curate_scores import given_scores, model_scores
 from mrm.curation.accounts import UNKNOWN
 from mrm.curation.rules import by_source
 from mrm.devices import pick_device
-from mrm.errors import ConfigError, CurationError, MrmError, UnreadableSamplesError
+from mrm.errors import ConfigError, CurationError, MrmError, ShardError, UnreadableSamplesError
 from mrm.model.saving import load_reward_model
 from mrm.run_dirs import write_json
 
@@ -261,6 +264,7 @@ def _decide(
     policy = hashlib.sha256(json.dumps(recipe["round"], sort_keys=True).encode()).hexdigest()[:16]
     form = config.form or pool.form
     pairs = len(before)
+    truth = _truth(pool)
     while True:
         outcome = decide_round(
             before,
@@ -269,7 +273,7 @@ def _decide(
             opened=np.ones(pairs, bool),
             scores=lambda needed: scores,
             ask=_nobody,
-            truth=np.full(pairs, UNKNOWN, np.int8),
+            truth=truth,
         )
         _check_bad(pool, unreadable_of(outcome.ledger), config.max_bad)
         if told := warning_of(outcome.record, spec):
@@ -288,6 +292,24 @@ def _decide(
         if not written.unreadable:
             return outcome, written
         unreadable |= written.unreadable
+
+
+def _truth(pool: PairPool) -> np.ndarray:
+    """int8[P] for the report: 1 where the published label is known to be wrong, 0 where right, -1 unknown.
+
+    Shards may say so; of the others the first sample tells at once that nobody knows.
+    """
+    if isinstance(pool, PairFile) or _truth_of(pool.index, 0) is None:
+        return np.full(pool.n_pairs, UNKNOWN, np.int8)
+    index = pool.index
+    return pair_truth(index, np.ones(pool.n_pairs, bool), lambda rows: [_truth_of(index, row) for row in rows])
+
+
+def _truth_of(index: Index, row: int) -> Any:
+    try:
+        return (read_record(index, int(row)).get("meta") or {}).get("truth")
+    except ShardError:  # told by the scoring, or by the writing
+        return None
 
 
 def _nobody(rows: np.ndarray) -> Votes:

@@ -269,6 +269,13 @@ def test_curate_shards_have_active_pairs_only_turned_and_without_strength(shards
     assert result.report["written"]["strengths_lost"] == 1
 
 
+def test_curate_shards_that_tell_the_truth_have_it_in_the_report(shards: CurateConfig) -> None:
+    """Of a's three pairs the first label is wrong, and it is flipped; b says nothing."""
+    told = curate(shards).report["round"]
+    assert (told["noise_before"], told["noise_after"]) == (pytest.approx(1 / 3), 0.0)
+    assert (told["flip_precision"], told["flip_recall"], told["right_lost"]) == (1.0, 1.0, 0.0)
+
+
 def test_curate_shards_without_a_pair_in_use_are_left_out_and_counted(shards: CurateConfig) -> None:
     score_file(Path(shards.scores), [-2.0, -1.0, 0.0, 3.0])
     shards.rule = "filter"

@@ -1,5 +1,3 @@
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import torch
@@ -142,5 +140,5 @@ def test_pair_scores_and_truth_of_several_pairs_a_sample_are_found_by_number(tmp
     np.testing.assert_array_equal(chosen, [3.0, 1.0, np.nan, np.nan])
     np.testing.assert_array_equal(rejected, [1.0, 2.0, np.nan, np.nan])
     assert reasons.tolist() == ["", "", "no image", ""]
-    datamodule = SimpleNamespace(index=index, read_truth=lambda rows: [samples[row].meta.get("truth") for row in rows])
-    assert pair_truth(datamodule, np.ones(4, bool)).tolist() == [1, 0, -1, -1]
+    truths = [sample.meta.get("truth") for sample in samples]
+    assert pair_truth(index, np.ones(4, bool), lambda rows: [truths[row] for row in rows]).tolist() == [1, 0, -1, -1]
