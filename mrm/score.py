@@ -247,17 +247,18 @@ def _check_bad(result: ScoreResult, config: ScoreConfig) -> None:
     if not result.scored:
         listed = f" All are listed in {skipped}." if result.bad else ""
         raise ConfigError(
-            f"input={config.input!r}: none of its {result.read} lines could be used: {_told(result)}.{listed}"
+            f"input={config.input!r}: none of its {result.read} lines could be used: {told(result)}.{listed}"
         )
     if result.bad.total() > config.max_bad * result.read:
         raise UnreadableSamplesError(
             f"{result.bad.total()} of {result.read} lines could not be used, more than max_bad={config.max_bad:g}: "
-            f"{_told(result)}. Mend them, all are listed in {skipped}, or raise max_bad to go on without them. "
+            f"{told(result)}. Mend them, all are listed in {skipped}, or raise max_bad to go on without them. "
             f"The {result.scored} scores of the others are in {partial}."
         )
 
 
-def _told(result: ScoreResult) -> str:
+def told(result: ScoreResult) -> str:
+    """The bad lines: how many for each reason, the first few by name, and what was wrong with the first."""
     parts = []
     for reason, number in result.bad.most_common():
         more = ", ..." if number > NAMED else ""
@@ -269,7 +270,7 @@ def _told(result: ScoreResult) -> str:
 def run(config: ScoreConfig) -> None:
     """Scores a file and says what became of it."""
     result = score(config)
-    bad = f" Not used, and listed in {_files(config)[2]}: {_told(result)}." if result.bad else ""
+    bad = f" Not used, and listed in {_files(config)[2]}: {told(result)}." if result.bad else ""
     Console().print(
         f"{result.scored} of {result.read} lines scored: {config.output}.{bad}", markup=False, soft_wrap=True
     )
