@@ -21,9 +21,9 @@ from mrm.evaluation.published import PUBLISHED
 from mrm.score import told
 
 TITLES = {
-    "overall_without_safety": "overall without safety",
-    "math_and_coding": "reasoning (math and coding)",
-    "consistent": "right in both orders",
+    "overall_without_safety": "without safety",
+    "math_and_coding": "math and coding",
+    "consistent": "both orders",
 }
 
 
@@ -106,6 +106,12 @@ class Evaluation:
             notes.append(f"Left out, as in the benchmark's figures: {shown}.")
         if scores.missing:
             notes.append(f"{len(scores.missing)} pairs have no scores and are in no figure: {told(scores.tally)}.")
+        if figures.acc_plus is not None:
+            notes.append("Acc+: groups of pairs that are right in every pair; N counts groups.")
+        if figures.consistent is not None:
+            notes.append(
+                "Both orders: pairs that are right whichever response is shown first; elsewhere each order counts half."
+            )
         if figures.incomplete_groups:
             notes.append(
                 f"{len(figures.incomplete_groups)} groups lack a score and are not in Acc+: {', '.join(figures.incomplete_groups)}."
@@ -180,7 +186,7 @@ def _figures_table(evaluation: Evaluation) -> Table:
     seen = "resolution not told" if pixels is None else f"images of at most {pixels:,} pixels"
     table = Table(title=f"{definition.title}, in %; {seen}", title_justify="left")
     table.add_column("", no_wrap=True)
-    for column in ("accuracy", "95 % interval", "N", "ties", "tie rate", "length only"):
+    for column in ("accuracy", "95 %", "N", "ties", "length only"):
         table.add_column(column, justify="right", no_wrap=True)
     rows = evaluation.rows()
     if not definition.macro:
@@ -191,9 +197,8 @@ def _figures_table(evaluation: Evaluation) -> Table:
             escape(TITLES.get(name, name.replace("acc_plus", "Acc+"))),
             _percent(figure.value),
             f"{_percent(figure.low)} - {_percent(figure.high)}",
-            f"{figure.n:,}{' groups' if name.startswith('acc_plus') else ''}",
-            str(figure.ties),
-            _percent(figure.tie_rate),
+            f"{figure.n:,}",
+            f"{figure.ties} ({_percent(figure.tie_rate)})",
             "-" if figure.length_only is None else _percent(figure.length_only),
             end_section=name == last,
         )

@@ -249,8 +249,9 @@ def _placed(text: str, images: Any) -> list[Part]:
 
 def _text(record: dict[str, Any], side: str) -> str | None:
     """The text of a response; None where it is images alone."""
-    if f"response_{side.lower()}_text" in record:
-        return _PLACE.sub("", record[f"response_{side.lower()}_text"] or "").strip() or None
+    name = f"response_{side.lower()}_text"
+    if name in record:  # of a Parquet file, perhaps without its images
+        return _PLACE.sub("", get_field(record, name, (str, type(None))) or "").strip() or None
     return "".join(value for kind, value in _parts(record, side) if kind == "text").strip() or None
 
 

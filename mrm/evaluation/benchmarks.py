@@ -142,5 +142,5 @@ def multimodal_rewardbench_category(category: str, id: str) -> str:
 
 
 def multimodal_rewardbench_source(id: str) -> str:
-    """What the pair was made from: the id without its number."""
-    return id.rpartition("_")[0] or id
+    """What the pair was made from: the id up to its first "_"."""
+    return id.partition("_")[0]
