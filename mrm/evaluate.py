@@ -25,8 +25,9 @@ from mrm.devices import pick_device
 from mrm.errors import ConfigError
 from mrm.evaluate_config import OPTIONS, EvaluateConfig, check_evaluate
 from mrm.evaluate_lines import lines_to
+from mrm.evaluate_model import model_scores
 from mrm.evaluate_output import Evaluation, print_evaluation
-from mrm.evaluate_scores import Scores, check_missing, given_scores, model_scores
+from mrm.evaluate_scores import Scores, check_missing, given_scores
 from mrm.evaluation.figures import compute_figures
 from mrm.model.saving import load_reward_model
 from mrm.run_dirs import write_json
@@ -95,7 +96,11 @@ def _write(path: str, evaluation: Evaluation) -> None:
 
 def run(config: EvaluateConfig) -> None:
     """Evaluates and prints."""
-    print_evaluation(evaluate(config), Console())
+    console = Console()
+    print_evaluation(evaluate(config), console)
+    for name, path in (("figures", config.json), ("judgements", config.output)):
+        if path is not None:
+            console.print(f"All {name}: {path}.", markup=False, highlight=False, soft_wrap=True)
 
 
 def main(words: Sequence[str] | None = None) -> None:

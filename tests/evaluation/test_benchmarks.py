@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from mrm.errors import RecordError
@@ -91,3 +93,10 @@ def test_definitions_subsets_are_of_known_categories_and_all_have_published_resu
         for result in PUBLISHED[name]:
             assert result.source and set(result.categories) <= set(definition.categories)
             assert all(25 < v < 100 for v in (result.overall, result.acc_plus, *result.categories.values()) if v)
+
+
+def test_published_results_stand_in_the_docs() -> None:
+    docs = (Path(__file__).parents[2] / "docs" / "benchmarks.md").read_text()
+    for result in (one for results in PUBLISHED.values() for one in results):
+        for text in (result.model, result.source.partition(",")[0], f"{result.overall:.1f}"):
+            assert text in docs, (result, text)
