@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from operator import length_hint
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Protocol, TextIO
 
 import torch
 from omegaconf import MISSING
@@ -30,10 +30,11 @@ from datamodules.sources.base import Skipped
 from mrm.cli import settings_command
 from mrm.devices import device_problems, pick_device
 from mrm.errors import ConfigError, RecordError, UnreadableSamplesError
-from mrm.model.encoding import EncodedSample, Encoder
+from mrm.model.encoding import Encodable, EncodedSample, Encoder
 from mrm.model.packing import NO_EDGES, check_fits, collate
 from mrm.model.reward_model import RewardModel
 from mrm.model.saving import load_reward_model
+from mrm.preference import Pair
 from mrm.score_input import Candidates, read_candidates
 
 NAMED = 5  # bad lines told one by one for each reason; the file of skipped ones has them all
@@ -56,6 +57,13 @@ class ScoreConfig:
     attention: str = "auto"  # one of mrm.model.attention.ATTENTION
     max_bad: float = 0.01  # share of bad lines that stops the scoring; 1 never does
     progress: bool = True
+
+
+class Scorable(Encodable, Protocol):
+    """A prompt with responses, and the preferences among them, as a sample or a line of the input has them."""
+
+    @property
+    def pairs(self) -> tuple[Pair, ...]: ...
 
 
 @dataclass
@@ -162,7 +170,7 @@ def _write(file: TextIO, line: dict[str, Any], record: int, bad: BadLines) -> No
 def score_batch(
     model: RewardModel,
     encoder: Encoder,
-    batch: Sequence[tuple[Candidates, EncodedSample]],
+    batch: Sequence[tuple[Scorable, EncodedSample]],
     *,
     row_tokens: int | None,
     device: torch.device,
@@ -247,17 +255,18 @@ def _check_bad(result: ScoreResult, config: ScoreConfig) -> None:
     if not result.scored:
         listed = f" All are listed in {skipped}." if result.bad else ""
         raise ConfigError(
-            f"input={config.input!r}: none of its {result.read} lines could be used: {_told(result)}.{listed}"
+            f"input={config.input!r}: none of its {result.read} lines could be used: {told(result)}.{listed}"
         )
     if result.bad.total() > config.max_bad * result.read:
         raise UnreadableSamplesError(
             f"{result.bad.total()} of {result.read} lines could not be used, more than max_bad={config.max_bad:g}: "
-            f"{_told(result)}. Mend them, all are listed in {skipped}, or raise max_bad to go on without them. "
+            f"{told(result)}. Mend them, all are listed in {skipped}, or raise max_bad to go on without them. "
             f"The {result.scored} scores of the others are in {partial}."
         )
 
 
-def _told(result: ScoreResult) -> str:
+def told(result: ScoreResult) -> str:
+    """The bad lines: how many for each reason, the first few by name, and what was wrong with the first."""
     parts = []
     for reason, number in result.bad.most_common():
         more = ", ..." if number > NAMED else ""
@@ -269,7 +278,7 @@ def _told(result: ScoreResult) -> str:
 def run(config: ScoreConfig) -> None:
     """Scores a file and says what became of it."""
     result = score(config)
-    bad = f" Not used, and listed in {_files(config)[2]}: {_told(result)}." if result.bad else ""
+    bad = f" Not used, and listed in {_files(config)[2]}: {told(result)}." if result.bad else ""
     Console().print(
         f"{result.scored} of {result.read} lines scored: {config.output}.{bad}", markup=False, soft_wrap=True
     )

@@ -20,7 +20,11 @@ from datamodules.sources import (
     math_v,
     mj_bench,
     mm_rlhf,
+    mm_rlhf_rewardbench,
     mmpr,
+    mmrb2,
+    multimodal_rewardbench,
+    omni_rewardbench,
     pickapic_v2,
     povid,
     r1_reward_rl,
@@ -29,6 +33,7 @@ from datamodules.sources import (
     shapeworld,
     spa_vl,
     unified_reward,
+    vl_rewardbench,
     vlfeedback,
     wildvision_battle,
 )
@@ -58,6 +63,11 @@ _MODULES = (
     evalmuse,
     mj_bench,
     genai_bench,
+    vl_rewardbench,
+    multimodal_rewardbench,
+    mm_rlhf_rewardbench,
+    mmrb2,
+    omni_rewardbench,
     shapeworld,
 )
 SOURCES: dict[str, Source] = {module.__name__.rpartition(".")[2]: module.read for module in _MODULES}

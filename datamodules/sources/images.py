@@ -74,20 +74,24 @@ class Images:
             places[0]
         )
 
-    def within(self, path: object) -> list[str]:
+    def within(self, path: object, *others: str) -> list[str]:
         """The paths of all files directly in a folder, sorted: the frames of a video.
+
+        Args:
+            path: relative, as published.
+            others: where the same folder may lie instead.
 
         Raises:
             RecordError: for an unsafe path, or where there is no such folder.
         """
-        inside = safe_path(path).rstrip("/")
-        if self._folder is not None and (place := self._folder / inside).is_dir():
-            found = [f"{inside}/{child.name}" for child in place.children() if child.is_file()]
-        else:
-            found = next((names for archive in self._archives() if (names := archive.within(inside))), [])
-        if not found:
-            raise RecordError(IMAGE_MISSING, f"folder {path!r}: there is none, or nothing in it.")
-        return sorted(found, key=_by_number)
+        for inside in [safe_path(path).rstrip("/"), *map(safe_path, others)]:
+            if self._folder is not None and (place := self._folder / inside).is_dir():
+                found = [f"{inside}/{child.name}" for child in place.children() if child.is_file()]
+            else:
+                found = next((names for archive in self._archives() if (names := archive.within(inside))), [])
+            if found:
+                return sorted(found, key=_by_number)
+        raise RecordError(IMAGE_MISSING, f"folder {path!r}: there is none, or nothing in it.")
 
     def _archives(self) -> list[ZipImages]:
         if self._zips is None:

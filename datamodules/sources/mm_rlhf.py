@@ -38,8 +38,7 @@ def read(input: str | Path, *, frames: int = 8, media_dir: str | None = None) ->
         frames: how many of a video's frames are shown; with 0 records with a video are skipped.
         media_dir: a folder or zip file of images and frames; beside the file by default.
     """
-    if frames < 0:
-        raise ConfigError(f"frames: must be at least 0, not {frames}.")
+    check_frames(frames)
     records = read_records(find_named(input, "dpo_pairs.jsonl"))
     _tell_labels(folder_of(input) / LABELS)
     images = Images(folder_of(input), media_dir)
@@ -85,6 +84,12 @@ def parse_record(record: dict[str, Any], *, key: str, images: Images, frames: in
         get_field(record, "rejected", str),
         meta=kept(record, *EXTRAS),
     )
+
+
+def check_frames(frames: int) -> None:
+    """Raises ConfigError for a number of frames that cannot be shown."""
+    if frames < 0:
+        raise ConfigError(f"frames: must be at least 0, not {frames}.")
 
 
 def spread(paths: list[str], count: int) -> list[str]:

@@ -24,7 +24,11 @@ from datamodules.sources import (
     math_v,
     mj_bench,
     mm_rlhf,
+    mm_rlhf_rewardbench,
     mmpr,
+    mmrb2,
+    multimodal_rewardbench,
+    omni_rewardbench,
     pickapic_v2,
     povid,
     r1_reward_rl,
@@ -32,6 +36,7 @@ from datamodules.sources import (
     rlhf_v,
     spa_vl,
     unified_reward,
+    vl_rewardbench,
     vlfeedback,
     wildvision_battle,
 )
@@ -175,6 +180,61 @@ CASES: list[tuple[Any, dict[str, Any], dict[str, Any]]] = [
         {"prompt": "c", "left_image": {"bytes": b"a"}, "right_image": {"bytes": b"b"}, "vote_type": "leftvote"},
     ),
     (mj_bench.parse_record, IMAGES, {"caption": "c", "label_0": 1, "image_0": "a.png", "image_1": "b.png"}),
+    (
+        vl_rewardbench.parse_record,
+        IMAGES,
+        {"id": "i", "query": "p", "response": ["a", "b"], "human_ranking": [1, 0], "image": {"bytes": b"x"}},
+    ),
+    (vl_rewardbench.parse_record, IMAGES, {"prompt": "p", "chosen": "a", "rejected": "b", "image": {"bytes": b"x"}}),
+    (
+        mm_rlhf_rewardbench.parse_record,
+        {**IMAGES, "frames": 2},
+        {"id": "i", "image": "mcq/a.jpg", "video": None, "prompt": "p", "chosen": "a", "rejected": "b"},
+    ),
+    (
+        multimodal_rewardbench.parse_record,
+        IMAGES,
+        {"ID": "i", "Text": "p", "Image": "a.jpg", "Output1": "a", "Output2": "b", "Better": "Output1", "Meta": {}},
+    ),
+    (
+        omni_rewardbench.parse_record,
+        IMAGES,
+        {
+            "prompt": "p",
+            "criteria": "c",
+            "response1": "a",
+            "response2": "b",
+            "criteria_preference": "response2",
+            "image": {"bytes": b"x"},
+        },
+    ),
+    (
+        mmrb2.samples_of,
+        IMAGES,
+        {
+            "id": "i",
+            "task": "reasoning",
+            "prompt_content": [["text", "p"]],
+            "response_a": {"response_content": [["text", "a"]]},
+            "response_b": {"response_content": [["text", "b"]]},
+            "chosen": "A",
+        },
+    ),
+    (
+        mmrb2.samples_of,
+        IMAGES,
+        {
+            "pair_id": "i",
+            "task": "edit",
+            "prompt_text": "p",
+            "prompt_images": [{"bytes": b"x"}],
+            "response_a_text": "<image_1>",
+            "response_a_images": [{"bytes": b"y"}],
+            "response_b_text": None,
+            "response_b_images": [{"bytes": b"z"}],
+            "chosen": "b",
+        },
+    ),
     (mj_bench.parse_row, IMAGES, {"caption": "c", "label": 0, "image0": {"bytes": b"a"}, "image1": {"bytes": b"b"}}),
 ]
 ON_SLOW_MACHINES = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -233,3 +293,42 @@ def test_format_question_any_json_is_text_or_a_record_error(question):
         assert isinstance(math_v.format_question(question), str)
     except RecordError as error:
         assert error.reason
+
+
+DESCRIBED = [
+    (vl_rewardbench, {"id": "RLHF-1", "query": "p", "response": ["a", "b"], "human_ranking": [1, 0]}),
+    (mm_rlhf_rewardbench, {"id": "i", "image": "mcq/a.jpg", "video": None, "chosen": "a", "rejected": "b"}),
+    (
+        multimodal_rewardbench,
+        {"ID": "i", "Output1": "a", "Output2": "b", "Better": "Output1", "Meta": {"Category": "vqa"}},
+    ),
+    (omni_rewardbench, {"id": "i", "response1": "a", "response2": "b", "criteria_preference": "response2"}),
+    (
+        mmrb2,
+        {
+            "id": "i",
+            "task": "reasoning",
+            "response_a": {"response_content": [["text", "a"]]},
+            "response_b": {"response_content": [["text", "b"]]},
+            "chosen": "A",
+        },
+    ),
+    (
+        mmrb2,
+        {"pair_id": "i", "task": "edit", "response_a_text": "a", "response_a_images": [], "response_b_text": "b", "chosen": "b"},
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("module", "good"), DESCRIBED, ids=lambda value: getattr(value, "NAME", ""))
+@ON_SLOW_MACHINES
+@given(data=st.data())
+def test_describe_any_json_is_a_benchmarks_pair_or_a_record_error(module, good, data):
+    changed = data.draw(st.fixed_dictionaries({}, optional=dict.fromkeys(good, VALUES)))
+    lacking = data.draw(st.sets(st.sampled_from(sorted(good)), max_size=2))
+    try:
+        pair = module.describe({name: value for name, value in {**good, **changed}.items() if name not in lacking})
+        assert isinstance(pair.id, str) and isinstance(pair.category, str) and pair.orders in (1, 2)
+        assert all(text is None or isinstance(text, str) for text in (pair.chosen, pair.rejected))
+    except RecordError as error:
+        assert error.reason and str(error)

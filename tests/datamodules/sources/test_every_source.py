@@ -23,7 +23,11 @@ from tests.datamodules.sources import (
     test_llava_rlhf,
     test_mj_bench,
     test_mm_rlhf,
+    test_mm_rlhf_rewardbench,
     test_mmpr,
+    test_mmrb2,
+    test_multimodal_rewardbench,
+    test_omni_rewardbench,
     test_pickapic_v2,
     test_povid,
     test_r1_reward_rl,
@@ -31,6 +35,7 @@ from tests.datamodules.sources import (
     test_rlhf_v,
     test_spa_vl,
     test_unified_reward,
+    test_vl_rewardbench,
     test_vlfeedback,
     test_wildvision_battle,
 )
@@ -127,6 +132,14 @@ MADE = {
         2,
     ),
     "genai_bench": (lambda folder: test_genai_bench.make(folder), 1),
+    "vl_rewardbench": (
+        tables("data/test-0.parquet", test_vl_rewardbench.ROW, {**test_vl_rewardbench.ROW, "response": ["a", "b"]}),
+        2,
+    ),
+    "multimodal_rewardbench": (lambda folder: test_multimodal_rewardbench.make(folder), 1),
+    "mm_rlhf_rewardbench": (lambda folder: test_mm_rlhf_rewardbench.make(folder), 2),
+    "mmrb2": (lambda folder: test_mmrb2.make(folder, t2i=[test_mmrb2.T2I] * 2, edit=[test_mmrb2.EDIT] * 2), 4),
+    "omni_rewardbench": (lambda folder: test_omni_rewardbench.make(folder), 1),
 }
 
 

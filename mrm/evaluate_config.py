@@ -1,0 +1,117 @@
+"""What `mrm.evaluate` takes, and what is wrong with it.
+
+For the commands, which compose: nothing in the rooms of `mrm/` imports this module.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from omegaconf import MISSING
+
+from datamodules.benchmarks import READERS, get_reader, options_of
+from mrm.devices import device_problems
+from mrm.errors import ConfigError
+from mrm.evaluation.bootstrap import DRAWS, SEED
+
+# Settings of the scoring, which does not happen where scores are given.
+SCORING = ("media_dir", "frames", "batch_size", "row_tokens", "device", "dtype", "attention")
+OPTIONS = ("frames", "tasks")  # of single benchmarks
+
+
+@dataclass
+class EvaluateConfig:
+    """What the command takes."""
+
+    benchmark: str = MISSING  # a key of datamodules.benchmarks.READERS
+    data: str = MISSING  # the published file, a folder with it, or a copy of its texts
+    model: str | None = None  # the `model` folder of a run
+    scores: str | None = None  # FILE with a line a pair; one of both must be given
+    json: str | None = None  # where all figures are written
+    output: str | None = None  # where a line a judgement is written
+    tasks: str | None = None  # mmrb2: t2i,edit (the default), interleaved, reasoning
+    frames: int | None = None  # mm_rlhf_rewardbench: of a video, 8 by default
+    media_dir: str | None = None  # where images lie, if not beside the file
+    batch_size: int = 16
+    row_tokens: int | None = None
+    max_pixels: int | None = None  # null takes the model's own; with scores: what they were computed at, to be told
+    device: str = "auto"  # auto | cpu | cuda
+    dtype: str = "float32"
+    attention: str = "auto"  # one of mrm.model.attention.ATTENTION
+    max_bad: float = 0.01  # share of pairs without scores that stops the evaluation; 1 never does
+    draws: int = DRAWS  # of the bootstrap
+    seed: int = SEED
+    progress: bool = True
+
+
+def check_evaluate(config: EvaluateConfig) -> str:
+    """The benchmark's name as it is known here.
+
+    Raises:
+        ConfigError: one message with every problem.
+    """
+    problems = []
+    name = None
+    try:
+        name, _ = get_reader(config.benchmark)
+    except ConfigError as error:
+        problems.append(str(error))
+    if (config.model is None) == (config.scores is None):
+        problems.append(f"model, scores: give one of both; found model={config.model!r} and scores={config.scores!r}.")
+    if config.model is not None and not Path(config.model).is_dir():
+        problems.append(f"model={config.model!r}: there is no such folder; give the `model` folder of a finished run.")
+    if config.scores is not None and not Path(config.scores).is_file():
+        problems.append(f"scores={config.scores!r}: there is no such file.")
+    problems += _without_effect(config, name)
+    for key, low in (("batch_size", 1), ("row_tokens", 1), ("max_pixels", 1), ("frames", 0), ("draws", 100)):
+        value = getattr(config, key)
+        if value is not None and value < low:
+            problems.append(f"{key}={value}: must be at least {low}.")
+    if config.seed < 0:
+        problems.append(f"seed={config.seed}: must be at least 0.")
+    if not 0 <= config.max_bad <= 1:
+        problems.append(f"max_bad={config.max_bad}: must be in [0, 1].")
+    problems += device_problems(config.device)
+    problems += _output_problems(config)
+    if problems:
+        raise ConfigError("\n".join(problems))
+    assert name is not None
+    return name
+
+
+def _without_effect(config: EvaluateConfig, name: str | None) -> list[str]:
+    """Settings that would do nothing."""
+    defaults = {field.name: field.default for field in fields(EvaluateConfig)}
+    given = [key for key in defaults if getattr(config, key) != defaults[key]]
+    problems = []
+    if config.scores is not None and config.model is None:
+        problems += [
+            f"{key}={getattr(config, key)}: has no effect with scores=, which need no model; leave it out."
+            for key in SCORING
+            if key in given
+        ]
+    for key in OPTIONS if name else ():
+        if key in given and key not in options_of(name or ""):
+            takers = ", ".join(each for each in READERS if key in options_of(each))
+            problems.append(f"{key}={getattr(config, key)}: has no effect on {name}, only on {takers}; leave it out.")
+    return problems
+
+
+def _output_problems(config: EvaluateConfig) -> list[str]:
+    """Outputs that are no names of files, or would write over an input or each other."""
+    problems = []
+    taken = {Path(path).resolve(): key for key in ("data", "scores") if (path := getattr(config, key)) is not None}
+    for key in ("json", "output"):
+        given = getattr(config, key)
+        if given is None:
+            continue
+        path = Path(given).resolve()
+        if not given or path.is_dir():
+            problems.append(f"{key}={given!r}: is a folder; name a file in it.")
+            continue
+        for written in (path, *([Path(f"{path}.partial")] if key == "output" else [])):
+            if written in taken:
+                problems.append(f"{key}={given!r}: would write over the file of {taken[written]}; choose another name.")
+            taken[written] = key
+    return problems

@@ -1,0 +1,63 @@
+"""Percentile bootstrap of accuracies: how far a figure would move if other pairs (or groups of pairs) had been drawn.
+
+Units are drawn with replacement: pairs, or groups of pairs that share a prompt and are not independent. Since a unit counts by its
+number of right answers and its number of pairs only, drawing N units comes to drawing how often each of the few kinds of
+unit occurs (a multinomial): the same distribution, without an array of draws x N. Pure functions.
+
+Dimension letters: U units, K kinds of unit, B draws.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+DRAWS = 10_000
+SEED = 20_240
+LEVEL = 0.95
+
+
+def resampled_ratios(right: Array, total: Array, *, draws: int, rng: np.random.Generator) -> Array:
+    """float64 [B]: accuracy over as many units as there are, drawn with replacement.
+
+    Args:
+        right: [U] right answers of each unit; a half is one of two orders right.
+        total: [U] pairs of each unit, at least one.
+        draws: B.
+        rng: where they come from.
+
+    Raises:
+        ValueError: without a unit.
+    """
+    if not len(right):
+        raise ValueError("there is no unit to draw.")
+    kinds, counts = np.unique(np.stack([right, total], axis=1).astype(np.float64), axis=0, return_counts=True)
+    drawn_BK = rng.multinomial(len(right), counts / len(right), size=draws)
+    return (drawn_BK @ kinds[:, 0]) / (drawn_BK @ kinds[:, 1])
+
+
+def resampled_mean_of_ratios(parts: Sequence[tuple[Array, Array]], *, draws: int, rng: np.random.Generator) -> Array:
+    """float64 [B]: the mean of several accuracies, each of whose units are drawn among themselves (stratified).
+
+    Args:
+        parts: (right, total) of each, as `resampled_ratios` takes them.
+        draws: B.
+        rng: where they come from.
+    """
+    return np.mean([resampled_ratios(right, total, draws=draws, rng=rng) for right, total in parts], axis=0)
+
+
+def percentile_interval(samples: Array, level: float = LEVEL) -> tuple[float, float]:
+    """(low, high) between which a share `level` of the samples [B] lies, as much outside on either side."""
+    low, high = np.quantile(samples, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def per_group(values: Array, groups: Array) -> tuple[Array, Array]:
+    """(float64 [G] sums, float64 [G] numbers) of the values [N] by group [N], in the order of the groups' names."""
+    _, codes = np.unique(groups, return_inverse=True)
+    return np.bincount(codes, weights=values), np.bincount(codes).astype(np.float64)
