@@ -97,7 +97,7 @@ def check_curate(config: CurateConfig) -> tuple[RoundSpec, list[Path]]:
     problems += found
     try:
         if spec is not None:
-            check_settings([spec], [], "warm", 0.0)
+            check_settings([spec], None, "warm", 0.0)
     except ConfigError as error:
         problems += [line.removeprefix("- ").removeprefix("round 1: ") for line in str(error).splitlines()[1:]]
     if problems:
