@@ -131,12 +131,9 @@ def bootstrap_draws(
     """
     given = np.asarray(values, float)
     assert given.ndim >= 1 and len(given) and draws >= 1, (given.shape, draws)
-    if clusters is None:
-        of_row, count = np.arange(len(given)), len(given)
-    else:
-        names, of_row = np.unique(np.asarray(clusters), return_inverse=True)
-        count = len(names)
-        assert len(of_row) == len(given), "a cluster a row"
+    of_row, count = _clusters(clusters, len(given))
+    if statistic is weighted_mean and given.ndim == 1:
+        return _mean_draws(given, of_row, count, seed, draws)
     random = np.random.default_rng(seed)
     block = max(1, AT_ONCE // max(len(given), count))
     parts = []
@@ -148,6 +145,28 @@ def bootstrap_draws(
         )  # 8 times as fast as multinomial
         parts.append(np.asarray(statistic(given, times[:, of_row].astype(float)), float))
     return np.concatenate(parts)
+
+
+def _clusters(clusters: Sequence[object] | Array | None, rows: int) -> tuple[Array, int]:
+    """[N] each row's cluster by number, and how many there are."""
+    if clusters is None:
+        return np.arange(rows), rows
+    names, of_row = np.unique(np.asarray(clusters), return_inverse=True)
+    assert len(of_row) == rows, "a cluster a row"
+    return of_row, len(names)
+
+
+def _mean_draws(values: Array, of_row: Array, count: int, seed: int, draws: int) -> Array:
+    """Means of drawn clusters, [D]. Clusters that are alike are drawn by their number: of right and wrong there are few kinds."""
+    parts = np.stack([np.bincount(of_row, values, count), np.bincount(of_row, minlength=count)], axis=1)
+    kinds, sizes = np.unique(parts, axis=0, return_counts=True)
+    random = np.random.default_rng(seed)
+    block = max(1, AT_ONCE // len(kinds))
+    made = []
+    for start in range(0, draws, block):
+        drawn = random.multinomial(count, sizes / count, size=min(block, draws - start)) @ kinds
+        made.append(drawn[:, 0] / drawn[:, 1])
+    return np.concatenate(made)
 
 
 def bootstrap_interval(

@@ -93,9 +93,21 @@ def paired_bootstrap(
     if n == 1:
         return PairedTest(Interval(1, float(difference.mean())), None, "one sample")
     made = bootstrap_draws(difference, seed=seed, draws=draws, clusters=clusters)
+    return difference_test(n, float(difference.mean()), made, level)
+
+
+def difference_test(n: int, estimate: float, made: Array, level: float = LEVEL) -> PairedTest:
+    """Interval and p-value of a difference by bootstrap draws of it, of any statistic.
+
+    Args:
+        n: samples or clusters that were drawn from.
+        estimate: the difference itself.
+        made: [D] draws.
+        level: of the interval.
+    """
     below, above = int((made <= 0).sum()), int((made >= 0).sum())
-    p = min(1.0, 2 * (min(below, above) + 1) / (draws + 1))
-    return PairedTest(percentile_interval(n, float(difference.mean()), made, level), p)
+    p = min(1.0, 2 * (min(below, above) + 1) / (len(made) + 1))
+    return PairedTest(percentile_interval(n, estimate, made, level), p)
 
 
 def mcnemar(first: Sequence[bool] | Array, second: Sequence[bool] | Array) -> McNemar:

@@ -17,6 +17,7 @@ from mrm.evaluation.intervals import (
     t_central,
     t_quantile,
     t_tail,
+    weighted_mean,
 )
 
 
@@ -77,10 +78,27 @@ def test_bootstrap_draws_vary_as_a_mean_does() -> None:
     assert made.tolist() == bootstrap_draws(np.arange(100.0), seed=3, draws=20_000).tolist()
 
 
-def test_bootstrap_draws_do_not_depend_on_the_size_of_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = bootstrap_draws([1.0, 2.0, 4.0], seed=1, draws=50)
+def same_mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    return weighted_mean(values, weights)
+
+
+@pytest.mark.parametrize("statistic", [weighted_mean, same_mean])
+def test_bootstrap_draws_do_not_depend_on_the_size_of_blocks(statistic, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = bootstrap_draws([1.0, 2.0, 4.0], statistic, seed=1, draws=50)
     monkeypatch.setattr("mrm.evaluation.intervals.AT_ONCE", 30)  # blocks of ten draws
-    assert bootstrap_draws([1.0, 2.0, 4.0], seed=1, draws=50).tolist() == whole.tolist()
+    assert bootstrap_draws([1.0, 2.0, 4.0], statistic, seed=1, draws=50).tolist() == whole.tolist()
+
+
+def test_bootstrap_means_drawn_by_kind_spread_as_those_drawn_by_row() -> None:
+    """The mean has a way of its own, which a statistic that is not known to be the mean does not take."""
+    values, clusters = [0, 1, 1, 1, 0, 1, 0, 0, 1], list("aabbbcddd")
+    for given in (None, clusters):
+        kinds, rows = (
+            bootstrap_draws(values, statistic, seed=5, draws=40_000, clusters=given)
+            for statistic in (weighted_mean, same_mean)
+        )
+        assert kinds.mean() == pytest.approx(rows.mean(), abs=0.005)
+        assert kinds.std() == pytest.approx(rows.std(), rel=0.02)
 
 
 def test_bootstrap_clusters_are_drawn_whole() -> None:
