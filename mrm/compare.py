@@ -19,21 +19,40 @@ from mrm.cli import settings_command
 from mrm.compare_config import CompareConfig, check, names
 from mrm.comparing.axis import Axis, axis_values, lines_over
 from mrm.comparing.comparison import Comparison, compare_runs, pick_measures, to_json
+from mrm.comparing.courses import flow_table
 from mrm.comparing.drawing import axis_canvas, save
 from mrm.comparing.measures import Measure, measures_of
+from mrm.comparing.page import write_comparison
 from mrm.comparing.selecting import choose, select
 from mrm.comparing.store import Store
-from mrm.comparing.tables import Table, difference_table, differing_table, figure_tables, markdown, print_table
+from mrm.comparing.tables import (
+    Table,
+    difference_table,
+    differing_table,
+    figure_tables,
+    markdown,
+    mcnemar_table,
+    print_table,
+)
 
 
-def compare(config: CompareConfig) -> Comparison:
+def open_store(config: CompareConfig) -> Store:
+    """Checks the settings, and opens the store."""
+    check(config)
+    return Store(config.store, config.experiment_name)
+
+
+def compare(config: CompareConfig, store: Store | None = None) -> Comparison:
     """Reads, aligns and compares runs.
+
+    Args:
+        config: what is compared.
+        store: of `open_store`.
 
     Raises:
         ConfigError: for a store, a run, a reference or a figure that is not there.
     """
-    check(config)
-    store = Store(config.store, config.experiment_name)
+    store = store or open_store(config)
     runs, strangers = store.runs()
     experiments = names(config.experiment)
     asked = select(runs, experiments=experiments, sweep=config.sweep, ids=names(config.runs))
@@ -64,6 +83,8 @@ def tables_of(comparison: Comparison) -> list[Table]:
     made = [
         *figure_tables(comparison.groups, comparison.measures, comparison.figures),
         difference_table(comparison.differences),
+        mcnemar_table(comparison.differences),
+        flow_table(comparison.groups, comparison.rounds),
         differing_table(comparison.alignment),
     ]
     return [table for table in made if table is not None]
@@ -71,16 +92,21 @@ def tables_of(comparison: Comparison) -> list[Table]:
 
 def run(config: CompareConfig) -> None:
     """Compares, prints and writes."""
-    comparison = compare(config)
+    store = open_store(config)
+    comparison = compare(config, store)
     axis = drawn_axis(config, comparison)
     tables, console = tables_of(comparison), Console()
+    remarks = [*comparison.notes, *axis_notes(axis[0] if axis else None), *_reading(comparison)]
+    lines = [*comparison.findings(), *remarks]
+    lines += [f"Not measured: {'; '.join(comparison.lacking)}."] if comparison.lacking else []
     for table in tables:
         print_table(table, console)
-    remarks = [*comparison.notes, *axis_notes(axis[0] if axis else None), *_reading(comparison)]
-    lines = [*remarks, *([f"Not measured: {'; '.join(comparison.lacking)}."] if comparison.lacking else [])]
     for line in lines:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     written = []
+    if config.output:
+        page = write_comparison(config.output, comparison, store=store, tables=tables, axis=axis, remarks=remarks)
+        written.append(page)
     if config.markdown:
         text = "\n\n".join([*map(markdown, tables), *lines])
         written.append(_write(config.markdown, text + "\n"))

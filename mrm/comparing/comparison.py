@@ -6,10 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mrm.comparing.differences import Difference, differences, references, without_common_seed
+from mrm.comparing.courses import ROUND_NAMES, rounds_of
+from mrm.comparing.differences import Difference, Verdict, differences, references, without_common_seed
 from mrm.comparing.grouping import Alignment, Group, align
 from mrm.comparing.measures import (
+    ACCURACY,
     SPEED,
+    SPENT,
     Figure,
     Measure,
     group_figures,
@@ -18,10 +21,12 @@ from mrm.comparing.measures import (
     run_values,
     shared_sets,
 )
+from mrm.comparing.samples import DRAWS_A_TEST, SampleTest, sample_tests
 from mrm.comparing.selecting import Chosen
 from mrm.comparing.store import Store
 from mrm.errors import ConfigError, suggest
-from mrm.evaluation.intervals import LEVEL, Interval
+from mrm.evaluation.intervals import DRAWS, LEVEL, Interval
+from mrm.evaluation.sample_scores import SCORES_FILE
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,7 @@ class Comparison:
         alignment: groups and differing keys.
         measures: what is shown, in order.
         figures: label -> measure -> figure.
+        rounds: run id -> round of curation -> its figures.
         references: label -> reference.
         differences: from the references.
         notes: what a person must know: left out, repeated, of other data or code.
@@ -44,11 +50,26 @@ class Comparison:
     alignment: Alignment
     measures: tuple[Measure, ...]
     figures: Mapping[str, Mapping[str, Figure]]
+    rounds: Mapping[str, Mapping[int, Mapping[str, float]]]
     references: Mapping[str, Group]
     differences: tuple[Difference, ...]
     notes: tuple[str, ...]
     lacking: tuple[str, ...]
     level: float
+
+    def findings(self) -> list[str]:
+        """A sentence a group: what is beyond noise, and what is not told from it."""
+        told = []
+        for label, reference in self.references.items():
+            own = [one for one in self.differences if one.group == label]
+            beyond = [f"{one.measure.title} {_amount(one)}" for one in own if one.beyond_noise]
+            within = [one.measure.title for one in own if one.beyond_noise is False]
+            unknown = [one.measure.title for one in own if one.beyond_noise is None]
+            parts = [f"beyond noise: {', '.join(beyond)}" if beyond else "nothing is beyond noise"]
+            parts += [f"not told from noise: {', '.join(within)}"] if within else []
+            parts += [f"without a test: {', '.join(unknown)}"] if unknown else []
+            told += [f"{label} against {reference.label}: {'; '.join(parts)}."] if own else []
+        return told
 
     @property
     def groups(self) -> tuple[Group, ...]:
@@ -84,24 +105,42 @@ def compare_runs(
     all_measures = measures_of(chosen.runs)
     measures = pick_measures(all_measures, only, "measures") if only else all_measures
     shared = shared_sets(chosen.runs)
-    values = {
-        run.run_id: run_values(run, shared, [entry["value"] for entry in store.history(run, [SPEED])])
-        for run in chosen.runs
-    }
+    histories = {run.run_id: store.history(run, [SPEED, *ROUND_NAMES, *SPENT]) for run in chosen.runs}
+    values = {run.run_id: run_values(run, shared, histories[run.run_id]) for run in chosen.runs}
+    rounds = {run_id: rounds_of(history) for run_id, history in histories.items()}
     figures = {group.label: group_figures(group, all_measures, values, level) for group in groups}
     pairs, unpaired = references(groups, reference)
+    draws = max(DRAWS, DRAWS_A_TEST * len(pairs) * len(measures))
+    own = {group.label: group for group in groups}
+    samples = {
+        label: sample_tests(own[label], one, shared, store.scores, draws=draws, level=level)
+        for label, one in pairs.items()
+    }
+    made = differences(pairs, measures, figures, samples, level)
     lonely = [f"No seed in common with its reference: {label}." for label in without_common_seed(pairs, groups)]
     return Comparison(
         chosen,
         alignment,
         tuple(measures),
         figures,
+        rounds,
         pairs,
-        tuple(differences(pairs, measures, figures, level)),
+        tuple(made),
         (*left_out_notes(chosen, strangers), *provenance_notes(groups), *unpaired, *lonely),
-        tuple(not_measured(groups, measures, figures)),
+        (*not_measured(groups, measures, figures), *_without_samples(made)),
         level,
     )
+
+
+def _amount(one: Difference) -> str:
+    estimate = one.over_seeds.test.interval.estimate
+    return f"{abs(estimate):.{one.measure.digits}f} {'higher' if estimate > 0 else 'lower'}"
+
+
+def _without_samples(made: Sequence[Difference]) -> list[str]:
+    """Differences of accuracies that no test over samples is of."""
+    lacking = dict.fromkeys(one.group for one in made if one.measure.kind == ACCURACY and one.samples is None)
+    return [f"the same samples: of {'; '.join(lacking)} (runs that kept no {SCORES_FILE})"] if lacking else []
 
 
 def pick_measures(measures: Sequence[Measure], names: Sequence[str], key: str) -> list[Measure]:
@@ -173,6 +212,7 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
         "level": comparison.level,
         "notes": list(comparison.notes),
         "not_measured": list(comparison.lacking),
+        "findings": comparison.findings(),
         "differing": {key: list(values) for key, values in comparison.alignment.differing.items()},
         "groups": [
             {
@@ -184,6 +224,10 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
                     {"seed": seed, "run_id": run.run_id, "name": run.name, "commit": run.commit, "status": run.status}
                     for seed, run in group.runs.items()
                 ],
+                "rounds": {
+                    str(seed): {str(number): dict(figures) for number, figures in comparison.rounds[run.run_id].items()}
+                    for seed, run in group.runs.items()
+                },
                 "figures": {
                     measure.key: _figure_json(comparison.figures[group.label][measure.key])
                     for measure in comparison.measures
@@ -209,18 +253,42 @@ def _interval_json(interval: Interval) -> dict[str, Any]:
 
 
 def _difference_json(one: Difference) -> dict[str, Any]:
-    verdict = one.over_seeds
     return {
         "group": one.group,
         "reference": one.reference,
         "measure": one.measure.key,
-        "over_seeds": {
-            **_interval_json(verdict.test.interval),
-            "seeds": list(one.seeds),
-            "p": verdict.test.p,
-            "p_holm": verdict.adjusted,
-            "interval_excludes_0": verdict.beyond_noise,
-            "beyond_noise": verdict.holds,
-            "unknown": verdict.test.unknown or None,
+        "beyond_noise": one.beyond_noise,
+        "told": one.text,
+        "over_seeds": {**_verdict_json(one.over_seeds), "seeds": list(one.seeds)},
+        "over_samples": None
+        if one.samples is None or one.over_samples is None
+        else _samples_json(one.samples, one.over_samples),
+    }
+
+
+def _verdict_json(verdict: Verdict) -> dict[str, Any]:
+    return {
+        **_interval_json(verdict.test.interval),
+        "p": verdict.test.p,
+        "p_holm": verdict.adjusted,
+        "interval_excludes_0": verdict.alone,
+        "unknown": verdict.test.unknown or None,
+    }
+
+
+def _samples_json(samples: SampleTest, verdict: Verdict) -> dict[str, Any]:
+    return {
+        **_verdict_json(verdict),
+        "pairs": samples.pairs,
+        "unshared_pairs": samples.unshared,
+        "seeds": list(samples.seeds),
+        "mcnemar": {
+            str(seed): {
+                "only_group": test.only_first,
+                "only_reference": test.only_second,
+                "mid_p": test.mid,
+                "p": test.exact,
+            }
+            for seed, test in samples.mcnemar.items()
         },
     }

@@ -1,4 +1,4 @@
-"""Differences from a reference: over the same seeds, with a test that accounts for how many differences are looked at."""
+"""Differences from a reference: over the same seeds and the same samples, with tests that account for how many are looked at."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from mrm.comparing.grouping import Group
-from mrm.comparing.measures import COST, Figure, Measure
+from mrm.comparing.measures import ACCURACY, COST, Figure, Measure
+from mrm.comparing.samples import SampleTest
 from mrm.errors import ConfigError, suggest
 from mrm.evaluation.intervals import LEVEL
 from mrm.evaluation.paired import PairedTest, holm, paired_t
@@ -29,7 +30,7 @@ class Verdict:
     level: float = LEVEL
 
     @property
-    def beyond_noise(self) -> bool | None:
+    def alone(self) -> bool | None:
         """Whether the interval of this difference alone excludes 0; None where it has none."""
         return self.test.interval.excludes_zero
 
@@ -37,15 +38,6 @@ class Verdict:
     def holds(self) -> bool | None:
         """Whether it stands among all that were looked at; None where it has no p-value."""
         return None if self.adjusted is None else self.adjusted < 1 - self.level
-
-    @property
-    def text(self) -> str:
-        """One word or few, for a table."""
-        if self.holds:
-            return "yes"
-        if self.adjusted is None and self.beyond_noise is None:
-            return f"not told: {self.test.unknown}"
-        return "alone, not among all" if self.beyond_noise else "no"
 
 
 @dataclass(frozen=True)
@@ -56,7 +48,9 @@ class Difference:
         group, reference: labels.
         measure: what differs.
         seeds: that both have.
-        over_seeds: the test over these.
+        over_seeds: the test over these: what another training would change.
+        samples: the test over samples, where the runs kept what they scored: what other test data would change.
+        over_samples: the same among all that were looked at.
     """
 
     group: str
@@ -64,6 +58,32 @@ class Difference:
     measure: Measure
     seeds: tuple[int, ...]
     over_seeds: Verdict
+    samples: SampleTest | None = None
+    over_samples: Verdict | None = None
+
+    @property
+    def beyond_noise(self) -> bool | None:
+        """Whether it stands by every test that there is of it; None without any."""
+        held = [
+            verdict.holds for verdict in (self.over_seeds, self.over_samples) if verdict and verdict.holds is not None
+        ]
+        return all(held) if held else None
+
+    @property
+    def text(self) -> str:
+        """The same in few words, with what it rests on."""
+        verdicts = {"seeds": self.over_seeds, "samples": self.over_samples}
+        told = {name: one for name, one in verdicts.items() if one is not None and one.holds is not None}
+        if not told:
+            return f"not told: {self.over_seeds.test.unknown}"
+        held = [name for name, one in told.items() if one.holds]
+        if held:
+            others = " (by samples; seeds do not tell)" if list(told) == ["samples"] else ""
+            only_seeds = (
+                " (by seeds; samples not kept)" if list(told) == ["seeds"] and self.measure.kind == ACCURACY else ""
+            )
+            return f"yes{others}{only_seeds}" if len(held) == len(told) else f"over {held[0]} only"
+        return "alone, not among all" if any(one.alone for one in told.values()) else "no"
 
 
 def references(groups: Sequence[Group], name: str | None) -> tuple[dict[str, Group], list[str]]:
@@ -108,6 +128,7 @@ def differences(
     pairs: Mapping[str, Group],
     measures: Sequence[Measure],
     figures: Mapping[str, Mapping[str, Figure]],
+    samples: Mapping[str, Mapping[str, SampleTest]] | None = None,
     level: float = LEVEL,
 ) -> list[Difference]:
     """All differences that can be had, corrected together.
@@ -116,6 +137,7 @@ def differences(
         pairs: label -> reference.
         measures: those of cost are left out: they are told, not tested.
         figures: label -> measure -> figure.
+        samples: label -> measure -> test over samples; what has none is not in it.
         level: of the intervals; 1 - level is what the corrected p-values are held against.
     """
     made = []
@@ -123,20 +145,26 @@ def differences(
         for measure in measures:
             own, other = (figures[name][measure.key].values for name in (label, reference.label))
             seeds = tuple(seed for seed in own if seed in other)
-            if measure.kind == COST or not own or not other:
-                continue
-            if not seeds:
+            if measure.kind == COST or not seeds:
                 continue
             test = paired_t([own[seed] for seed in seeds], [other[seed] for seed in seeds], level)
-            made.append(Difference(label, reference.label, measure, seeds, Verdict(test, None, level)))
-    adjusted = corrected([difference.over_seeds for difference in made])
-    return [replace(difference, over_seeds=verdict) for difference, verdict in zip(made, adjusted, strict=True)]
+            found = (samples or {}).get(label, {}).get(measure.key)
+            over_samples = Verdict(found.test, None, level) if found else None
+            made.append(
+                Difference(label, reference.label, measure, seeds, Verdict(test, None, level), found, over_samples)
+            )
+    seeds_told = corrected([one.over_seeds for one in made])
+    samples_told = iter(corrected([one.over_samples for one in made if one.over_samples is not None]))
+    return [
+        replace(one, over_seeds=verdict, over_samples=next(samples_told) if one.over_samples is not None else None)
+        for one, verdict in zip(made, seeds_told, strict=True)
+    ]
 
 
 def corrected(verdicts: Sequence[Verdict]) -> list[Verdict]:
     """The verdicts with Holm's correction over all of them that have a p-value."""
-    tested = [verdict for verdict in verdicts if verdict.test.p is not None]
-    adjusted = iter(holm([verdict.test.p for verdict in tested if verdict.test.p is not None]).tolist())
+    p_values = [verdict.test.p for verdict in verdicts if verdict.test.p is not None]
+    adjusted = iter(holm(p_values).tolist())
     return [verdict if verdict.test.p is None else replace(verdict, adjusted=next(adjusted)) for verdict in verdicts]
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import re
 import statistics
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from mrm.comparing.grouping import Group
 from mrm.comparing.records import RunRecord
@@ -16,6 +18,13 @@ ACCURACY, CURATION, COST = "accuracy", "curation", "cost"
 MEAN = "mean"
 TEST = re.compile(r"test/(.+)/accuracy")
 SPEED = "throughput/pairs_per_second"
+# Of each round, added up: figure -> metric. A round that asks no judges logs none of the last two.
+ADDED = {
+    "curation_seconds": "curation/seconds",
+    "judge_calls": "curation/annotation_calls",
+    "judge_cost": "curation/annotation_cost",
+}
+SPENT = tuple(ADDED.values())
 
 
 @dataclass(frozen=True)
@@ -43,9 +52,12 @@ CURATION_MEASURES = (
 )
 COST_MEASURES = (
     Measure("seconds", "seconds", COST, 0),
+    Measure("curation_seconds", "of them curating", COST, 0),
     Measure("pairs_per_second", "pairs per second", COST, 1),
     Measure("peak_memory_mib", "peak memory (MiB)", COST, 0),
     Measure("peak_gpu_memory_mib", "peak GPU memory (MiB)", COST, 0),
+    Measure("judge_calls", "judges' calls", COST, 0),
+    Measure("judge_cost", "judges' cost", COST, 2),
 )
 
 
@@ -107,13 +119,13 @@ def shared_sets(runs: Sequence[RunRecord]) -> list[str]:
     return [name for name in test_sets(runs) if all(f"test/{name}/accuracy" in run.metrics for run in tested)]
 
 
-def run_values(run: RunRecord, shared: Sequence[str], speeds: Sequence[float]) -> dict[str, float]:
+def run_values(run: RunRecord, shared: Sequence[str], history: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """measure -> value of one run.
 
     Args:
         run: with its newest metrics.
         shared: test sets that the mean is taken over.
-        speeds: pairs per second as logged through the training; their median is taken.
+        history: its metrics by step: `SPEED`, of which the median is taken, and `SPENT`, which are added up.
     """
     metrics = run.metrics
     values = {match[1]: value for name, value in metrics.items() if (match := TEST.fullmatch(name))}
@@ -127,8 +139,11 @@ def run_values(run: RunRecord, shared: Sequence[str], speeds: Sequence[float]) -
     for name in ("seconds", "peak_memory_mib", "peak_gpu_memory_mib"):
         if name in metrics:
             values[name] = metrics[name]
-    if speeds:
+    if speeds := [entry["value"] for entry in history if entry["name"] == SPEED]:
         values["pairs_per_second"] = statistics.median(speeds)
+    for name, metric in ADDED.items():
+        if spent := [entry["value"] for entry in history if entry["name"] == metric]:
+            values[name] = math.fsum(spent)
     return {name: value for name, value in values.items() if value == value}  # NaN is no measurement
 
 

@@ -17,7 +17,8 @@ from typing import Any
 import yaml
 
 from mrm.comparing.records import FINISHED, RunRecord, comparable, flattened
-from mrm.errors import ConfigError, suggest
+from mrm.errors import ConfigError, RecordError, suggest
+from mrm.evaluation.sample_scores import SCORES_FILE, SampleScores, read_scores
 from mrm.mlflow_logger import be_brief
 from mrm.run_dirs import CONFIG_FILE, read_state
 from mrm.sweeps.parent_run import ROLE
@@ -79,6 +80,7 @@ class Store:
         self._experiment = found.experiment_id
         self._folder = tempfile.TemporaryDirectory(prefix="mrm-compare-")
         self._histories: dict[str, list[dict[str, Any]]] = {}
+        self._scores: dict[str, Mapping[str, SampleScores]] = {}
 
     def _ask(self, question: Any) -> Any:
         from mlflow.exceptions import MlflowException
@@ -149,6 +151,17 @@ class Store:
         except Exception as error:  # of MLflow, of the place where artifacts lie, or of the network
             log.debug("%s of %s is not fetched: %s", name, run.told, error)
             return None
+
+    def scores(self, run: RunRecord) -> Mapping[str, SampleScores]:
+        """What a run scored the pairs of its test sets; empty where it kept nothing."""
+        if run.run_id not in self._scores:
+            path = self.artifact(run, SCORES_FILE)
+            try:
+                self._scores[run.run_id] = read_scores(path) if path else {}
+            except RecordError as error:
+                log.warning("%s is compared without its test scores: %s", run.told, error)
+                self._scores[run.run_id] = {}
+        return self._scores[run.run_id]
 
     def history(self, run: RunRecord, names: Sequence[str]) -> list[dict[str, Any]]:
         """Metrics by step, {"step", "name", "value"} each.

@@ -9,10 +9,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table as RichTable
 
-from mrm.comparing.differences import Difference
+from mrm.comparing.differences import Difference, Verdict
 from mrm.comparing.grouping import Alignment, Group, brief
 from mrm.comparing.measures import ACCURACY, COST, CURATION, Figure, Measure
 
+DIFFERENCES = "Differences from the reference"
 TITLES = {ACCURACY: "Accuracy", CURATION: "Curation of the open pool", COST: "Cost"}
 
 
@@ -75,36 +76,81 @@ def difference_table(differences: Sequence[Difference]) -> Table | None:
     """A row a difference; None where there is none."""
     if not differences:
         return None
+    kept = any(one.over_samples for one in differences)
     rows = []
     for one in differences:
-        interval, digits = one.over_seeds.test.interval, one.measure.digits
-        ends = (
-            "–"
-            if interval.low is None or interval.high is None
-            else f"{signed(interval.low, digits)} to {signed(interval.high, digits)}"
-        )
+        digits = one.measure.digits
+        cells = [
+            one.group,
+            one.measure.title,
+            signed(one.over_seeds.test.interval.estimate, digits),
+            str(len(one.seeds)),
+        ]
+        cells += _verdict_cells(one.over_seeds, digits)
+        cells += _verdict_cells(one.over_samples, digits) if kept else []
+        rows.append((*cells, one.text))
+    level = differences[0].over_seeds.level
+    columns = ["group", "figure", "difference", "seeds", f"{level:.0%} over seeds", "p"]
+    columns += [f"{level:.0%} over samples", "p"] if kept else []
+    return Table(DIFFERENCES, (*columns, "beyond noise"), tuple(rows), _difference_notes(differences, kept))
+
+
+def _verdict_cells(verdict: Verdict | None, digits: int) -> list[str]:
+    if verdict is None:
+        return ["–", "–"]
+    interval = verdict.test.interval
+    if interval.low is None or interval.high is None:
+        return ["–", probability(verdict.adjusted)]
+    return [f"{signed(interval.low, digits)} to {signed(interval.high, digits)}", probability(verdict.adjusted)]
+
+
+def _difference_notes(differences: Sequence[Difference], kept: bool) -> tuple[str, ...]:
+    names = dict.fromkeys(one.reference for one in differences)
+    level = differences[0].over_seeds.level
+    by_seeds = sum(one.over_seeds.adjusted is not None for one in differences)
+    by_samples = sum(one.over_samples is not None for one in differences)
+    over_samples = (
+        " Over samples: the bootstrap of the test samples, the mean over those seeds, for the trainings at hand."
+        if kept
+        else ""
+    )
+    families = f"the {by_seeds} over seeds together" + (f", the {by_samples} over samples together" if kept else "")
+    return (
+        f"Group minus reference ({'; '.join(names)}). Over seeds: a pair for each seed that both have, interval by Student's t."
+        f"{over_samples} Intervals are each difference's own; the p-values are corrected by Holm's method, {families}.",
+        f"Beyond noise: yes where every test of the difference has a corrected p below {1 - level:.2g}; 'alone, not among all' where "
+        "only its own interval excludes 0.",
+    )
+
+
+def mcnemar_table(differences: Sequence[Difference]) -> Table | None:
+    """Discordant counts of every set and seed; None where no run kept what it scored."""
+    rows = []
+    related = False
+    for one in differences:
+        if one.samples is None or not one.samples.mcnemar:
+            continue
+        related |= one.samples.related
+        tests = one.samples.mcnemar
         rows.append(
             (
-                one.group,
-                one.measure.title,
-                signed(interval.estimate, digits),
-                str(len(one.seeds)),
-                ends,
-                probability(one.over_seeds.test.p),
-                probability(one.over_seeds.adjusted),
-                one.over_seeds.text,
+                *(one.group, one.measure.title, str(one.samples.pairs), ", ".join(map(str, tests))),
+                ", ".join(f"{test.only_first} : {test.only_second}" for test in tests.values()),
+                ", ".join(probability(test.mid) for test in tests.values()),
+                ", ".join(probability(test.exact) for test in tests.values()),
             )
         )
-    names = dict.fromkeys(one.reference for one in differences)
-    tested = sum(one.over_seeds.test.p is not None for one in differences)
-    level = differences[0].over_seeds.level
-    notes = (
-        f"Group minus reference ({'; '.join(names)}), a pair for each seed that both have. The interval is of {level:.0%} by Student's "
-        f"t, for the difference alone. The {tested} p-values of this table are corrected together by Holm's method: beyond noise says "
-        f"yes where the corrected one is below {1 - level:.2g}; 'alone, not among all' where only the difference's own interval excludes 0.",
-    )
-    columns = ("group", "figure", "difference", "seeds", f"{level:.0%} interval", "p", "p (Holm)", "beyond noise")
-    return Table("Differences from the reference, over seeds", columns, tuple(rows), notes)
+    if not rows:
+        return None
+    notes = [
+        "Of each seed: pairs that only the group has right, and pairs that only the reference has; p-values are not corrected."
+    ]
+    if related:
+        notes.append(
+            "Some samples have several pairs, which McNemar's test takes as independent; the bootstrap does not."
+        )
+    columns = ("group", "test set", "pairs", "seed", "only group : only reference", "McNemar mid-p", "exact p")
+    return Table("The same samples, seed by seed", columns, tuple(rows), tuple(notes))
 
 
 def differing_table(alignment: Alignment) -> Table | None:

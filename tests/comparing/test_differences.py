@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from mrm.comparing.differences import Verdict, corrected, differences, references, without_common_seed
+from mrm.comparing.differences import Difference, Verdict, corrected, differences, references, without_common_seed
 from mrm.comparing.grouping import align
+from mrm.comparing.measures import Measure
 from mrm.errors import ConfigError
 from mrm.evaluation.intervals import Interval
 from mrm.evaluation.paired import PairedTest
@@ -38,13 +39,14 @@ def test_differences_are_paired_by_seed_and_corrected_together() -> None:
     assert verdict.test.interval.estimate == pytest.approx(0.31 / 3)
     assert verdict.test.p == pytest.approx(1 - 31 / (2 + 31**2) ** 0.5)
     assert verdict.adjusted == pytest.approx(3 * verdict.test.p)
-    assert verdict.beyond_noise and verdict.holds and verdict.text == "yes"
+    assert verdict.alone and verdict.holds
+    assert found[0].beyond_noise and found[0].text == "yes (by seeds; samples not kept)"
 
 
 def test_differences_use_the_seeds_that_both_have() -> None:
     found, _ = found_of(runs_of(base=BASE, full=FULL[:1]), "base")
     assert found[0].seeds == (1,)
-    assert found[0].over_seeds.text == "not told: one shared seed"
+    assert found[0].text == "not told: one shared seed" and found[0].beyond_noise is None
     apart = [made_run("base", 1, {"test_a": 0.5}), made_run("full", 2, {"test_a": 0.6})]
     alignment = align(apart)
     pairs, _ = references(alignment.groups, "base")
@@ -54,8 +56,22 @@ def test_differences_use_the_seeds_that_both_have() -> None:
 def test_verdict_alone_and_not_among_all() -> None:
     verdicts = corrected([Verdict(PairedTest(Interval(3, 0.1, 0.01, 0.19), p)) for p in (0.03, 0.04, 0.5)])
     assert [verdict.adjusted for verdict in verdicts] == pytest.approx([0.09, 0.09, 0.5])
-    assert verdicts[0].text == "alone, not among all"
-    assert corrected([Verdict(PairedTest(Interval(2, 0.1, -0.1, 0.3), 0.2))])[0].text == "no"
+    assert [verdict.alone for verdict in verdicts] == [True, True, True] and not any(one.holds for one in verdicts)
+    measure = Measure("test_a", "a", "accuracy")
+
+    def text(seeds: Verdict, samples: Verdict | None = None) -> str:
+        return Difference("full", "base", measure, (1, 2), seeds, over_samples=samples).text
+
+    sure = Verdict(PairedTest(Interval(3, 0.1, 0.01, 0.19), 0.001), 0.003)
+    unsure = Verdict(PairedTest(Interval(2, 0.1, -0.1, 0.3), 0.2), 0.2)
+    untold = Verdict(PairedTest(Interval(1, 0.1), None, "one shared seed"))
+    assert text(verdicts[0]) == "alone, not among all" and text(unsure) == "no"
+    assert (
+        text(sure, sure) == "yes"
+        and text(sure, unsure) == "over seeds only"
+        and text(unsure, sure) == "over samples only"
+    )
+    assert text(untold, sure) == "yes (by samples; seeds do not tell)" and text(untold, unsure) == "no"
 
 
 def test_references_default_is_the_first_group_and_none_has_none() -> None:

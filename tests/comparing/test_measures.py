@@ -7,7 +7,16 @@ import math
 import pytest
 
 from mrm.comparing.grouping import align
-from mrm.comparing.measures import MEAN, figure_text, group_figures, measures_of, not_measured, run_values, shared_sets
+from mrm.comparing.measures import (
+    MEAN,
+    SPEED,
+    figure_text,
+    group_figures,
+    measures_of,
+    not_measured,
+    run_values,
+    shared_sets,
+)
 from mrm.evaluation.intervals import Interval
 from tests.comparing.making import made_run
 
@@ -56,8 +65,12 @@ def test_not_measured_names_single_seeds() -> None:
 
 def test_run_values_of_curation_and_cost() -> None:
     metrics = {"open_pairs": 40.0, "active_pairs": 30.0, "seconds": 12.0, "curation/noise_after": 0.02}
-    values = run_values(made_run("full", 1, metrics=metrics), [], [10.0, 50.0, 20.0])
-    assert values == {"noise_after": 0.02, "active_share": 0.75, "seconds": 12.0, "pairs_per_second": 20.0}
+    logged = [(SPEED, 10.0), (SPEED, 50.0), ("curation/seconds", 3.0), (SPEED, 20.0), ("curation/seconds", 4.0)]
+    history = [{"step": step, "name": name, "value": value} for step, (name, value) in enumerate(logged)]
+    assert run_values(made_run("full", 1, metrics=metrics), [], history) == {
+        **{"noise_after": 0.02, "active_share": 0.75, "seconds": 12.0, "pairs_per_second": 20.0},
+        "curation_seconds": 7.0,
+    }
 
 
 def test_run_values_what_is_not_a_number_is_not_measured() -> None:

@@ -92,9 +92,9 @@ def test_bootstrap_draws_do_not_depend_on_the_size_of_blocks(statistic, monkeypa
 def test_bootstrap_means_drawn_by_kind_spread_as_those_drawn_by_row() -> None:
     """The mean has a way of its own, which a statistic that is not known to be the mean does not take."""
     values, clusters = [0, 1, 1, 1, 0, 1, 0, 0, 1], list("aabbbcddd")
-    for given in (None, clusters):
+    for belonging in (None, clusters):
         kinds, rows = (
-            bootstrap_draws(values, statistic, seed=5, draws=40_000, clusters=given)
+            bootstrap_draws(values, statistic, seed=5, draws=40_000, clusters=belonging)
             for statistic in (weighted_mean, same_mean)
         )
         assert kinds.mean() == pytest.approx(rows.mean(), abs=0.005)
