@@ -62,6 +62,12 @@ def _line(panel: Any, points: Sequence[Mapping[str, Any]], label: str, number: i
     colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
     style = "-" if number < len(COLOURS) else "--"
     xs = [point["x"] for point in points]
+    if xs == [None]:  # the same whatever the key is
+        (point,) = points
+        panel.axhline(point["mean"], linestyle=":", linewidth=1.4, color=colour, label=label)
+        if point["low"] is not None:
+            panel.axhspan(point["low"], point["high"], color=colour, alpha=0.1, linewidth=0)
+        return
     panel.plot(
         xs,
         [point["mean"] for point in points],
