@@ -10,7 +10,7 @@ from matplotlib.figure import Figure as Canvas
 
 from mrm.comparing.courses import Course
 from mrm.comparing.differences import Difference
-from mrm.comparing.drawing import COLOURS, MARKERS, FigureImage, dress, image
+from mrm.comparing.drawing import COLOURS, MARKERS, FigureImage, dress, image, legend_columns
 from mrm.comparing.measures import ACCURACY
 from mrm.comparing.tables import signed
 from mrm.evaluation.intervals import Interval
@@ -99,8 +99,8 @@ def _canvas(height: float, width: float = 6) -> tuple[Canvas, Any]:
 
 def _legend(canvas: Canvas, panel: Any, lines: int) -> None:
     if 1 < lines <= LEGEND:
-        canvas.legend(
-            *panel.get_legend_handles_labels(), loc="outside lower center", fontsize=7, frameon=False, ncols=2
-        )
+        handles, labels = panel.get_legend_handles_labels()
+        columns = legend_columns(labels, canvas.get_figwidth())
+        canvas.legend(handles, labels, loc="outside lower center", fontsize=7, frameon=False, ncols=columns)
     elif lines > LEGEND:
         canvas.legend(*panel.get_legend_handles_labels(), loc="outside right upper", fontsize=6, frameon=False)
