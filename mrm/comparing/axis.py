@@ -105,7 +105,7 @@ def axis_values(
     told: dict[str, list[dict[str, object]]] = {}
     lines: list[tuple[str, Sequence[tuple[float | None, Group]]]] = [(line.label, line.points) for line in axis.lines]
     for label, points_of in [*lines, *((group.label, [(None, group)]) for group in axis.level)]:
-        points = []
+        points: list[dict[str, object]] = []
         for x, group in points_of:
             interval = figures[group.label][measure].interval
             if interval is not None:
