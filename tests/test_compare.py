@@ -64,7 +64,7 @@ def test_compare_writes_tables_figures_and_drawing(
     assert "| dt2it_full, flip_rate=0.1 | 2 | 0.955 ± 0.064 |" in markdown
     assert "not finished, left out: dt2it_no_curation-s3" in markdown
     assert "older run(s) of the same configuration and seed, left out: dt2it_no_curation-s2" in markdown
-    assert "Not measured: noise after the last round: of no run" in markdown
+    assert "Not measured: noise after the last round, wrong labels mended or gone, " in markdown
     assert ">dt2it_no_curation</text>" in files["figure"].read_text()
     assert "Differences from the reference" in capsys.readouterr().out
 

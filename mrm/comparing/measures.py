@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import statistics
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -157,16 +158,13 @@ def not_measured(
     groups: Sequence[Group], measures: Sequence[Measure], figures: Mapping[str, Mapping[str, Figure]]
 ) -> list[str]:
     """What is lacking, in sentences: a measure that no group has, that some lack, or that some seeds lack."""
-    told = []
+    lacking: dict[str, list[str]] = defaultdict(list)  # who -> what
     for measure in measures:
         none = [group.label for group in groups if not figures[group.label][measure.key].values]
-        if len(none) == len(groups):
-            told.append(f"{measure.title}: of no run")
-            continue
         if none:
-            told.append(f"{measure.title}: of {'; '.join(none)}")
+            lacking["no run" if len(none) == len(groups) else "; ".join(none)].append(measure.title)
         for group in groups:
-            lacking = [seed for seed in group.seeds if seed not in figures[group.label][measure.key].values]
-            if lacking and group.label not in none:
-                told.append(f"{measure.title}: of {group.label}, seed {', '.join(map(str, lacking))}")
-    return told
+            some = [seed for seed in group.seeds if seed not in figures[group.label][measure.key].values]
+            if some and group.label not in none:
+                lacking[f"{group.label}, seed {', '.join(map(str, some))}"].append(measure.title)
+    return [f"{', '.join(titles)}: of {who}" for who, titles in lacking.items()]

@@ -24,6 +24,7 @@ from mrm.sweeps.parent_run import ROLE
 from mrm.tracking import HISTORY_FILE, VALUE_LIMIT, read_history
 
 PAGE = 1000  # runs of one answer of MLflow
+TOTAL = "seconds"  # a figure that is logged at a run's very end
 
 log = logging.getLogger(__name__)
 
@@ -119,7 +120,7 @@ class Store:
             experiment=tags["experiment"],
             seed=int(tags["seed"]),
             scale=tags.get("scale", ""),
-            status=FINISHED if state.get("finished") else info.status,
+            status=_status(info.status, state, entity.data.metrics),
             started=info.start_time or 0,
             config=comparable(state.get("identity") or entity.data.params),
             metrics=dict(entity.data.metrics),
@@ -178,6 +179,12 @@ def _own_folder(path: str | None, run_id: str) -> tuple[Path | None, Mapping[str
     except (ConfigError, json.JSONDecodeError):  # damaged; MLflow has what is needed
         return None, {}
     return (Path(path), state) if state.get("mlflow_run_id") == run_id else (None, {})
+
+
+def _status(told: str, state: Mapping[str, Any], metrics: Mapping[str, float]) -> str:
+    """Whether a run has finished: MLflow says so at the end of its training already, before it is tested."""
+    finished = state.get("finished") if state else told == FINISHED and TOTAL in metrics
+    return FINISHED if finished else "RUNNING" if told == FINISHED else told
 
 
 def _cut(params: Mapping[str, str]) -> tuple[str, ...]:

@@ -31,7 +31,7 @@ def made_run(
     name = f"{experiment}-s{seed}-{number}"
     return RunRecord(
         **{
-            "run_id": f"{name:0<32}",
+            "run_id": f"{name}-{abs(hash(tuple(sorted(comparable(flat).items()))))}",
             "name": name,
             "experiment": experiment,
             "seed": seed,

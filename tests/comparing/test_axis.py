@@ -29,6 +29,7 @@ def test_lines_over_a_key_are_the_groups_of_the_remaining_differences() -> None:
     assert [line.label for line in axis.lines] == ["base", "full"]
     assert [x for x, _ in axis.lines[0].points] == [0.1, 0.2, 0.4]
     points = axis_values(axis, "test_a", figures)["full"]
+    assert points[0]["mean"] == pytest.approx(0.815)
     assert points[1]["mean"] == pytest.approx(0.715) and points[1]["n"] == 2 and points[1]["low"] < 0.715
 
 
