@@ -11,7 +11,7 @@ import numpy as np
 
 Array = np.ndarray
 LENGTH_TOLERANCE = 0.1  # lengths within 10 % count as equal
-MATCHED, AGREEING, OPPOSED, MIXED = STYLE_GROUPS = ("style matched", "style agreeing", "style opposed", "style mixed")
+MATCHED, AGREEING, OPPOSED, MIXED = STYLE_GROUPS = ("matched", "agreeing", "opposed", "mixed")
 LENGTH_BINS = 5
 
 
