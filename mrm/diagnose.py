@@ -70,7 +70,7 @@ def diagnose_pairs(config: DiagnoseConfig) -> DiagnoseResult:
         missing.append("what the images do, and the bias for a place: images=false.")
     found = diagnose(rows.table(), seed=config.seed, not_measured=missing)
     facts = {
-        "pairs of": ", ".join(names),
+        "pairs of": names,
         "samples": total,
         "samples not used": bad.samples,
         "pairs": found.pairs,

@@ -124,8 +124,17 @@ def write_diagnostics(path: Path, title: str, facts: Mapping[str, Any], found: D
     """The page."""
     figures = [reliability_figure(found.calibration)] if found.calibration else []
     figures += [accuracy_figure([row for row in found.rows if row.group == group], group) for group in _drawn(found)]
+    shown = {name: value for name, value in facts.items() if name not in ("pairs of", "scored by")}
     return write_page(
-        path, TEMPLATE, title=title, facts=facts, tables=tables_of(found), figures=figures, missing=found.not_measured
+        path,
+        TEMPLATE,
+        title=title,
+        facts=shown,
+        pools=facts["pairs of"],
+        scorer=facts["scored by"],
+        tables=tables_of(found),
+        figures=figures,
+        missing=found.not_measured,
     )
 
 
