@@ -1,0 +1,81 @@
+"""What `mrm.diagnose` takes.
+
+For the commands, which compose: nothing in the rooms of `mrm/` imports this module.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import MISSING
+
+from mrm.curate_config import file_names
+from mrm.devices import device_problems
+from mrm.errors import ConfigError
+
+
+@dataclass
+class DiagnoseConfig:
+    """What the command takes."""
+
+    pairs: Any = MISSING  # a folder or URL of shards, or a file in LLaMA-Factory's form; several: [A,B]
+    model: str | None = None
+    scores: str | None = None  # FILE, of all pairs in order; one of both must be given
+    output: str | None = None  # PAGE.html
+    json: str | None = None  # FILE, all figures
+    lines: str | None = None  # FILE, a line a pair, which scores= takes
+    images: bool = True  # whether to score without images, with other images, and with both images swapped
+    media_dir: str | None = None  # where a file's image paths start; null takes its folder
+    seed: int = 0  # of the dealing of images and of the intervals
+    max_bad: float = 0.01  # share of unreadable samples that stops the command; 1 never does
+    batch_size: int = 16
+    row_tokens: int | None = None
+    max_pixels: int | None = None  # null takes the model's own resolution
+    device: str = "auto"  # auto | cpu | cuda
+    dtype: str = "float32"
+    attention: str = "auto"  # one of mrm.model.attention.ATTENTION
+    cache_dir: str | None = None  # where shards from a URL are kept
+    cache_gb: float = 100.0
+    progress: bool = True
+
+
+def check_diagnose(config: DiagnoseConfig) -> list[str]:
+    """The pools that are named.
+
+    Raises:
+        ConfigError: one message with every problem.
+    """
+    problems = []
+    names = file_names(config.pairs)
+    if not names:
+        problems.append("pairs=[]: name at least one folder of shards or file of pairs.")
+    if len(set(names)) != len(names):
+        problems.append(f"pairs={names}: the same one is named twice.")
+    if (config.model is None) == (config.scores is None):
+        problems.append(f"model, scores: give one of both; found model={config.model!r} and scores={config.scores!r}.")
+    if config.model is not None and not Path(config.model).is_dir():
+        problems.append(f"model={config.model!r}: there is no such folder; give the `model` folder of a finished run.")
+    if config.scores is not None and not Path(config.scores).is_file():
+        problems.append(f"scores={config.scores!r}: there is no such file.")
+    if (
+        config.scores is not None
+        and config.lines is not None
+        and Path(config.lines).resolve() == Path(config.scores).resolve()
+    ):
+        problems.append(f"lines={config.lines!r}: would write over the scores; choose another name.")
+    for name in ("output", "json", "lines"):
+        if (given := getattr(config, name)) is not None and Path(given).is_dir():
+            problems.append(f"{name}={given!r}: is a folder; name a file in it.")
+    if config.output is not None and Path(config.output).suffix != ".html":
+        problems.append(f"output={config.output!r}: is an HTML page; give it that ending.")
+    for name in ("batch_size", "row_tokens", "max_pixels"):
+        if (value := getattr(config, name)) is not None and value < 1:
+            problems.append(f"{name}={value}: must be at least 1.")
+    if not 0 <= config.max_bad <= 1:
+        problems.append(f"max_bad={config.max_bad}: must be in [0, 1].")
+    problems += device_problems(config.device)
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return names

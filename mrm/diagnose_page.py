@@ -1,0 +1,196 @@
+"""What `mrm.diagnose` shows: tables for the terminal, and an HTML page that needs nothing else.
+
+For the commands, which compose: nothing in the rooms of `mrm/` imports this module.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure as Canvas
+from rich.console import Console
+from rich.table import Table
+
+import callbacks
+from mrm.comparing.drawing import COLOURS, FigureImage, dress, image
+from mrm.evaluation.calibration import Calibration
+from mrm.evaluation.diagnostics import AccuracyRow, Diagnostics
+from mrm.evaluation.intervals import Interval
+from mrm.pages import format_number, write_page
+
+TEMPLATE = Path(callbacks.__file__).parent / "templates" / "diagnostics.html.j2"
+
+
+@dataclass(frozen=True)
+class Lines:
+    """A table: its title, the columns' names, and cells as texts."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    note: str = ""
+
+
+def tables_of(found: Diagnostics) -> list[Lines]:
+    """All figures as tables, those without a row left out."""
+    groups = list(dict.fromkeys(row.group for row in found.rows))
+    rows = [(row.name if row.group == "all" else f"{row.group}: {row.name}", row) for row in found.rows]
+    assert [row.group for _, row in rows] == sorted((r.group for _, r in rows), key=groups.index)
+    tables = [
+        Lines(
+            "Accuracy",
+            ("pairs of", "pairs", "ties", "accuracy", "95 % interval"),
+            tuple((name, f"{row.pairs:,}", f"{row.ties:,}", *_interval(row.accuracy)) for name, row in rows),
+            "A pair counts as right only if the preferred response has the strictly higher reward. Style goes by length (within 10 % is"
+            " equal) and markup: agreeing where the preferred response has more of one and less of neither, opposed the other way round.",
+        )
+    ]
+    if (length := found.length) is not None:
+        cells = [
+            ("accuracy with length taken out", _number(length.accuracy)),
+            ("pairs that it is of", f"{length.pairs:,}"),
+            ("left out: equal length, or no counterpart", f"{length.left_out:,}"),
+            ("accuracy where the preferred response is longer", _number(length.longer)),
+            ("accuracy where it is shorter", _number(length.shorter)),
+            *(
+                (f"correlation of reward and {name}, within the prompt", _number(value))
+                for name, value in found.correlations.items()
+            ),
+        ]
+        note = "Length is taken out by giving pairs whose longer response is preferred, and the others, equal weight at like ratios of length."
+        tables.append(Lines("Length and markup", ("", "value"), tuple(cells), note))
+    if found.images:
+        tables.append(
+            Lines(
+                "What the images do",
+                ("images", "pairs", "accuracy as given", "accuracy then", "gain by the images", "95 % interval"),
+                tuple(
+                    (use.change, f"{use.pairs:,}", _number(use.given), _number(use.changed), *_interval(use.gain))
+                    for use in found.images
+                ),
+                "A gain whose interval holds 0: the images are not looked at, or the text alone tells the winner.",
+            )
+        )
+    if (place := found.place) is not None:
+        cells = [
+            ("pairs scored in both orders", f"{place.pairs:,}"),
+            ("right in both orders", _number(place.consistent)),
+            ("accuracy in the order given", _number(place.given)),
+            ("accuracy with the images swapped", _number(place.swapped)),
+            ("the same image preferred in both orders", _number(place.same_image)),
+            ("decisions for the image shown first", _number(place.first_image)),
+        ]
+        tables.append(
+            Lines(
+                "Place of the image",
+                ("", "value"),
+                tuple(cells),
+                "Without a bias for a place, 0.5 of the decisions are for the first.",
+            )
+        )
+    if (fit := found.calibration) is not None:
+        cells = [
+            ("expected calibration error", _number(fit.error)),
+            ("Brier score", _number(fit.brier)),
+            ("log loss, nats (0.693 knows nothing)", _number(fit.log_loss)),
+            ("factor on rewards that fits best", _number(fit.factor)),
+            ("log loss with it", _number(fit.log_loss_at_factor)),
+        ]
+        tables.append(
+            Lines("Calibration", ("", "value"), tuple(cells), "A factor below 1: the model is surer than it is right.")
+        )
+    return tables
+
+
+def print_diagnostics(found: Diagnostics, console: Console | None = None) -> None:
+    """The tables, and what was not measured."""
+    console = console or Console()
+    for lines in tables_of(found):
+        table = Table(title=lines.title, title_justify="left")
+        for number, name in enumerate(lines.columns):
+            table.add_column(name, justify="right" if number else "left")
+        for row in lines.rows:
+            table.add_row(*row)
+        console.print(table)
+    for reason in found.not_measured:
+        console.print(f"Not measured: {reason}", markup=False, highlight=False, soft_wrap=True)
+
+
+def write_diagnostics(path: Path, title: str, facts: Mapping[str, Any], found: Diagnostics) -> Path:
+    """The page."""
+    figures = [reliability_figure(found.calibration)] if found.calibration else []
+    figures += [accuracy_figure([row for row in found.rows if row.group == group], group) for group in _drawn(found)]
+    shown = {name: value for name, value in facts.items() if name not in ("pairs of", "scored by")}
+    return write_page(
+        path,
+        TEMPLATE,
+        title=title,
+        facts=shown,
+        pools=facts["pairs of"],
+        scorer=facts["scored by"],
+        tables=tables_of(found),
+        figures=figures,
+        missing=found.not_measured,
+    )
+
+
+def reliability_figure(fit: Calibration) -> FigureImage:
+    """Accuracy over confidence, a point a bin, its area by the number of pairs; the diagonal is calibrated."""
+    canvas = Canvas(figsize=(4.4, 3.8), layout="constrained")
+    FigureCanvasAgg(canvas)
+    panel = canvas.subplots()
+    panel.plot([0.5, 1], [0.5, 1], color="#888", linewidth=0.8, linestyle=":")
+    xs, ys = [each.confidence for each in fit.bins], [each.accuracy for each in fit.bins]
+    most = max(each.pairs for each in fit.bins)
+    panel.plot(xs, ys, color=COLOURS[0], linewidth=1.2)
+    panel.scatter(xs, ys, s=[12 + 50 * each.pairs / most for each in fit.bins], color=COLOURS[0], zorder=3)
+    panel.set_xlim(0.49, 1.01)
+    panel.set_ylim(min(0.45, *ys) - 0.05, 1.03)
+    dress(panel, "Reliability", "confidence: sigmoid of the reward difference")
+    panel.set_ylabel("accuracy", fontsize=9)
+    told = ", ".join(f"{x:.3f}: {y:.3f}" for x, y in zip(xs, ys, strict=True))
+    return image(canvas, "Reliability", f"Reliability: accuracy by confidence, dotted where they are equal: {told}")
+
+
+def accuracy_figure(rows: Sequence[AccuracyRow], group: str) -> FigureImage:
+    """Accuracy with its interval, a bar a row."""
+    shown = [row for row in rows if row.accuracy is not None]
+    canvas = Canvas(figsize=(5.2, 1.2 + 0.34 * len(shown)), layout="constrained")
+    FigureCanvasAgg(canvas)
+    panel = canvas.subplots()
+    found = [row.accuracy for row in shown if row.accuracy is not None]
+    means = [each.estimate for each in found]
+    ends = [
+        [0.0 if each.low is None else mean - each.low for each, mean in zip(found, means, strict=True)],
+        [0.0 if each.high is None else each.high - mean for each, mean in zip(found, means, strict=True)],
+    ]
+    labels = [f"{row.name} ({row.pairs:,})" for row in shown]
+    panel.barh(labels, means, xerr=ends, color=COLOURS[0], height=0.65, error_kw={"elinewidth": 1, "capsize": 2})
+    panel.axvline(0.5, color="#666", linewidth=0.8, linestyle=":")
+    panel.set_xlim(0, 1.02)
+    panel.invert_yaxis()
+    dress(panel, f"Accuracy by {group}", "accuracy (pairs in brackets); dotted: chance")
+    told = ", ".join(f"{row.name} {mean:.3f}" for row, mean in zip(shown, means, strict=True))
+    return image(canvas, f"Accuracy by {group}", f"Accuracy by {group}: {told}")
+
+
+def _drawn(found: Diagnostics) -> list[str]:
+    """Groups of more than one row that has pairs."""
+    names = [row.group for row in found.rows if row.accuracy is not None]
+    return [group for group in dict.fromkeys(names) if names.count(group) > 1]
+
+
+def _interval(found: Interval | None) -> tuple[str, str]:
+    if found is None:
+        return "–", "–"
+    if found.low is None or found.high is None:
+        return _number(found.estimate), "–"
+    return _number(found.estimate), f"{found.low:.3f} to {found.high:.3f}"
+
+
+def _number(value: float | None) -> str:
+    return format_number(value, "%.3f")

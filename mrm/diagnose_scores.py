@@ -1,0 +1,247 @@
+"""The table of pairs that `mrm.diagnose` draws figures from: what the pairs are, and what a model or a file says of them.
+
+For the commands, which compose: nothing in the rooms of `mrm/` imports this module.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from datamodules.pair_pools import PairPool
+from datamodules.score_files import read_scores
+from datamodules.texts import Texts
+from mrm.construction.style import FEATURES, style_features
+from mrm.errors import MrmError, RecordError, UnreadableSamplesError
+from mrm.evaluation.diagnostics import PairTable
+from mrm.evaluation.variants import (
+    first_image_preferred,
+    is_statement,
+    with_images_swapped,
+    with_others_images,
+    without_images,
+)
+from mrm.model.encoding import EncodedSample, Encoder
+from mrm.model.packing import check_fits
+from mrm.model.reward_model import RewardModel
+from mrm.preference import PreferenceSample
+from mrm.score import score_batch
+
+CHUNK = 256  # samples among which images are dealt out
+GIVEN, REMOVED, OTHERS, SWAPPED = VARIANTS = ("given", "without_images", "others_images", "swapped")
+NAMED = 5
+NOT_FINITE = "reward not finite"
+_MARKUP = [FEATURES.index(name) for name in ("headers", "list_items", "bold", "code")]
+
+Rewards = list[float]
+Score = Callable[[Sequence[tuple[PreferenceSample, EncodedSample]]], list[Rewards]]
+
+
+@dataclass
+class Bad:
+    """Samples that could not be used: how many, why, and the first by name."""
+
+    samples: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+    named: dict[str, str] = field(default_factory=dict)
+
+    def note(self, key: str, reason: str, detail: str) -> None:
+        self.samples += 1
+        self.reasons[reason] += 1
+        if len(self.named) < NAMED:
+            self.named[key] = detail
+
+    def told(self) -> str:
+        reasons = ", ".join(f"{number} {reason}" for reason, number in self.reasons.most_common())
+        return f"{reasons}; first: {'; '.join(f'{key}: {detail}' for key, detail in self.named.items())}"
+
+
+@dataclass
+class Rows:
+    """Pairs one by one, on their way to a `PairTable`, with the numbers that name them."""
+
+    names: list[tuple[str, int]] = field(default_factory=list)  # key, number within the sample
+    chosen: list[float] = field(default_factory=list)
+    rejected: list[float] = field(default_factory=list)
+    columns: dict[str, list[Any]] = field(default_factory=dict)
+
+    def add(self, sample: PreferenceSample, number: int, found: dict[str, Rewards], first: int = 0) -> None:
+        """All pairs of one sample.
+
+        Args:
+            sample: as it was given.
+            number: of the sample.
+            found: variant -> rewards of its responses.
+            first: number of its first pair.
+        """
+        style = [style_features(response) for response in sample.responses]
+        for place, pair in enumerate(sample.pairs):
+            sides = (pair.chosen, pair.rejected)
+            difference = {name: own[sides[0]] - own[sides[1]] for name, own in found.items()}
+            if SWAPPED in difference:  # there the other statement is the right one
+                difference[SWAPPED] = -difference[SWAPPED]
+            self.names.append((sample.key, first + place))
+            self.chosen.append(found[GIVEN][sides[0]])
+            self.rejected.append(found[GIVEN][sides[1]])
+            values = {
+                "sample": number,
+                "source": sample.source,
+                "strength": math.nan if pair.strength is None else pair.strength,
+                "length": [len(sample.responses[side]) for side in sides],
+                "markup": [float(style[side][_MARKUP].sum()) for side in sides],
+                "statement": is_statement(sample),
+                "first_preferred": first_image_preferred(sample, pair),
+                "has_images": bool(sample.images),
+                **{"difference" if name == GIVEN else name: difference.get(name, math.nan) for name in VARIANTS},
+            }
+            for name, value in values.items():
+                self.columns.setdefault(name, []).append(value)
+
+    def table(self) -> PairTable:
+        """All of them; at least one."""
+        types: dict[str, type] = {"sample": np.int64, "source": object}
+        types |= dict.fromkeys(("statement", "first_preferred", "has_images"), bool)
+        return PairTable(**{name: np.array(values, types.get(name, float)) for name, values in self.columns.items()})
+
+
+@dataclass(frozen=True)
+class ModelScorer:
+    """Scores samples with a model, as given and with changed images.
+
+    Args:
+        model, encoder: in evaluation mode, on the device.
+        device: where the model is.
+        batch_size: samples at a time. row_tokens: see `mrm.model.packing.collate`.
+        images: whether to score the changed ones too.
+        seed: of the dealing of images.
+    """
+
+    model: RewardModel
+    encoder: Encoder
+    device: torch.device
+    batch_size: int
+    row_tokens: int | None
+    images: bool
+    seed: int
+
+    def score(self, samples: Sequence[PreferenceSample], bad: Bad) -> Iterator[tuple[int, dict[str, Rewards]]]:
+        """(place, variant -> rewards of its responses) of each sample that can be scored as given; the others are noted.
+
+        A variant that cannot be scored, or whose rewards are not finite, is left out of the sample's.
+        """
+        made: list[dict[str, PreferenceSample | None]] = [{GIVEN: sample} for sample in samples]
+        if self.images:
+            others = with_others_images(samples, self.seed)
+            for own, sample, other in zip(made, samples, others, strict=True):
+                own |= {REMOVED: without_images(sample), OTHERS: other, SWAPPED: with_images_swapped(sample)}
+        work: list[tuple[int, str, PreferenceSample, EncodedSample]] = []
+        for place, own in enumerate(made):
+            for name, sample in own.items():
+                if sample is None:
+                    continue
+                try:
+                    encoded = self.encoder.encode(sample)
+                    check_fits(encoded, self.row_tokens, self.model.layout)
+                except RecordError as error:
+                    if name == GIVEN:
+                        bad.note(sample.key, error.reason, str(error))
+                        break
+                    continue
+                work.append((place, name, sample, encoded))
+        found: dict[int, dict[str, Rewards]] = {}
+        for start in range(0, len(work), self.batch_size):
+            batch = work[start : start + self.batch_size]
+            items = [(sample, encoded) for _, _, sample, encoded in batch]
+            lines = score_batch(self.model, self.encoder, items, row_tokens=self.row_tokens, device=self.device)
+            for (place, name, _, _), line in zip(batch, lines, strict=True):
+                if all(map(math.isfinite, line["rewards"])):
+                    found.setdefault(place, {})[name] = line["rewards"]
+        for place in sorted({place for place, *_ in work}):
+            if GIVEN in found.get(place, {}):
+                yield place, found[place]
+            else:
+                bad.note(samples[place].key, NOT_FINITE, "the model has diverged, or dtype is too narrow for it")
+
+
+def scored_by_model(pools: Sequence[PairPool], scorer: ModelScorer, bad: Bad, *, progress: bool) -> Rows:
+    """The pairs of all pools, scored by a model. What cannot be used is noted."""
+    rows, first = Rows(), 0
+    for pool in pools:
+        for chunk in _chunks(_shown(pool, bad, progress)):
+            for place, found in scorer.score([sample for _, sample in chunk], bad):
+                number, sample = chunk[place]
+                rows.add(sample, first + number, found)
+        first += len(pool)
+    return rows
+
+
+def scored_by_file(pools: Sequence[PairPool], path: Path, bad: Bad, *, progress: bool) -> Rows:
+    """The pairs of all pools, with the scores of a file: a line a pair in their order.
+
+    Raises:
+        ConfigError: for a file that does not fit, by its line.
+    """
+    keys, numbers = [], []
+    for pool in pools:
+        names = pool.keys.tolist()
+        of_pair = np.asarray(pool.pair_sample)
+        keys += [names[sample] for sample in of_pair.tolist()]
+        numbers.append(np.arange(pool.n_pairs) - np.asarray(pool.pair_start)[of_pair])
+    chosen, rejected, reasons = read_scores(path, Texts.of(keys), np.concatenate(numbers))
+    rows, first, first_pair = Rows(), 0, 0
+    for pool in pools:
+        for number, sample in _shown(pool, bad, progress):
+            start = first_pair + int(pool.pair_start[number])
+            mine = slice(start, start + len(sample.pairs))
+            if why := next(filter(None, reasons[mine]), ""):
+                bad.note(sample.key, "unreadable in scores=", why)
+                continue
+            for place, pair in enumerate(sample.pairs):
+                own = [math.nan] * len(sample.responses)
+                own[pair.chosen], own[pair.rejected] = float(chosen[start + place]), float(rejected[start + place])
+                one = dataclasses.replace(sample, pairs=(pair,))
+                rows.add(one, first + number, {GIVEN: own}, place)
+        first, first_pair = first + len(pool), first_pair + pool.n_pairs
+    return rows
+
+
+def check_bad(bad: Bad, total: int, max_bad: float, rows: Rows) -> None:
+    """Stops where too much could not be used.
+
+    Raises:
+        UnreadableSamplesError: for more samples than `max_bad` allows, or if no pair is left.
+    """
+    if bad.samples > max_bad * total or not rows.names:
+        raise UnreadableSamplesError(
+            f"{bad.samples} of {total} samples could not be used, more than max_bad={max_bad:g} allows: {bad.told()}. Mend them, or"
+            " raise max_bad to go on without them."
+        )
+
+
+def _chunks(items: Iterator[tuple[int, PreferenceSample]]) -> Iterator[list[tuple[int, PreferenceSample]]]:
+    while chunk := list(itertools.islice(items, CHUNK)):
+        yield chunk
+
+
+def _shown(pool: PairPool, bad: Bad, show: bool) -> Iterator[tuple[int, PreferenceSample]]:
+    """The pool's readable samples with their numbers, under a bar; the others are noted."""
+    columns = (TextColumn(pool.name), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), disable=not show) as progress:
+        task = progress.add_task(pool.name, total=len(pool))
+        for number, item in pool.samples(np.ones(len(pool), bool)):
+            if isinstance(item, MrmError):
+                bad.note(pool.keys[number], getattr(item, "reason", "unreadable shard"), str(item))
+            else:
+                yield number, item
+            progress.advance(task)

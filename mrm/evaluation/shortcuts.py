@@ -1,0 +1,101 @@
+"""Whether a model goes by length and markup instead of content: accuracy where style helps, where it misleads, where it is silent.
+
+Pure functions. Dimension letters: P pairs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+Array = np.ndarray
+LENGTH_TOLERANCE = 0.1  # lengths within 10 % count as equal
+MATCHED, AGREEING, OPPOSED, MIXED = STYLE_GROUPS = ("matched", "agreeing", "opposed", "mixed")
+LENGTH_BINS = 5
+
+
+def style_groups(length: Array, markup: Array) -> Array:
+    """object [P]: how style stands to the preference, one of STYLE_GROUPS.
+
+    The preferred response may be longer, shorter or as long (within LENGTH_TOLERANCE), and have more markup, less or as much. Style
+    agrees where one of both is for it and none against it, opposes where it is the other way round; mixed is one for and one against.
+
+    Args:
+        length: [P, 2] characters of the preferred and the other response; at least 1.
+        markup: [P, 2] pieces of markup (headers, list items, bold, code).
+    """
+    length, markup = np.asarray(length, np.float64), np.asarray(markup, np.float64)
+    ratio = np.log(length[:, 0] / length[:, 1])
+    by_length = np.where(np.abs(ratio) <= np.log1p(LENGTH_TOLERANCE), 0, np.sign(ratio))
+    by_markup = np.sign(markup[:, 0] - markup[:, 1])
+    against, both = np.minimum(by_length, by_markup) < 0, np.maximum(by_length, by_markup) > 0
+    cases = [against & both, both, against]
+    return np.select(cases, [MIXED, AGREEING, OPPOSED], MATCHED).astype(object)
+
+
+@dataclass(frozen=True)
+class LengthControl:
+    """Accuracy with length taken out.
+
+    Args:
+        accuracy: mean over bins of like ratios of lengths, of the mean of both sides' accuracies: pairs whose preferred response is the
+            longer one, and pairs whose other one is. Ties are wrong.
+        pairs: in bins that have both sides.
+        left_out: pairs of equal length, or in a bin that has one side only.
+        longer, shorter: accuracy where the preferred response is longer, and where it is shorter; None without such pairs.
+    """
+
+    accuracy: float | None
+    pairs: int
+    left_out: int
+    longer: float | None
+    shorter: float | None
+
+
+def length_control(difference: Array, length: Array, bins: int = LENGTH_BINS) -> LengthControl:
+    """Accuracy as it would be if the longer response were the preferred one half of the time, whatever the ratio of lengths.
+
+    Args:
+        difference: float [P], reward of the preferred response minus that of the other.
+        length: [P, 2] characters of both; at least 1.
+        bins: of |log ratio|, with about as many pairs each.
+    """
+    ratio = np.log(np.asarray(length, np.float64)[:, 0] / np.asarray(length, np.float64)[:, 1])
+    right = (np.asarray(difference) > 0).astype(np.float64)
+    unequal = np.flatnonzero(ratio != 0)
+    parts = np.array_split(unequal[np.argsort(np.abs(ratio[unequal]), kind="stable")], min(bins, max(len(unequal), 1)))
+    total, used = 0.0, 0
+    for part in parts:
+        longer, shorter = part[ratio[part] > 0], part[ratio[part] < 0]
+        if len(longer) and len(shorter):
+            total += len(part) * (right[longer].mean() + right[shorter].mean()) / 2
+            used += len(part)
+    return LengthControl(
+        float(total / used) if used else None,
+        used,
+        len(ratio) - used,
+        _mean(right[ratio > 0]),
+        _mean(right[ratio < 0]),
+    )
+
+
+def within_prompt_correlation(reward_difference: Array, feature_difference: Array) -> float | None:
+    """Correlation of reward and a feature over both responses of each pair, each measured from its pair's mean.
+
+    Centred within the pair, what differs between prompts (a hard question, a long answer) plays no part; it does not depend on
+    which response is named first.
+
+    Args:
+        reward_difference, feature_difference: float [P], first response minus second.
+
+    Returns:
+        In [-1, 1]; None where either never differs.
+    """
+    reward, feature = np.asarray(reward_difference, np.float64), np.asarray(feature_difference, np.float64)
+    scale = float(np.sqrt(np.sum(reward**2) * np.sum(feature**2)))
+    return float(np.clip(np.sum(reward * feature) / scale, -1.0, 1.0)) if scale > 0 else None
+
+
+def _mean(values: Array) -> float | None:
+    return float(values.mean()) if len(values) else None

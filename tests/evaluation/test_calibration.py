@@ -1,0 +1,47 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mrm.evaluation.calibration import FLATTEST, STEEPEST, best_factor, calibration, log_loss
+
+A = math.log(3)  # sigmoid 0.75
+DIFFERENCES = st.lists(st.floats(-20, 20), min_size=1, max_size=30).map(np.array)
+
+
+def test_calibration_three_of_four_right_at_three_quarters_is_calibrated():
+    found = calibration(np.array([A, A, A, -A]), bins=1)
+    assert (found.pairs, len(found.bins)) == (4, 1)
+    assert found.bins[0].confidence == pytest.approx(0.75) and found.bins[0].accuracy == 0.75
+    assert found.error == pytest.approx(0) and found.factor == pytest.approx(1, abs=1e-5)
+    assert found.brier == pytest.approx((3 * 0.25**2 + 0.75**2) / 4)
+    assert found.log_loss == pytest.approx(-(3 * math.log(0.75) + math.log(0.25)) / 4)
+
+
+def test_calibration_twice_as_steep_is_too_sure_and_told_by_how_much():
+    found = calibration(np.array([2 * A, 2 * A, 2 * A, -2 * A]), bins=1)
+    assert found.error == pytest.approx(0.9 - 0.75)  # 1 / (1 + 3 ** -2) is 0.9
+    assert found.factor == pytest.approx(0.5, abs=1e-5)
+    assert found.log_loss_at_factor == pytest.approx(log_loss(np.array([A, A, A, -A])))
+
+
+def test_calibration_bins_hold_the_like_confident_and_a_tie_is_half_right():
+    found = calibration(np.array([0.0, A, 0.0, -A]), bins=2)
+    assert [(each.pairs, each.accuracy) for each in found.bins] == [(2, 0.5), (2, 0.5)]
+    assert found.error == pytest.approx(0.125)  # the first bin: 0.5 and 0.5; the second: 0.75 and 0.5
+
+
+def test_calibration_of_nothing_is_none_and_of_all_right_has_the_steepest_factor():
+    assert calibration(np.zeros(0)) is None
+    assert best_factor(np.array([0.1, 2.0])) == STEEPEST
+    assert best_factor(np.array([A, -A])) == FLATTEST  # a coin
+
+
+@given(DIFFERENCES)
+def test_calibration_is_bounded_and_counts_every_pair_once(difference):
+    found = calibration(difference)
+    assert sum(each.pairs for each in found.bins) == len(difference)
+    assert 0 <= found.error <= 1 and 0 <= found.brier <= 1
+    assert found.log_loss_at_factor <= found.log_loss + 1e-9

@@ -1,0 +1,94 @@
+"""What a reward model goes by, from a saved model or from given scores."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from datamodules.prepare import prepare
+from mrm.diagnose import DiagnoseConfig, diagnose_pairs, main
+from mrm.errors import ConfigError, UnreadableSamplesError
+from mrm.model.backbones import TINY_DIRECTORY
+from mrm.model.encoding import Encoder
+from mrm.model.reward_model import RewardModel
+from mrm.model.saving import save_reward_model
+from tests.datamodules.sources.helpers import write_json, write_jsonl
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("saved") / "model"
+    encoder = Encoder.from_pretrained(TINY_DIRECTORY, max_pixels=4096)
+    save_reward_model(RewardModel.from_pretrained(TINY_DIRECTORY), folder, encoder)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    root = tmp_path_factory.mktemp("shards")
+    for split in ("open", "t2i"):
+        prepare("shapeworld", None, root / split, split=split, count=12, seed=3)
+    return [str(root / "open"), str(root / "t2i")]
+
+
+def test_diagnose_model_measures_everything_and_its_lines_give_the_same_again(model, shards, tmp_path):
+    page, figures, lines = tmp_path / "page.html", tmp_path / "all.json", tmp_path / "lines.jsonl"
+    config = DiagnoseConfig(
+        pairs=shards, model=model, output=str(page), json=str(figures), lines=str(lines), progress=False, batch_size=8
+    )
+    result = diagnose_pairs(config)
+    assert result.bad.samples == 0 and result.found.pairs == len(lines.read_text().splitlines())
+    assert {use.change for use in result.found.images} == {"removed", "another sample's"}
+    assert result.found.place.pairs == 12 and not result.found.not_measured
+    for word in ("data:image/png;base64,", "Reliability", "What the images do", "Place of the image"):
+        assert word in page.read_text()
+    told = json.loads(figures.read_text())
+    assert told["pairs"] == result.found.pairs and told["rows"][0]["accuracy"]["n"] == 24
+
+    again = diagnose_pairs(DiagnoseConfig(pairs=shards, scores=str(lines), progress=False))
+    assert again.found.rows == result.found.rows and again.found.calibration == result.found.calibration
+    assert again.found.images == () and any("give model=" in reason for reason in again.found.not_measured)
+
+
+def test_diagnose_rewards_do_not_depend_on_what_else_is_scored(model, shards):
+    settings = {"pairs": shards, "model": model, "progress": False}
+    alone = diagnose_pairs(DiagnoseConfig(**settings, images=False, batch_size=1))
+    packed = diagnose_pairs(DiagnoseConfig(**settings, batch_size=16, row_tokens=2048))
+    assert alone.rows.names == packed.rows.names
+    np.testing.assert_allclose(alone.rows.chosen, packed.rows.chosen, atol=1e-5)
+
+
+def test_diagnose_unreadable_samples_are_named_and_bounded(tmp_path):
+    records = [
+        {
+            "conversations": [{"from": "human", "value": "Say a number."}],
+            "chosen": {"from": "gpt", "value": "One."},
+            "rejected": {"from": "gpt", "value": "Two." if number else "One."},
+        }
+        for number in range(4)
+    ]
+    pairs = str(write_json(tmp_path / "pairs.json", records))
+    scores = str(write_jsonl(tmp_path / "s.jsonl", [{"chosen": 1.0, "rejected": 0.0}] * 4))
+    with pytest.raises(UnreadableSamplesError, match="1 of 4 samples could not be used.*max_bad=0.01"):
+        diagnose_pairs(DiagnoseConfig(pairs=pairs, scores=scores, progress=False))
+    result = diagnose_pairs(DiagnoseConfig(pairs=pairs, scores=scores, max_bad=0.5, progress=False))
+    assert (result.found.pairs, result.bad.samples) == (3, 1)
+    assert any(reason.startswith("what the images do: no pair has any") for reason in result.found.not_measured)
+
+
+def test_diagnose_settings_that_do_not_fit_are_told_together(tmp_path):
+    with pytest.raises(ConfigError) as caught:
+        diagnose_pairs(DiagnoseConfig(pairs=[], output="page.txt", batch_size=0))
+    for word in ("pairs=[]", "model, scores", "output='page.txt'", "batch_size=0"):
+        assert word in str(caught.value)
+
+
+def test_diagnose_command_prints_tables(shards, tmp_path, capsys):
+    lines = write_jsonl(tmp_path / "s.jsonl", [{"chosen": number % 3 - 0.5, "rejected": 0.0} for number in range(12)])
+    main([f"pairs={shards[1]}", f"scores={lines}", "progress=false"])
+    printed = capsys.readouterr().out
+    assert "Calibration" in printed and "Not measured" in printed
