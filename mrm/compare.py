@@ -3,7 +3,7 @@
 Runs that differ only in their seed are a group. Told of each group: every figure with its mean and interval over the seeds; of each
 pair of a group and the reference: the difference over the same seeds, and whether it is beyond noise. On the terminal, as a
 page (output=FILE.html), as Markdown (markdown=FILE.md) and as JSON (json=FILE.json); with x=KEY, figures over a number of the configuration
-(figure=FILE.svg). Nothing in the store or the runs' folders is changed.
+(figure=FILE.svg). archive=FILE.jsonl.gz keeps the runs in one file, which store= takes. Nothing in the store or the runs' folders is changed.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from rich.console import Console
 
 from mrm.cli import settings_command
 from mrm.compare_config import CompareConfig, check, names
+from mrm.comparing.archive import ENDING, Archive, write_archive
 from mrm.comparing.axis import Axis, axis_values, lines_over
 from mrm.comparing.comparison import Comparison, compare_runs, pick_measures, to_json
 from mrm.comparing.courses import flow_table
@@ -24,6 +25,7 @@ from mrm.comparing.drawing import axis_canvas, save
 from mrm.comparing.measures import Measure, measures_of
 from mrm.comparing.page import write_comparison
 from mrm.comparing.selecting import choose, select
+from mrm.comparing.sources import RunSource, Together
 from mrm.comparing.store import Store
 from mrm.comparing.tables import (
     Table,
@@ -36,13 +38,17 @@ from mrm.comparing.tables import (
 )
 
 
-def open_store(config: CompareConfig) -> Store:
-    """Checks the settings, and opens the store."""
+def open_store(config: CompareConfig) -> RunSource:
+    """Checks the settings, and opens the stores and archives."""
     check(config)
-    return Store(config.store, config.experiment_name)
+    sources: list[RunSource] = [
+        Archive(Path(one)) if one.endswith(ENDING) else Store(one, config.experiment_name)
+        for one in names(config.store)
+    ]
+    return sources[0] if len(sources) == 1 else Together(sources)
 
 
-def compare(config: CompareConfig, store: Store | None = None) -> Comparison:
+def compare(config: CompareConfig, store: RunSource | None = None) -> Comparison:
     """Reads, aligns and compares runs.
 
     Args:
@@ -115,6 +121,8 @@ def run(config: CompareConfig) -> None:
         if axis is not None:
             content["x"] = axis_json(*axis, comparison)
         written.append(_write(config.json, json.dumps(content, indent=1, allow_nan=False) + "\n"))
+    if config.archive:
+        written.append(write_archive(Path(config.archive), store, comparison.chosen.runs))
     if config.figure and axis is not None:
         written.append(save(axis_canvas(*axis, comparison.figures), config.figure))
     for path in written:

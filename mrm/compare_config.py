@@ -18,7 +18,7 @@ class CompareConfig:
     experiment: Any = None  # one or several, as in experiment= of the runs; * stands for anything
     sweep: str | None = None  # the members of a sweep
     runs: Any = None  # ids of MLflow, names or folders of runs
-    store: str = "runs"  # an output_root with its mlflow.db, or an address: http://HOST:5000, sqlite:////FILE
+    store: Any = "runs"  # an output_root with its mlflow.db, an address (http://HOST:5000), an archive; or several
     experiment_name: str = "mrm"  # MLflow's, as logger.experiment_name of the runs
     reference: str | None = None  # label of a group or an experiment; null takes the first, none has no differences
     unfinished: bool = False  # take runs too that have not finished
@@ -29,6 +29,7 @@ class CompareConfig:
     output: str | None = None  # FILE.html: a page with everything
     markdown: str | None = None  # FILE.md: the tables
     json: str | None = None  # FILE.json: all figures
+    archive: str | None = None  # FILE.jsonl.gz: the runs themselves, to compare again without their store
     figure: str | None = None  # FILE.svg, .png or .pdf: the drawing over x
 
 
@@ -45,7 +46,7 @@ def names(value: Any) -> list[str]:
 
 def check(config: CompareConfig) -> None:
     """Raises a ConfigError that names all problems."""
-    problems = []
+    problems = [] if names(config.store) else ["store=[]: name where the runs are."]
     if not 0.5 <= config.level < 1:
         problems.append(f"level={config.level:g}: must be in [0.5, 1), such as 0.95.")
     if config.figure is not None and config.x is None:
@@ -61,10 +62,10 @@ def check(config: CompareConfig) -> None:
 
 
 def _endings(config: CompareConfig) -> Sequence[str]:
-    wanted = {"output": ".html", "markdown": ".md", "json": ".json"}
+    wanted = {"output": ".html", "markdown": ".md", "json": ".json", "archive": ".jsonl.gz"}
     given = {key: getattr(config, key) for key in wanted if getattr(config, key) is not None}
     return [
         f"{key}={value!r}: must be a file that ends in {wanted[key]}."
         for key, value in given.items()
-        if Path(value).suffix != wanted[key] or Path(value).is_dir()
+        if not value.endswith(wanted[key]) or Path(value).is_dir()
     ]

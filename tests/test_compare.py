@@ -107,6 +107,18 @@ def test_compare_writes_tables_figures_and_drawing(
     assert "Differences from the reference" in out and f"Written: {files['output']}" in out.replace("\n", "")
 
 
+def test_compare_from_an_archive_shows_the_same(place: Path, tmp_path: Path) -> None:
+    archive = tmp_path / "kept.jsonl.gz"
+    main([f"store={place}", "experiment=dt2it_full,dt2it_no_curation", f"archive={archive}"])
+    words = {"experiment": "dt2it_full,dt2it_no_curation", "reference": "dt2it_full"}
+    whole = compare(CompareConfig(**words, store=str(place)))
+    for store in (str(archive), f"[{archive},{place}]"):
+        found = compare(CompareConfig(**words, store=store))
+        assert found.figures == whole.figures and found.rounds == whole.rounds
+        assert [one.over_seeds for one in found.differences] == [one.over_seeds for one in whole.differences]
+    assert all(one.samples is None for one in compare(CompareConfig(**words, store=str(archive))).differences)
+
+
 def test_compare_shows_only_the_figures_asked_for(place: Path) -> None:
     found = compare(CompareConfig("dt2it_full", store=str(place), measures="[style_matched,mean]"))
     assert [measure.key for measure in found.measures] == ["test_style_matched", "mean"]

@@ -23,7 +23,7 @@ from mrm.comparing.measures import (
 )
 from mrm.comparing.samples import DRAWS_A_TEST, SampleTest, sample_tests
 from mrm.comparing.selecting import Chosen
-from mrm.comparing.store import Store
+from mrm.comparing.sources import RunSource
 from mrm.errors import ConfigError, suggest
 from mrm.evaluation.intervals import DRAWS, LEVEL, Interval
 from mrm.evaluation.sample_scores import SCORES_FILE
@@ -77,7 +77,7 @@ class Comparison:
 
 
 def compare_runs(
-    store: Store,
+    store: RunSource,
     chosen: Chosen,
     *,
     order: Sequence[str] = (),

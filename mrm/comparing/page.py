@@ -12,7 +12,7 @@ from mrm.comparing.courses import CURVES, ROUND_NAMES, course, noise_course, rou
 from mrm.comparing.drawing import FigureImage, axis_canvas, image
 from mrm.comparing.measures import TEST, Measure
 from mrm.comparing.pictures import course_image, difference_image, noise_image
-from mrm.comparing.store import Store
+from mrm.comparing.sources import RunSource
 from mrm.comparing.tables import DIFFERENCES, Table
 from mrm.pages import write_page
 
@@ -23,7 +23,7 @@ def write_comparison(
     path: str | os.PathLike[str],
     comparison: Comparison,
     *,
-    store: Store,
+    store: RunSource,
     tables: Sequence[Table],
     axis: tuple[Axis, Sequence[Measure]] | None,
     remarks: Sequence[str],
@@ -82,7 +82,7 @@ def _axis_images(axis: tuple[Axis, Sequence[Measure]] | None, comparison: Compar
     ]
 
 
-def _curves(comparison: Comparison, store: Store) -> list[FigureImage]:
+def _curves(comparison: Comparison, store: RunSource) -> list[FigureImage]:
     """Loss and accuracies over the steps, and noise over the rounds."""
     runs = {run.run_id: run for group in comparison.groups for run in group.runs.values()}
     watched = sorted({name for run in runs.values() for name in run.metrics if name.startswith("val/")})

@@ -13,6 +13,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+from mrm.config import RunConfig, flatten
 from mrm.run_dirs import NOT_IDENTIFYING, NOT_IDENTIFYING_OF_JUDGES
 
 FINISHED = "FINISHED"
@@ -81,6 +82,23 @@ def comparable(flat: Mapping[str, Any]) -> dict[str, str]:
         for key, text in spread.items()
         if not any(fnmatchcase(key, one) for one in NOT_COMPARED)
         and not any(key.startswith(part) and key != f"{part}use" for part in unused)
+    }
+
+
+def with_defaults(config: Mapping[str, str]) -> dict[str, str]:
+    """A comparable configuration with the defaults of keys that it lacks: it may be older than they are.
+
+    Args:
+        config: of `comparable`.
+    """
+    known = {key: text for key, text in comparable(flatten(RunConfig())).items() if key != "experiment"}
+    return {
+        **{
+            key: text
+            for key, text in known.items()
+            if key not in config and not any(one.startswith(f"{key}.") for one in config)
+        },
+        **config,
     }
 
 

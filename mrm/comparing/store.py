@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from mrm.comparing.records import FINISHED, RunRecord, comparable, flattened
+from mrm.comparing.records import FINISHED, RunRecord, comparable, flattened, with_defaults
 from mrm.errors import ConfigError, RecordError, suggest
 from mrm.evaluation.sample_scores import SCORES_FILE, SampleScores, read_scores
 from mrm.mlflow_logger import be_brief
@@ -126,7 +126,7 @@ class Store:
             scale=tags.get("scale", ""),
             status=_status(info.status, state, entity.data.metrics),
             started=info.start_time or 0,
-            config=comparable(state.get("identity") or entity.data.params),
+            config=with_defaults(comparable(state.get("identity") or entity.data.params)),
             metrics=dict(entity.data.metrics),
             sweep=tags.get("sweep", ""),
             commit=tags.get("git_commit", ""),
@@ -140,7 +140,7 @@ class Store:
         if not run.cut or (path := self.artifact(run, CONFIG_FILE)) is None:
             return run
         nested = yaml.safe_load(path.read_text())
-        return replace(run, config=comparable(flattened(nested)), cut=())
+        return replace(run, config=with_defaults(comparable(flattened(nested))), cut=())
 
     def artifact(self, run: RunRecord, name: str) -> Path | None:
         """A file of a run: in its folder, else fetched from MLflow; None where there is none."""

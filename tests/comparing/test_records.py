@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mrm.cli import compose_run_config
-from mrm.comparing.records import comparable, flattened
+from mrm.comparing.records import comparable, flattened, with_defaults
 from mrm.config import flatten, to_yaml
 from mrm.run_dirs import identity
 from mrm.tracking import VALUE_LIMIT
@@ -60,3 +60,10 @@ def test_comparable_is_the_same_from_folder_file_and_parameters() -> None:
     params = {key: str(value) for key, value in identity(config).items()}
     short = {key: text for key, text in params.items() if len(text) < VALUE_LIMIT}
     assert comparable(short) == {key: text for key, text in whole.items() if not key.startswith("curation.schedule.")}
+
+
+def test_with_defaults_an_older_configuration_equals_a_newer_one() -> None:
+    whole = comparable(flatten(compose_run_config(["experiment=dt2it_full"])))
+    older = {key: text for key, text in whole.items() if key not in ("optim.cycle_peaks", "loss.label_smoothing")}
+    assert len(older) == len(whole) - 2 and with_defaults(older) == with_defaults(whole) == whole
+    assert with_defaults({**older, "loss.label_smoothing": "0.1"})["loss.label_smoothing"] == "0.1"
