@@ -13,7 +13,8 @@ from omegaconf import MISSING
 from datamodules.benchmarks import READERS, get_reader, options_of
 from mrm.devices import device_problems
 from mrm.errors import ConfigError
-from mrm.evaluation.bootstrap import DRAWS, SEED
+from mrm.evaluation.bootstrap import SEED
+from mrm.evaluation.intervals import DRAWS
 
 # Settings of the scoring, which does not happen where scores are given.
 SCORING = ("media_dir", "frames", "batch_size", "row_tokens", "device", "dtype", "attention")

@@ -15,8 +15,9 @@ from rich.table import Table
 
 from datamodules.benchmarks import Benchmark
 from mrm.evaluate_scores import Scores
-from mrm.evaluation.bootstrap import DRAWS, SEED
+from mrm.evaluation.bootstrap import SEED
 from mrm.evaluation.figures import Figure, Figures
+from mrm.evaluation.intervals import DRAWS
 from mrm.evaluation.published import PUBLISHED
 from mrm.score import told
 

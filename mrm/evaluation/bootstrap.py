@@ -1,8 +1,9 @@
-"""Percentile bootstrap of accuracies: how far a figure would move if other pairs (or groups of pairs) had been drawn.
+"""Bootstrap of accuracies: how far a figure would move if other pairs (or groups of pairs) had been drawn.
 
 Units are drawn with replacement: pairs, or groups of pairs that share a prompt and are not independent. Since a unit counts by its
 number of right answers and its number of pairs only, drawing N units comes to drawing how often each of the few kinds of
-unit occurs (a multinomial): the same distribution, without an array of draws x N. Pure functions.
+unit occurs (a multinomial): the same distribution, without the array of draws x N that `intervals.bootstrap_draws` needs for a statistic
+of any kind. Pure functions.
 
 Dimension letters: U units, K kinds of unit, B draws.
 """
@@ -16,9 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[Any]
-DRAWS = 10_000
 SEED = 20_240
-LEVEL = 0.95
 
 
 def resampled_ratios(right: Array, total: Array, *, draws: int, rng: np.random.Generator) -> Array:
@@ -49,12 +48,6 @@ def resampled_mean_of_ratios(parts: Sequence[tuple[Array, Array]], *, draws: int
         rng: where they come from.
     """
     return np.mean([resampled_ratios(right, total, draws=draws, rng=rng) for right, total in parts], axis=0)
-
-
-def percentile_interval(samples: Array, level: float = LEVEL) -> tuple[float, float]:
-    """(low, high) between which a share `level` of the samples [B] lies, as much outside on either side."""
-    low, high = np.quantile(samples, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
 
 
 def per_group(values: Array, groups: Array) -> tuple[Array, Array]:

@@ -17,13 +17,12 @@ import numpy.typing as npt
 
 from mrm.evaluation.benchmarks import BenchmarkPair, Definition
 from mrm.evaluation.bootstrap import (
-    DRAWS,
     SEED,
     per_group,
-    percentile_interval,
     resampled_mean_of_ratios,
     resampled_ratios,
 )
+from mrm.evaluation.intervals import DRAWS, percentile_interval
 from mrm.evaluation.length_only import length_only
 
 Array = npt.NDArray[Any]
@@ -222,7 +221,9 @@ class _Data:
 
     def _figure(self, value: float, which: Array, samples: Array, length: float | None) -> Figure:
         ties = int(self.judged.ties[which].sum())
-        low, high = percentile_interval(samples)
+        found = percentile_interval(int(which.sum()), value, samples)
+        assert found.low is not None and found.high is not None
+        low, high = found.low, found.high
         return Figure(value, int(which.sum()), ties, ties / int(self.judged.orders[which].sum()), low, high, length)
 
 

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from mrm.evaluation.bootstrap import (
     per_group,
-    percentile_interval,
     resampled_mean_of_ratios,
     resampled_ratios,
 )
+from mrm.evaluation.intervals import percentile_interval
 
 DRAWS = 20_000
 
@@ -47,7 +47,8 @@ def test_resampled_ratios_of_a_hundred_pairs_spread_as_a_binomial() -> None:
     right = np.array([1.0] * 80 + [0.0] * 20)
     samples = resampled_ratios(right, np.ones(100), draws=DRAWS, rng=rng())
     assert samples.std() == pytest.approx(np.sqrt(0.8 * 0.2 / 100), rel=0.02)
-    low, high = percentile_interval(samples)
+    found = percentile_interval(100, 0.8, samples)
+    low, high = found.low, found.high
     assert low == pytest.approx(0.72, abs=0.011) and high == pytest.approx(0.87, abs=0.011)
 
 
@@ -83,6 +84,7 @@ def test_resampled_ratios_do_not_depend_on_order_and_stay_in_range(right: list[f
 
 def test_resampled_ratios_all_right_has_no_width_and_none_is_refused() -> None:
     samples = resampled_ratios(np.ones(4), np.ones(4), draws=100, rng=rng())
-    assert percentile_interval(samples) == (1.0, 1.0)
+    found = percentile_interval(3, 1.0, samples)
+    assert (found.low, found.high) == (1.0, 1.0)
     with pytest.raises(ValueError, match="no unit"):
         resampled_ratios(np.zeros(0), np.zeros(0), draws=100, rng=rng())
