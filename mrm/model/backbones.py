@@ -22,6 +22,7 @@ from transformers import AutoConfig, AutoModel
 from mrm.errors import ConfigError, suggest
 from mrm.model.attention import by_part_of
 from mrm.model.families import Family, get_family
+from mrm.model.patch_embedding import embed_patches_by_product
 
 log = logging.getLogger(__name__)
 
@@ -135,6 +136,7 @@ def load_backbone(
             f"model.backbone={str(name_or_path)!r}: {len(left_over)} weights have no place in the model of its config.json (first: "
             f"{left_over[0]}), which has fewer layers; does it belong to the weights?"
         )
+    embed_patches_by_product(model)
     freeze(model, family, vision=freeze_vision, projector=freeze_projector, language=freeze_language)
     if gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})

@@ -307,6 +307,9 @@ class Encoder:
 
     def _cut_to_limit(self, chunks: list[list[str]]) -> int:
         """Shortens the longest texts in place, at token borders, until all fit; gives the tokens cut."""
+        # A token takes at least a byte, beside one that a tokenizer may put in front: mostly, nothing has to be counted.
+        if sum(len(text.encode()) + 1 for texts in chunks for text in texts) <= self.max_prompt_tokens:
+            return 0
         lengths = [[len(self._tokens(text)) for text in texts] for texts in chunks]
         over = total = sum(map(sum, lengths)) - self.max_prompt_tokens
         while over > 0:
