@@ -61,7 +61,7 @@ def compare(config: CompareConfig, store: RunSource | None = None) -> Comparison
     store = store or open_store(config)
     runs, strangers = store.runs()
     experiments = names(config.experiment)
-    asked = select(runs, experiments=experiments, sweep=config.sweep, ids=names(config.runs))
+    asked = select(runs, experiments=experiments, sweeps=names(config.sweep), ids=names(config.runs))
     chosen = choose([store.whole(run) for run in asked], unfinished=config.unfinished)
     return compare_runs(
         store,

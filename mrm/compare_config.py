@@ -16,7 +16,7 @@ class CompareConfig:
     """Lists are written [A,B]."""
 
     experiment: Any = None  # one or several, as in experiment= of the runs; * stands for anything
-    sweep: str | None = None  # the members of a sweep
+    sweep: Any = None  # the members of a sweep, or of several
     runs: Any = None  # ids of MLflow, names or folders of runs
     store: Any = "runs"  # an output_root with its mlflow.db, an address (http://HOST:5000), an archive; or several
     experiment_name: str = "mrm"  # MLflow's, as logger.experiment_name of the runs

@@ -33,15 +33,15 @@ def select(
     runs: Sequence[RunRecord],
     *,
     experiments: Sequence[str] = (),
-    sweep: str | None = None,
+    sweeps: Sequence[str] = (),
     ids: Sequence[str] = (),
 ) -> list[RunRecord]:
-    """The runs asked for: those of the experiments (and of the sweep, where one is named), and those named themselves; all by default.
+    """The runs asked for: those of the experiments (and of the sweeps, where any is named), and those named themselves; all by default.
 
     Args:
         runs: all.
         experiments: names, `*` and `?` standing for anything.
-        sweep: a sweep's name.
+        sweeps: names of sweeps.
         ids: MLflow's ids or their beginnings, names of runs, or their folders.
 
     Raises:
@@ -52,9 +52,8 @@ def select(
     for pattern in experiments:
         if not any(fnmatchcase(name, pattern) for name in names):
             problems.append(_unknown("experiment", pattern, names))
-    sweeps = {run.sweep for run in runs if run.sweep}
-    if sweep is not None and sweep not in sweeps:
-        problems.append(_unknown("sweep", sweep, sweeps))
+    known = {run.sweep for run in runs if run.sweep}
+    problems += [_unknown("sweep", sweep, known) for sweep in sweeps if sweep not in known]
     named = {}
     for one in ids:
         found = [run for run in runs if _is_named(run, one)]
@@ -66,14 +65,14 @@ def select(
             problems.append(_unknown("runs", one, {run.name for run in runs}))
     if problems:
         raise ConfigError("\n".join(problems))
-    asked = bool(experiments or sweep)
+    asked = bool(experiments or sweeps)
     return [
         run
         for run in runs
         if run.run_id in named
         or (asked or not ids)
         and (not experiments or any(fnmatchcase(run.experiment, pattern) for pattern in experiments))
-        and (sweep is None or run.sweep == sweep)
+        and (not sweeps or run.sweep in sweeps)
     ]
 
 

@@ -8,7 +8,12 @@ from mrm.comparing.selecting import choose, select
 from mrm.errors import ConfigError
 from tests.comparing.making import made_run
 
-RUNS = [made_run("full", 1, sweep="a"), made_run("full", 2), made_run("no_t2i", 1, sweep="a"), made_run("none", 1)]
+RUNS = [
+    made_run("full", 1, sweep="a"),
+    made_run("full", 2),
+    made_run("no_t2i", 1, sweep="a"),
+    made_run("none", 1),
+]
 
 
 def labels(runs) -> list[str]:
@@ -19,15 +24,15 @@ def test_select_takes_experiments_by_name_and_pattern_a_sweep_and_single_runs() 
     assert labels(select(RUNS)) == ["full1", "full2", "no_t2i1", "none1"]
     assert labels(select(RUNS, experiments=["full"])) == ["full1", "full2"]
     assert labels(select(RUNS, experiments=["no*"])) == ["no_t2i1", "none1"]
-    assert labels(select(RUNS, sweep="a")) == ["full1", "no_t2i1"]
-    assert labels(select(RUNS, experiments=["full"], sweep="a")) == ["full1"]
+    assert labels(select(RUNS, sweeps=["a"])) == ["full1", "no_t2i1"]
+    assert labels(select(RUNS, experiments=["full"], sweeps=["a"])) == ["full1"]
     assert labels(select(RUNS, experiments=["full"], ids=["none-s1-0"])) == ["full1", "full2", "none1"]
     assert labels(select(RUNS, ids=["full-s2"])) == ["full2"]
 
 
 def test_select_names_all_that_is_not_there_and_what_is_meant() -> None:
     with pytest.raises(ConfigError) as error:
-        select(RUNS, experiments=["ful"], sweep="b", ids=["full-s", "nothing"])
+        select(RUNS, experiments=["ful"], sweeps=["b"], ids=["full-s", "nothing"])
     told = str(error.value)
     assert "experiment='ful'" in told and "Did you mean 'full'?" in told
     assert "sweep='b'" in told and "runs='nothing'" in told
