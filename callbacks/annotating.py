@@ -132,7 +132,8 @@ class Annotators:
         """Takes the answers about pairs that were asked about beside the training; waits for those under way.
 
         Where nothing is under way, as in a process that was resumed at the boundary, it asks now about all of them: the log has what
-        was answered, and the figures are those of a run left alone.
+        was answered, and the figures are those of a run left alone. Votes that are missing then are asked for once more, as that process
+        would ask for them.
 
         Args:
             queue: int64[Q], rising, the pairs that wait now.
@@ -145,6 +146,8 @@ class Annotators:
         if self._asking is not None and np.array_equal(self._asking[0], begun):
             (_, run), self._asking = self._asking, None
             asked = run.result(poll)
+            if asked.figures["annotation_failed"]:  # a judge was down, and may be back: what it answered is in the log
+                asked = self.ask(index, begun, progress=progress, poll=poll)
         else:
             self._set_aside()
             asked = self.ask(index, begun, progress=progress, poll=poll)
@@ -153,7 +156,7 @@ class Annotators:
         votes[known] = asked.votes[places]
         for row, place in zip(np.flatnonzero(known), places, strict=True):
             unreadable[row] = asked.unreadable[place]
-        return AskedPairs(votes, unreadable, asked.figures, asked.account)
+        return AskedPairs(votes, unreadable, asked.figures, asked.account, known)
 
     def settle(
         self, index: Index, queue: np.ndarray, begun: np.ndarray, *, progress: bool = False, poll: Poll | None = None

@@ -102,7 +102,11 @@ def decide_round(
             assert step == "annotate", step
             asked = ledger.decision == Decision.QUEUE
             if asked.any():
-                ledger = settle_queue(ledger, ask(np.flatnonzero(asked)), spec.missing)
+                queue = np.flatnonzero(asked)
+                votes = ask(queue)
+                if votes.asked is not None:
+                    asked[queue] = votes.asked
+                ledger = settle_queue(ledger, votes, spec.missing)
     ledger.check_balanced()
     check_caps(before, ledger, spec, opened)
     record = round_record(
@@ -117,12 +121,13 @@ def warning_of(record: Mapping[str, Any], spec: RoundSpec) -> str | None:
     asked = {"the pool": spec.distrust_share is None}
     asked |= {name: rules.get("distrust_share", 0) in (None, AUTO) for name, rules in spec.sources.items()}
     told = [
-        f"of {name} the noise cannot be estimated ({unknown[name]['noise_estimate_unknown']})"
+        f"of {name} the noise cannot be estimated ({unknown[name]['noise_estimate_unknown']}): "
+        + (
+            "half of the negatives was distrusted, as released"
+            if unknown[name]["distrust_share"]
+            else "no label was distrusted"
+        )
         for name, is_asked in asked.items()
         if is_asked and "correct" in spec.steps and unknown.get(name, {}).get("noise_estimate_unknown")
     ]
-    return (
-        f"round {record['round']}: {'; '.join(told)}: half of the negatives was distrusted, as released."
-        if told
-        else None
-    )
+    return f"round {record['round']}: {'; '.join(told)}." if told else None

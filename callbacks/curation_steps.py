@@ -65,6 +65,11 @@ def in_play(ledger: Ledger) -> np.ndarray:
     return pool(ledger) | (ledger.decision == Decision.QUEUE)
 
 
+def settled_by_vote(ledger: Ledger) -> np.ndarray:
+    """bool[P]: pairs in use with the label that their judges voted for."""
+    return ledger.active & np.isfinite(ledger.vote_share) & (ledger.vote_share != 0.5)
+
+
 def to_score(ledger: Ledger, steps: tuple[str, ...] | list[str]) -> np.ndarray:
     """bool[P]: pairs that a round of these steps scores. Of a queued pair's scores only `filter` makes use."""
     return in_play(ledger) if "filter" in steps else pool(ledger)
@@ -156,9 +161,10 @@ def correct(
         noise: of `estimate_pool_noise`, for shares that the estimated noise sets; None: estimated here where needed.
         scores: all passes, for rules that ask for unanimity; None: the ledger's means are the one pass.
 
-    A share that is to be set by an estimate that cannot be made is the released one, a half, and the reasons say so.
+    A share that is to be set by an estimate that cannot be made is none where model and labels agree no more than by chance, else the
+    released one, a half; the reasons say so. What judges have settled is not distrusted again.
     """
-    reach = pool(ledger) & (ledger.decided != ledger.round)
+    reach = pool(ledger) & (ledger.decided != ledger.round) & ~settled_by_vote(ledger)
     strength = np.where(reach, strength_in_use(ledger), np.nan)
     codes, names = _sources(ledger)
     of_source = [rules.of(name) for name in names]
@@ -256,10 +262,12 @@ def settle_queue(ledger: Ledger, answers: Votes, missing: str = "wait") -> Ledge
         return ledger
     winner, arrived = vote(answers.votes), ~np.isnan(answers.votes)
     unreadable = np.array(answers.unreadable, object)
+    asked = np.ones(len(queue), bool) if answers.asked is None else answers.asked
     readable, whole = unreadable == "", arrived.all(axis=1)
     reason, share = ledger.reason.copy(), ledger.vote_share.copy()
-    reason[queue] = np.where(readable, _vote_reasons(answers.votes), unreadable)
-    share[queue] = np.where(readable & whole, answers.votes.mean(axis=1), np.nan)
+    told = np.where(readable, _vote_reasons(answers.votes), unreadable)
+    reason[queue] = np.where(asked, told, reason[queue])
+    share[queue] = np.where(readable & whole, answers.votes.mean(axis=1), np.nan)  # not asked: none came
     flipped = ledger.flipped.copy()
     flipped[queue] = np.where(winner == 0, flipped[queue], winner < 0)
 
@@ -268,13 +276,13 @@ def settle_queue(ledger: Ledger, answers: Votes, missing: str = "wait") -> Ledge
         mask[queue[which]] = True
         return mask
 
-    waiting = readable & ~whole & (missing == "wait")
-    restored, dropped = rows(readable & (winner != 0)), rows(readable & (winner == 0) & ~waiting)
+    waiting = asked & readable & ~whole & (missing == "wait")
+    restored, dropped = rows(readable & (winner != 0)), rows(asked & readable & (winner == 0) & ~waiting)
     after = replace(ledger, vote_share=share)
     after = _decide(after, restored, Decision.RESTORE, active=True, weight=1.0, flipped=flipped, reason=reason)
     after = _decide(after, dropped, Decision.DROP, active=False, reason=reason)
     after = _decide(after, rows(waiting), Decision.QUEUE, active=False, reason=reason)
-    return _decide(after, rows(~readable), Decision.UNREADABLE, active=False, reason=reason)
+    return _decide(after, rows(asked & ~readable), Decision.UNREADABLE, active=False, reason=reason)
 
 
 def _share(rule: Rules, strength: np.ndarray, noise: NoiseEstimate | None) -> tuple[float, str]:
@@ -283,7 +291,10 @@ def _share(rule: Rules, strength: np.ndarray, noise: NoiseEstimate | None) -> tu
     if share is None:
         assert noise is not None, "an estimate is made where a rule needs it"
         if not noise.known and (strength < 0).any():  # told in the record, and by whoever runs the round
-            return RELEASED_SHARE, f"lower half of the negatives (the noise cannot be estimated: {noise.reason})"
+            why = f"the noise cannot be estimated: {noise.reason}"
+            if noise.by_chance:
+                return 0.0, f"share to distrust, which is none ({why})"
+            return RELEASED_SHARE, f"lower half of the negatives ({why})"
         share = expected_share(strength, noise)
         return (
             share,

@@ -242,15 +242,16 @@ class IterativeCuration(pl.Callback):
             answers = self.annotators.settle(index, queue, waited, progress=progress, poll=poll)
             figures.update(answers.figures)
             self.seconds[-1]["asking"] = time.monotonic() - began
-            heard.append((queue, Votes(answers.votes, answers.unreadable)))
+            heard.append((queue, Votes(answers.votes, answers.unreadable, answers.asked)))
             return heard[-1][1]
 
         outcome = decide_round(before, start, spec, opened=opened, scores=scores_of, ask=ask, truth=self._truth)
         record = {**outcome.record, **figures}
         if self.annotators is not None and heard:
             ((queue, said),) = heard
+            votes, queue = (said.votes, queue) if said.asked is None else (said.votes[said.asked], queue[said.asked])
             margin = (outcome.ledger.chosen_score - outcome.ledger.rejected_score)[queue]
-            record["judges"] = judge_accounts(self.annotators.names, said.votes, margin, self._truth[queue])
+            record["judges"] = judge_accounts(self.annotators.names, votes, margin, self._truth[queue])
         return replace(outcome, record=record)
 
 

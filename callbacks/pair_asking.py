@@ -39,12 +39,14 @@ class AskedPairs:
             missing; `annotation_tokens` and `annotation_cost`, of the answers behind the others, whenever they were paid for. The same
             whether answers were asked for now or found.
         account: of the calls of this asking.
+        asked: bool[Q], which of the pairs were asked about; None: all.
     """
 
     votes: np.ndarray
     unreadable: list[str]
     figures: dict[str, float]
     account: CallAccount
+    asked: np.ndarray | None = None
 
 
 async def ask_about(

@@ -41,10 +41,12 @@ class Votes:
     Args:
         votes: float[Q, V], each vote's share for the published choice: 1, 0, 0.5 for a tie; NaN where it did not arrive.
         unreadable: Q texts, why a pair could not be shown to the annotators; "" where it could.
+        asked: bool[Q], which pairs annotators were asked about; the others keep waiting as they are. None: all.
     """
 
     votes: np.ndarray
     unreadable: list[str]
+    asked: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         if len(self.votes) != len(self.unreadable):

@@ -186,7 +186,10 @@ def _with_recorded(spec: ScorePass, own: PoolScores, recorded: TrainingScores, f
     if spec.kind == "recorded":
         values, known = recorded.newest, np.isfinite(recorded.newest)
     else:
-        values, known = area_under_margin(recorded.total, recorded.times), recorded.times > 0
+        values, known = (
+            area_under_margin(recorded.total, recorded.times),
+            (recorded.times > 0) & np.isfinite(recorded.total),
+        )
         fresh = fresh & ~known
     rewards = np.where(fresh, own.rewards, np.where(known, values, np.nan)).astype(np.float32)
     return PoolScores(rewards, np.where(fresh, own.scored, known), own.unreadable)

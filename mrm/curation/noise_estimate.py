@@ -18,7 +18,8 @@ What it assumes, and what follows where that fails:
   since the rate is that among the sure ones. Noise that goes with style is no harm as such, only where the model errs by style too.
 - The model ranks at least some 0.64 of the pairs right. A worse one over clean labels and a good one over labels of which nearly
   half are wrong look alike; what scores a pool is taken for the good one.
-- 0.5 is as bad as it gets. Labels that are wrong more often than right look like a bad model: unknown.
+- 0.5 is as bad as it gets. Labels that are wrong more often than right look like a bad model. Where the fit is hardly likelier than
+  labels and model that agree by chance alone, nothing is known: half of the labels may be wrong, or the model may know nothing.
 
 Dimensions: P pairs, B bins, K slopes.
 """
@@ -36,6 +37,7 @@ MIN_PAIRS = 50
 BINS = 512  # of equal size; a million pairs then cost as much as five hundred
 LOG_SLOPES = (-0.7, 7.0)  # natural logarithm of k times the median margin: 0.64 of the pairs ranked right, to a step
 GRID, REFINEMENTS, HALVINGS = 17, 8, 50
+BY_CHANCE = 7.88  # twice the gain in log-likelihood over chance, which 1 in 100 pools of 2,000 coin flips passes, and 1 in 300 of 200
 NO_ERROR = 1 / math.sqrt(48)  # the error of knowing nothing but that a rate lies between 0 and 0.5
 
 
@@ -49,6 +51,7 @@ class NoiseEstimate:
         slope: k, 1 / unit of the strengths; NaN with it.
         pairs: of how many pairs it was made: those with a finite strength.
         reason: why it cannot be told; "" where it can.
+        by_chance: whether it cannot be told since model and labels agree no more than by chance: then nothing says which are wrong.
     """
 
     rate: float
@@ -56,6 +59,7 @@ class NoiseEstimate:
     slope: float
     pairs: int
     reason: str = ""
+    by_chance: bool = False
 
     @property
     def known(self) -> bool:
@@ -87,10 +91,9 @@ def estimate_noise(strength: np.ndarray) -> NoiseEstimate:
     margin, agree, contradict = _binned(strength / scale)
     rate, slope = _fit(margin, agree, contradict)
     error = _error(margin, agree, contradict, rate, slope)
-    if rate >= 0.5 or not error < NO_ERROR:
-        return _unknown(
-            pairs, f"model and labels agree too little ({1 - against / pairs:.1%} of the pairs) for their number"
-        )
+    if _gain(margin, agree, contradict, rate, slope) < BY_CHANCE or not error < NO_ERROR:
+        told = f"model and labels agree too little ({1 - against / pairs:.1%} of the pairs) for their number"
+        return NoiseEstimate(math.nan, math.nan, math.nan, pairs, told, by_chance=True)
     return NoiseEstimate(rate, error, slope / scale, pairs)
 
 
@@ -168,6 +171,13 @@ def _fit(margin: np.ndarray, agree: np.ndarray, contradict: np.ndarray) -> tuple
         best = int(likelihood.argmax())
         low, high = grid[max(best - 1, 0)], grid[min(best + 1, GRID - 1)]
     return float(rates[best]), float(np.exp(grid[best]))
+
+
+def _gain(margin: np.ndarray, agree: np.ndarray, contradict: np.ndarray, rate: float, slope: float) -> float:
+    """Twice the gain in log-likelihood over coin flips, e = 0.5: a likelihood-ratio statistic."""
+    right, wrong = _sigmoid(slope * margin), _sigmoid(-slope * margin)
+    p, q = rate * wrong + (1 - rate) * right, rate * right + (1 - rate) * wrong
+    return float(2 * (agree * np.log(2 * p) + contradict * np.log(np.maximum(2 * q, 1e-300))).sum())
 
 
 def _best_rates(right: np.ndarray, wrong: np.ndarray, agree: np.ndarray, contradict: np.ndarray) -> np.ndarray:

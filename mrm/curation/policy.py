@@ -99,7 +99,7 @@ def consistent(chosen_score: np.ndarray, rejected_score: np.ndarray, dead_zone: 
         bool[P]. A larger dead zone never keeps more.
     """
     _check_dead_zone(dead_zone)
-    finite, difference = _differences(chosen_score, rejected_score)
+    finite, difference = _differences(_of_one_pass(chosen_score), _of_one_pass(rejected_score))
     return finite & (difference[0] > dead_zone)
 
 
@@ -112,8 +112,16 @@ def uncertain(chosen_score: np.ndarray, rejected_score: np.ndarray, dead_zone: f
         bool[P]; never where a score isn't finite.
     """
     _check_dead_zone(dead_zone)
-    finite, difference = _differences(chosen_score, rejected_score)
+    finite, difference = _differences(_of_one_pass(chosen_score), _of_one_pass(rejected_score))
     return finite & (np.abs(difference[0]) <= dead_zone)
+
+
+def _of_one_pass(scores: np.ndarray) -> np.ndarray:
+    if np.ndim(scores) != 1:
+        raise CurationError(
+            f"scores of one pass, float[P], are needed here, found shape {np.shape(scores)}; give their mean."
+        )
+    return scores
 
 
 def unanimous(strengths: np.ndarray, dead_zone: float | np.ndarray = 0.0) -> np.ndarray:

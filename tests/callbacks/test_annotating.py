@@ -216,6 +216,23 @@ def test_collect_in_a_process_that_began_nothing_gives_the_same_votes(pool: Inde
     assert told.figures == resumed.figures
 
 
+def test_collect_asks_once_more_for_what_a_judge_owed_when_it_was_down(pool: Index, tmp_path: Path) -> None:
+    """As a process that was resumed at the boundary would: both decide the same."""
+    down = True
+    with FaultServer(lambda record, attempt: "500" if down else "good") as server:
+        annotators = server_judges(server.url, tmp_path / "answers", mode="async")
+        begun = np.array([1, 3])
+        annotators.start(pool, begun)
+        assert annotators._asking is not None
+        asked = annotators._asking[1].result()
+        assert np.isnan(asked.votes).all()
+        down = False
+        told = annotators.collect(pool, np.array([1, 3, 5]), begun)
+    assert np.isnan(told.votes).all(axis=1).tolist() == [False, False, True]
+    assert told.asked is not None and told.asked.tolist() == [True, True, False]
+    assert told.figures["annotation_failed"] == 0
+
+
 def test_start_of_another_queue_lets_the_first_one_end_and_asks_the_rest(pool: Index, tmp_path: Path) -> None:
     with FaultServer(latency_s=0.02) as server:
         annotators = server_judges(server.url, tmp_path / "answers", mode="async")

@@ -28,7 +28,7 @@ from mrm.errors import CurationError
 from tests.callbacks.fakes import make_ledger
 
 NAN = np.nan
-KEEP, FLIP, DROP, QUEUE = Decision.KEEP, Decision.FLIP, Decision.DROP, Decision.QUEUE
+KEEP, FLIP, DROP, QUEUE, RESTORE = Decision.KEEP, Decision.FLIP, Decision.DROP, Decision.QUEUE, Decision.RESTORE
 
 
 def scored(differences, **columns):
@@ -169,6 +169,40 @@ def test_correct_share_set_by_an_estimate_that_cannot_be_made_is_the_released_ha
     outcome = correct(scored([-1.0, -2.0, 1.0, 2.0]), SourceRules(Rules(distrust_share=None)))
     assert outcome.distrusted.tolist() == [False, True, False, False] and outcome.shares == {TOGETHER: 0.5}
     assert "the noise cannot be estimated: 4 pairs are too few" in outcome.ledger.reason[1]
+
+
+def test_correct_share_of_a_model_that_knows_nothing_distrusts_nothing_and_is_told():
+    """Coin flips: half of them would be flipped in vain, whichever half it is."""
+    ledger = scored(np.random.default_rng(1).standard_normal(500).tolist())
+    outcome = correct(ledger, SourceRules(Rules(distrust_share=None)))
+    assert not outcome.distrusted.any() and outcome.shares == {TOGETHER: 0.0}
+    assert (outcome.ledger.decision == KEEP).all() and outcome.ledger.active.all()
+    negative = outcome.ledger.chosen_score < 0
+    assert all("none (the noise cannot be estimated" in reason for reason in outcome.ledger.reason[negative])
+
+
+def test_correct_leaves_alone_what_judges_settled():
+    ledger = scored(
+        [-5.0, -4.0, -3.0, -2.0],
+        decision=[RESTORE, KEEP, KEEP, KEEP],
+        vote_share=[1.0, NAN, 0.5, NAN],
+        decided=[1] * 4,
+        active=[True] * 4,
+        round=2,
+    )
+    outcome = correct(ledger, SourceRules(Rules(distrust_share=1.0)))
+    assert outcome.distrusted.tolist() == [False, True, True, True]
+    assert outcome.ledger.decision[0] == RESTORE and not outcome.ledger.flipped[0]
+
+
+def test_settle_queue_pairs_that_nobody_was_asked_about_wait_as_they_are():
+    ledger = scored([-1.0, -2.0, -3.0], decision=[QUEUE] * 3, active=[False] * 3, reason=["unsure"] * 3)
+    votes = np.array([[1, 1], [np.nan, np.nan], [np.nan, 1]])
+    for missing, last in (("wait", QUEUE), ("drop", DROP)):
+        after = settle_queue(ledger, Votes(votes, [""] * 3, np.array([True, False, True])), missing)
+        assert after.decision.tolist() == [RESTORE, QUEUE, last]
+        assert after.reason[1] == "unsure" and after.decided[1] == ledger.decided[1]
+        assert after.reason[2] == "1 of 2 votes arrived"
 
 
 def test_warning_of_tells_a_share_that_the_noise_could_not_set_and_nothing_else():

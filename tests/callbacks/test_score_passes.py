@@ -105,6 +105,12 @@ def test_score_pairs_trajectory_is_the_mean_and_the_model_where_nothing_was_seen
     np.testing.assert_array_equal(scores.rejected, [[1.0, 5.0, 0.25, 1.0]])
 
 
+def test_score_pairs_trajectory_takes_the_model_where_its_sum_is_no_number(index):
+    kept = recorded_scores([NAN] * 8, [6.0, 3.0, np.inf, 0, 0, 0, 1.0, 2.0], [3, 3, 1, 1, 0, 0, 1, 2])
+    scores = World(index, TABLE).pairs(ScorePass("trajectory"), recorded=kept)
+    assert np.isfinite(scores.chosen).all() and (scores.reasons == "").all()
+
+
 def test_score_pairs_several_passes_share_the_models_own_scoring(index):
     kept = recorded_scores([4.0, 0.0, 1.0, 1.5, NAN, NAN, 2.0, 1.0])
     world = World(index, TABLE)

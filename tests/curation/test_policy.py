@@ -305,3 +305,9 @@ def test_check_cap_at_the_cap_passes_and_above_it_names_what_to_do():
         CurationError, match=r"round 3 would drop 30 of 100 open pairs \(30.0%\).*max_dropped=0.29.*raise max_dropped"
     ):
         check_cap(30, 100, 0.29, **options)
+
+
+@pytest.mark.parametrize("rule", [consistent, uncertain])
+def test_rules_of_one_pass_refuse_several(rule):
+    with pytest.raises(CurationError, match=r"scores of one pass.*\(2, 3\).*give their mean"):
+        rule(np.ones((2, 3)), np.zeros((2, 3)))
