@@ -76,7 +76,9 @@ def test_run_values_of_curation_and_cost() -> None:
 def test_run_values_what_is_not_a_number_is_not_measured() -> None:
     assert run_values(made_run("full", 1, {"test_a": math.nan}, metrics={"open_pairs": 0.0}), [], []) == {}
     endless = {"curation/noise_after": math.inf, "seconds": -math.inf}
-    found = run_values(made_run("full", 1, {"test_a": math.inf, "test_b": 0.5}, metrics=endless), ["test_a", "test_b"], [])
+    found = run_values(
+        made_run("full", 1, {"test_a": math.inf, "test_b": 0.5}, metrics=endless), ["test_a", "test_b"], []
+    )
     assert found == {"test_b": 0.5}
 
 

@@ -46,9 +46,13 @@ def test_calibration_without_equals_has_bins_of_equal_size():
 
 
 def test_calibration_equals_go_where_the_middle_one_of_them_falls():
-    found = calibration(np.array([A, 2 * A, A, A, 3 * A, 4 * A]), bins=2)  # cut behind the third: three of A are before it
+    found = calibration(
+        np.array([A, 2 * A, A, A, 3 * A, 4 * A]), bins=2
+    )  # cut behind the third: three of A are before it
     assert [each.pairs for each in found.bins] == [3, 3]
-    found = calibration(np.array([A, 2 * A, 2 * A, 2 * A, 2 * A, 4 * A]), bins=3)  # cut behind the second and the fourth
+    found = calibration(
+        np.array([A, 2 * A, 2 * A, 2 * A, 2 * A, 4 * A]), bins=3
+    )  # cut behind the second and the fourth
     assert [each.pairs for each in found.bins] == [1, 4, 1]
 
 
