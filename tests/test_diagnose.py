@@ -80,6 +80,60 @@ def test_diagnose_unreadable_samples_are_named_and_bounded(tmp_path):
     assert any(reason.startswith("what the images do: no pair has any") for reason in result.found.not_measured)
 
 
+def pair_record(number, **more):
+    turns = [{"from": "human", "value": f"Say {number}."}]
+    return {"conversations": turns, "chosen": {"from": "gpt", "value": "Yes."}, "rejected": "No.", **more}
+
+
+@pytest.fixture
+def known(tmp_path):
+    """Ten pairs in a file of their own folder, with scores of them: the model is right on all."""
+    (tmp_path / "own").mkdir()
+    write_json(tmp_path / "own" / "px.json", [pair_record(number) for number in range(10)])
+    write_jsonl(tmp_path / "s.jsonl", [{"chosen": 1.0 + number, "rejected": 0.0} for number in range(10)])
+    return {"pairs": str(tmp_path / "own" / "px.json"), "scores": str(tmp_path / "s.jsonl"), "progress": False}
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"json": "own/px.json"}, "json='.*px.json': would write over the file of pairs"),
+        ({"pairs": "own", "json": "own/px.json"}, "json='.*px.json': would write over the file of pairs"),
+        ({"json": "s.jsonl"}, "json='.*s.jsonl': would write over the file of scores"),
+        ({"lines": "own/../s.jsonl"}, "lines='.*s.jsonl': would write over the file of scores"),
+        ({"json": "x", "lines": "x"}, "lines='.*x': would write over the file of json"),
+        ({"output": "x.html", "json": "x.html"}, "json='.*x.html': would write over the file of output"),
+    ],
+)
+def test_diagnose_over_its_own_input_or_another_output_is_refused(known, tmp_path, given, told):
+    config = DiagnoseConfig(**{**known, **{key: str(tmp_path / name) for key, name in given.items()}})
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.json*")}
+    with pytest.raises(ConfigError, match=told):
+        diagnose_pairs(config)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.json*")} == before
+
+
+def test_diagnose_over_a_shard_is_refused_and_beside_it_is_not(shards, tmp_path):
+    scores = str(write_jsonl(tmp_path / "s.jsonl", [{"chosen": 1.0, "rejected": 0.0}] * 12))
+    with pytest.raises(ConfigError, match="json=.*would write over the file of pairs"):
+        diagnose_pairs(DiagnoseConfig(pairs=shards[1], scores=scores, json=f"{shards[1]}/prepared.json"))
+    for _ in range(2):
+        diagnose_pairs(DiagnoseConfig(pairs=shards[1], scores=scores, json=f"{shards[1]}/found.json", progress=False))
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"pairs": ""}, "pairs='': a name in it is empty"),
+        ({"pairs": "[]"}, "pairs='..': a name in it is empty"),
+        ({"seed": -1}, "seed=-1: must be at least 0"),
+    ],
+)
+def test_diagnose_settings_that_mean_nothing_are_refused(known, given, told):
+    with pytest.raises(ConfigError, match=told):
+        diagnose_pairs(DiagnoseConfig(**{**known, **given}))
+
+
 def test_diagnose_settings_that_do_not_fit_are_told_together(tmp_path):
     with pytest.raises(ConfigError) as caught:
         diagnose_pairs(DiagnoseConfig(pairs=[], output="page.txt", batch_size=0))
