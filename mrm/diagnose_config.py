@@ -64,7 +64,7 @@ def check_diagnose(config: DiagnoseConfig) -> list[str]:
         problems.append(f"model={config.model!r}: there is no such folder; give the `model` folder of a finished run.")
     if config.scores is not None and not Path(config.scores).is_file():
         problems.append(f"scores={config.scores!r}: there is no such file.")
-    read = [("pairs", path) for name in names if name for path in _files_of(name)]
+    read: list[tuple[str, str | Path]] = [("pairs", path) for name in names if name for path in _files_of(name)]
     read += [("scores", config.scores)] if config.scores else []
     problems += output_problems(read, [(name, getattr(config, name)) for name in ("output", "json", "lines")])
     if config.output is not None and Path(config.output).suffix != ".html":

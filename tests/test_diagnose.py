@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from datamodules.pair_files import PairFile
 from datamodules.prepare import prepare
 from mrm.diagnose import DiagnoseConfig, diagnose_pairs, main
 from mrm.errors import ConfigError, UnreadableSamplesError
@@ -92,6 +93,52 @@ def known(tmp_path):
     write_json(tmp_path / "own" / "px.json", [pair_record(number) for number in range(10)])
     write_jsonl(tmp_path / "s.jsonl", [{"chosen": 1.0 + number, "rejected": 0.0} for number in range(10)])
     return {"pairs": str(tmp_path / "own" / "px.json"), "scores": str(tmp_path / "s.jsonl"), "progress": False}
+
+
+def test_diagnose_records_that_are_no_objects_are_named_and_counted(known, tmp_path):
+    records = [*(pair_record(number) for number in range(5)), 5, "x", *(pair_record(number) for number in range(5, 10))]
+    write_json(tmp_path / "own" / "px.json", records)
+    write_jsonl(tmp_path / "s.jsonl", [{"chosen": 1.0, "rejected": 0.0}] * 12)
+    with pytest.raises(UnreadableSamplesError, match="2 of 12 samples.*2 no pair; first: px-0000005: .*; px-0000006: "):
+        diagnose_pairs(DiagnoseConfig(**known, max_bad=0))
+    result = diagnose_pairs(DiagnoseConfig(**known, max_bad=0.2))
+    assert (result.found.pairs, result.bad.samples, result.facts["samples not used"]) == (10, 2, 2)
+
+
+def test_diagnose_records_that_vanish_meanwhile_are_told(known, tmp_path, monkeypatch):
+    monkeypatch.setattr(PairFile, "samples", lambda self, wanted: iter(()))
+    with pytest.raises(ConfigError, match="pairs: px has 10 samples, but gave 0"):
+        diagnose_pairs(DiagnoseConfig(**known))
+
+
+def test_diagnose_lines_of_unreadable_samples_say_why_and_are_scores_again(known, shards, tmp_path):
+    write_json(tmp_path / "own" / "px.json", [pair_record(0), 5, pair_record(2), pair_record(3)])
+    pairs = [known["pairs"], shards[1]]
+    given = [{"chosen": 1.5, "rejected": -0.1}, *[{"unreadable": "no"}] * 2, {"chosen": 0.1, "rejected": 0.3}]
+    given += [{"unreadable": "blurred"}, *({"chosen": 0.1 * number, "rejected": 0.5} for number in range(11))]
+    scores = write_jsonl(tmp_path / "s.jsonl", given)
+    config = {"pairs": pairs, "max_bad": 0.5, "progress": False}
+    result = diagnose_pairs(DiagnoseConfig(**config, scores=str(scores), lines=str(tmp_path / "lines.jsonl")))
+    lines = [json.loads(line) for line in (tmp_path / "lines.jsonl").read_text().splitlines()]
+    assert [number for number, line in enumerate(lines) if "unreadable" in line] == [1, 2, 4]
+    assert "px.json" in lines[1]["unreadable"] and lines[2]["unreadable"] == "no" and lines[3]["chosen"] == 0.1
+    again = diagnose_pairs(
+        DiagnoseConfig(**config, scores=str(tmp_path / "lines.jsonl"), lines=str(tmp_path / "again.jsonl"))
+    )
+    assert again.found == result.found and again.bad.why == result.bad.why
+    assert (tmp_path / "again.jsonl").read_text() == (tmp_path / "lines.jsonl").read_text()
+
+
+def test_diagnose_model_lines_of_a_sample_it_cannot_read_are_scores_again(model, known, tmp_path):
+    broken = pair_record(1, conversations=[{"from": "human", "value": "<image>which?"}], images=["gone.png"])
+    write_json(tmp_path / "own" / "px.json", [pair_record(0), broken, pair_record(2)])
+    config = {"pairs": known["pairs"], "max_bad": 0.5, "progress": False}
+    lines = tmp_path / "lines.jsonl"
+    result = diagnose_pairs(DiagnoseConfig(**config, model=model, images=False, lines=str(lines)))
+    told = [json.loads(line) for line in lines.read_text().splitlines()]
+    assert ["unreadable" in line for line in told] == [False, True, False] and "gone.png" in told[1]["unreadable"]
+    again = diagnose_pairs(DiagnoseConfig(**config, scores=str(lines)))
+    assert again.found.rows == result.found.rows and again.bad.samples == 1
 
 
 @pytest.mark.parametrize(
