@@ -51,6 +51,8 @@ def export(config: ExportConfig) -> ExportResult:
     form, output = _form(config), Path(config.output)
     if config.ledger is not None and config.round is not None:
         raise ConfigError("ledger, round: give one of both.")
+    if config.ledger is not None and not Path(config.ledger).is_file():
+        raise ConfigError(f"ledger={config.ledger!r}: there is no such file.")
     ledger = read_round(folder, config.round) if config.ledger is None else Ledger.read(config.ledger)
     check_named(ledger, config.decision, config.source)
     check_output(output, folder)

@@ -57,6 +57,10 @@ def check(config: CompareConfig) -> None:
         except ConfigError as error:
             problems.append(str(error))
     problems += _endings(config)
+    if config.archive is not None and Path(config.archive).resolve() in {
+        Path(one).resolve() for one in names(config.store)
+    }:
+        problems.append(f"archive={config.archive!r}: would write over the file of store; choose another name.")
     if problems:
         raise ConfigError("\n".join(problems))
 

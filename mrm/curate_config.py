@@ -78,7 +78,10 @@ def check_curate(config: CurateConfig) -> tuple[RoundSpec, list[Path]]:
             problems.append(
                 f"{first}, {second}: give one of both; found {first}={values[0]!r} and {second}={values[1]!r}."
             )
-    files = [Path(name) for name in file_names(config.scores)]
+    given = file_names(config.scores)
+    if "" in given:
+        problems.append(f"scores={config.scores!r}: a name in it is empty; name a file.")
+    files = [Path(name) for name in given if name]
     problems += [f"scores={str(file)!r}: there is no such file." for file in files if not file.is_file()]
     if config.model is not None and not Path(config.model).is_dir():
         problems.append(f"model={config.model!r}: there is no such folder; give the `model` folder of a finished run.")

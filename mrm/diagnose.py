@@ -12,7 +12,6 @@ changed images is not measured then, and said so.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +25,7 @@ from mrm.cli import settings_command
 from mrm.devices import pick_device
 from mrm.diagnose_config import DiagnoseConfig, check_diagnose
 from mrm.diagnose_page import print_diagnostics, write_diagnostics
-from mrm.diagnose_scores import Bad, ModelScorer, Rows, check_bad, scored_by_file, scored_by_model
+from mrm.diagnose_scores import Bad, ModelScorer, Rows, check_bad, scored_by_file, scored_by_model, write_lines
 from mrm.errors import ConfigError
 from mrm.evaluation.diagnostics import Diagnostics, diagnose
 from mrm.model.saving import load_reward_model
@@ -77,8 +76,9 @@ def diagnose_pairs(config: DiagnoseConfig) -> DiagnoseResult:
         "scored by": config.model or config.scores,
         "pixels an image at most": resolution,
     }
-    _write(config, DiagnoseResult(found, rows, bad, facts))
-    return DiagnoseResult(found, rows, bad, facts)
+    result = DiagnoseResult(found, rows, bad, facts)
+    _write(config, pools, result)
+    return result
 
 
 def _scored(config: DiagnoseConfig, pools: Sequence[PairPool], bad: Bad) -> tuple[Rows, int | None]:
@@ -101,7 +101,7 @@ def _scored(config: DiagnoseConfig, pools: Sequence[PairPool], bad: Bad) -> tupl
     return scored_by_model(pools, scorer, bad, progress=config.progress), encoder.max_pixels
 
 
-def _write(config: DiagnoseConfig, result: DiagnoseResult) -> None:
+def _write(config: DiagnoseConfig, pools: Sequence[PairPool], result: DiagnoseResult) -> None:
     try:
         if config.output is not None:
             write_diagnostics(Path(config.output), "What the reward model goes by", result.facts, result.found)
@@ -112,16 +112,9 @@ def _write(config: DiagnoseConfig, result: DiagnoseResult) -> None:
         if config.lines is not None:
             path = Path(config.lines)
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text("".join(json.dumps(line) + "\n" for line in _lines(result.rows)), encoding="utf-8")
+            write_lines(path, pools, result.rows, result.bad)
     except OSError as error:
         raise ConfigError(f"what was found cannot be written: {error}.") from error
-
-
-def _lines(rows: Rows) -> list[dict[str, Any]]:
-    return [
-        {"key": key, "pair": number, "chosen": chosen, "rejected": rejected}
-        for (key, number), chosen, rejected in zip(rows.names, rows.chosen, rows.rejected, strict=True)
-    ]
 
 
 def run(config: DiagnoseConfig) -> None:

@@ -11,9 +11,12 @@ from typing import Any
 
 from omegaconf import MISSING
 
+from datamodules.index import INDEX_NAME
+from datamodules.sources.location import PREPARED
 from mrm.curate_config import file_names
 from mrm.devices import device_problems
 from mrm.errors import ConfigError
+from mrm.output_files import output_problems
 
 
 @dataclass
@@ -51,6 +54,8 @@ def check_diagnose(config: DiagnoseConfig) -> list[str]:
     names = file_names(config.pairs)
     if not names:
         problems.append("pairs=[]: name at least one folder of shards or file of pairs.")
+    if "" in names:
+        problems.append(f"pairs={config.pairs!r}: a name in it is empty; name a folder of shards or a file of pairs.")
     if len(set(names)) != len(names):
         problems.append(f"pairs={names}: the same one is named twice.")
     if (config.model is None) == (config.scores is None):
@@ -59,23 +64,28 @@ def check_diagnose(config: DiagnoseConfig) -> list[str]:
         problems.append(f"model={config.model!r}: there is no such folder; give the `model` folder of a finished run.")
     if config.scores is not None and not Path(config.scores).is_file():
         problems.append(f"scores={config.scores!r}: there is no such file.")
-    if (
-        config.scores is not None
-        and config.lines is not None
-        and Path(config.lines).resolve() == Path(config.scores).resolve()
-    ):
-        problems.append(f"lines={config.lines!r}: would write over the scores; choose another name.")
-    for name in ("output", "json", "lines"):
-        if (given := getattr(config, name)) is not None and Path(given).is_dir():
-            problems.append(f"{name}={given!r}: is a folder; name a file in it.")
+    read: list[tuple[str, str | Path]] = [("pairs", path) for name in names if name for path in _files_of(name)]
+    read += [("scores", config.scores)] if config.scores else []
+    problems += output_problems(read, [(name, getattr(config, name)) for name in ("output", "json", "lines")])
     if config.output is not None and Path(config.output).suffix != ".html":
         problems.append(f"output={config.output!r}: is an HTML page; give it that ending.")
     for name in ("batch_size", "row_tokens", "max_pixels"):
         if (value := getattr(config, name)) is not None and value < 1:
             problems.append(f"{name}={value}: must be at least 1.")
+    if config.seed < 0:
+        problems.append(f"seed={config.seed}: must be at least 0.")
     if not 0 <= config.max_bad <= 1:
         problems.append(f"max_bad={config.max_bad}: must be in [0, 1].")
     problems += device_problems(config.device)
     if problems:
         raise ConfigError("\n".join(problems))
     return names
+
+
+def _files_of(name: str) -> list[Path]:
+    """The files that a local path of pairs is read from: itself, or those of its folder."""
+    path = Path(name)
+    if not path.is_dir():
+        return [path]
+    shards = [found for pattern in ("*.tar", INDEX_NAME, PREPARED) for found in path.glob(pattern)]
+    return shards or [*path.glob("*.json"), *path.glob("*.jsonl")]

@@ -20,10 +20,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from datamodules.pair_pools import PairPool
-from datamodules.score_files import read_scores
+from datamodules.score_files import read_scores, write_scores
 from datamodules.texts import Texts
 from mrm.construction.style import FEATURES, style_features
-from mrm.errors import MrmError, RecordError, UnreadableSamplesError
+from mrm.errors import ConfigError, MrmError, RecordError, UnreadableSamplesError
 from mrm.evaluation.diagnostics import PairTable
 from mrm.evaluation.variants import (
     first_image_preferred,
@@ -42,6 +42,7 @@ CHUNK = 256  # samples among which images are dealt out
 GIVEN, REMOVED, OTHERS, SWAPPED = VARIANTS = ("given", "without_images", "others_images", "swapped")
 NAMED = 5
 NOT_FINITE = "reward not finite"
+NO_PAIR = "no pair"
 _MARKUP = [FEATURES.index(name) for name in ("headers", "list_items", "bold", "code")]
 
 Rewards = list[float]
@@ -50,14 +51,23 @@ Score = Callable[[Sequence[tuple[PreferenceSample, EncodedSample]]], list[Reward
 
 @dataclass
 class Bad:
-    """Samples that could not be used: how many, why, and the first by name."""
+    """Samples that could not be used: how many, why, and the first by name.
+
+    Args:
+        samples: how many.
+        reasons: reason -> samples.
+        named: key -> the whole reason, of the first.
+        why: number among the samples of all pools -> the whole reason.
+    """
 
     samples: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
     named: dict[str, str] = field(default_factory=dict)
+    why: dict[int, str] = field(default_factory=dict)
 
-    def note(self, key: str, reason: str, detail: str) -> None:
+    def note(self, number: int, key: str, reason: str, detail: str) -> None:
         self.samples += 1
+        self.why[number] = detail or reason
         self.reasons[reason] += 1
         if len(self.named) < NAMED:
             self.named[key] = detail
@@ -135,11 +145,14 @@ class ModelScorer:
     images: bool
     seed: int
 
-    def score(self, samples: Sequence[PreferenceSample], bad: Bad) -> Iterator[tuple[int, dict[str, Rewards]]]:
-        """(place, variant -> rewards of its responses) of each sample that can be scored as given; the others are noted.
+    def score(
+        self, numbered: Sequence[tuple[int, PreferenceSample]], bad: Bad
+    ) -> Iterator[tuple[int, PreferenceSample, dict[str, Rewards]]]:
+        """(number, sample, variant -> rewards of its responses) of each that can be scored as given; the others are noted.
 
         A variant that cannot be scored, or whose rewards are not finite, is left out of the sample's.
         """
+        samples = [sample for _, sample in numbered]
         made: list[dict[str, PreferenceSample | None]] = [{GIVEN: sample} for sample in samples]
         if self.images:
             others = with_others_images(samples, self.seed)
@@ -147,18 +160,18 @@ class ModelScorer:
                 own |= {REMOVED: without_images(sample), OTHERS: other, SWAPPED: with_images_swapped(sample)}
         work: list[tuple[int, str, PreferenceSample, EncodedSample]] = []
         for place, own in enumerate(made):
-            for name, sample in own.items():
-                if sample is None:
+            for name, variant in own.items():
+                if variant is None:
                     continue
                 try:
-                    encoded = self.encoder.encode(sample)
+                    encoded = self.encoder.encode(variant)
                     check_fits(encoded, self.row_tokens, self.model.layout)
                 except RecordError as error:
                     if name == GIVEN:
-                        bad.note(sample.key, error.reason, str(error))
+                        bad.note(numbered[place][0], variant.key, error.reason, str(error))
                         break
                     continue
-                work.append((place, name, sample, encoded))
+                work.append((place, name, variant, encoded))
         found: dict[int, dict[str, Rewards]] = {}
         for start in range(0, len(work), self.batch_size):
             batch = work[start : start + self.batch_size]
@@ -168,20 +181,20 @@ class ModelScorer:
                 if all(map(math.isfinite, line["rewards"])):
                     found.setdefault(place, {})[name] = line["rewards"]
         for place in sorted({place for place, *_ in work}):
+            number, given = numbered[place]
             if GIVEN in found.get(place, {}):
-                yield place, found[place]
+                yield number, given, found[place]
             else:
-                bad.note(samples[place].key, NOT_FINITE, "the model has diverged, or dtype is too narrow for it")
+                bad.note(number, given.key, NOT_FINITE, "the model has diverged, or dtype is too narrow for it")
 
 
 def scored_by_model(pools: Sequence[PairPool], scorer: ModelScorer, bad: Bad, *, progress: bool) -> Rows:
     """The pairs of all pools, scored by a model. What cannot be used is noted."""
     rows, first = Rows(), 0
     for pool in pools:
-        for chunk in _chunks(_shown(pool, bad, progress)):
-            for place, found in scorer.score([sample for _, sample in chunk], bad):
-                number, sample = chunk[place]
-                rows.add(sample, first + number, found)
+        for chunk in _chunks(_shown(pool, first, bad, progress)):
+            for number, sample, found in scorer.score(chunk, bad):
+                rows.add(sample, number, found)
         first += len(pool)
     return rows
 
@@ -192,28 +205,48 @@ def scored_by_file(pools: Sequence[PairPool], path: Path, bad: Bad, *, progress:
     Raises:
         ConfigError: for a file that does not fit, by its line.
     """
-    keys, numbers = [], []
-    for pool in pools:
-        names = pool.keys.tolist()
-        of_pair = np.asarray(pool.pair_sample)
-        keys += [names[sample] for sample in of_pair.tolist()]
-        numbers.append(np.arange(pool.n_pairs) - np.asarray(pool.pair_start)[of_pair])
-    chosen, rejected, reasons = read_scores(path, Texts.of(keys), np.concatenate(numbers))
+    keys, numbers, _ = _all_pairs(pools)
+    chosen, rejected, reasons = read_scores(path, keys, numbers)
     rows, first, first_pair = Rows(), 0, 0
     for pool in pools:
-        for number, sample in _shown(pool, bad, progress):
-            start = first_pair + int(pool.pair_start[number])
+        for number, sample in _shown(pool, first, bad, progress):
+            start = first_pair + int(pool.pair_start[number - first])
             mine = slice(start, start + len(sample.pairs))
             if why := next(filter(None, reasons[mine]), ""):
-                bad.note(sample.key, "unreadable in scores=", why)
+                bad.note(number, sample.key, "unreadable in scores=", why)
                 continue
             for place, pair in enumerate(sample.pairs):
                 own = [math.nan] * len(sample.responses)
                 own[pair.chosen], own[pair.rejected] = float(chosen[start + place]), float(rejected[start + place])
                 one = dataclasses.replace(sample, pairs=(pair,))
-                rows.add(one, first + number, {GIVEN: own}, place)
+                rows.add(one, number, {GIVEN: own}, place)
         first, first_pair = first + len(pool), first_pair + pool.n_pairs
     return rows
+
+
+def write_lines(path: Path, pools: Sequence[PairPool], rows: Rows, bad: Bad) -> None:
+    """Writes what `scored_by_file` takes: a line for every pair of all pools in order, of those without scores why."""
+    keys, numbers, samples = _all_pairs(pools)
+    chosen, rejected = np.full((2, len(numbers)), np.nan)
+    reasons = np.array([bad.why.get(sample, "") for sample in samples.tolist()], object)
+    own = np.searchsorted(samples, np.array(rows.columns["sample"])) + np.array([number for _, number in rows.names])
+    chosen[own], rejected[own] = rows.chosen, rows.rejected
+    assert (np.isfinite(chosen) == (reasons == "")).all(), "a pair has scores, or its sample is noted"
+    write_scores(path, keys, numbers, chosen, rejected, reasons)
+
+
+def _all_pairs(pools: Sequence[PairPool]) -> tuple[Texts, np.ndarray, np.ndarray]:
+    """Of the pairs of all pools in order: key, number within the sample, and number of the sample among those of all pools."""
+    keys: list[str] = []
+    numbers, samples, first = [], [], 0
+    for pool in pools:
+        names = pool.keys.tolist()
+        of_pair = np.asarray(pool.pair_sample, np.int64)
+        keys += [names[sample] for sample in of_pair.tolist()]
+        numbers.append(np.arange(pool.n_pairs) - np.asarray(pool.pair_start)[of_pair])
+        samples.append(first + of_pair)
+        first += len(pool)
+    return Texts.of(keys), np.concatenate(numbers), np.concatenate(samples)
 
 
 def check_bad(bad: Bad, total: int, max_bad: float, rows: Rows) -> None:
@@ -234,14 +267,27 @@ def _chunks(items: Iterator[tuple[int, PreferenceSample]]) -> Iterator[list[tupl
         yield chunk
 
 
-def _shown(pool: PairPool, bad: Bad, show: bool) -> Iterator[tuple[int, PreferenceSample]]:
-    """The pool's readable samples with their numbers, under a bar; the others are noted."""
+def _shown(pool: PairPool, first: int, bad: Bad, show: bool) -> Iterator[tuple[int, PreferenceSample]]:
+    """The pool's readable samples with their numbers from `first` on, under a bar; the others are noted.
+
+    Raises:
+        ConfigError: where the pool gives fewer samples than it has.
+    """
     columns = (TextColumn(pool.name), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    wanted = np.ones(len(pool), bool)
+    for number, key in enumerate(pool.keys.tolist()) if pool.problems else ():  # some of them no pool gives
+        if key in pool.problems:
+            wanted[number] = False
+            bad.note(first + number, key, NO_PAIR, pool.problems[key])
+    seen = len(pool) - int(wanted.sum())
     with Progress(*columns, console=Console(stderr=True), disable=not show) as progress:
-        task = progress.add_task(pool.name, total=len(pool))
-        for number, item in pool.samples(np.ones(len(pool), bool)):
+        task = progress.add_task(pool.name, total=len(pool), completed=seen)
+        for number, item in pool.samples(wanted):
             if isinstance(item, MrmError):
-                bad.note(pool.keys[number], getattr(item, "reason", "unreadable shard"), str(item))
+                bad.note(first + number, pool.keys[number], getattr(item, "reason", "unreadable shard"), str(item))
             else:
-                yield number, item
+                yield first + number, item
+            seen += 1
             progress.advance(task)
+    if seen != len(pool):
+        raise ConfigError(f"pairs: {pool.name} has {len(pool)} samples, but gave {seen}: it was changed; start again.")

@@ -15,6 +15,7 @@ from mrm.devices import device_problems
 from mrm.errors import ConfigError
 from mrm.evaluation.bootstrap import SEED
 from mrm.evaluation.intervals import DRAWS
+from mrm.output_files import output_problems
 
 # Settings of the scoring, which does not happen where scores are given.
 SCORING = ("media_dir", "frames", "batch_size", "row_tokens", "device", "dtype", "attention")
@@ -74,7 +75,8 @@ def check_evaluate(config: EvaluateConfig) -> str:
     if not 0 <= config.max_bad <= 1:
         problems.append(f"max_bad={config.max_bad}: must be in [0, 1].")
     problems += device_problems(config.device)
-    problems += _output_problems(config)
+    read = [(key, path) for key in ("data", "scores") if (path := getattr(config, key)) is not None]
+    problems += output_problems(read, [("json", config.json), ("output", config.output)], partial=("output",))
     if problems:
         raise ConfigError("\n".join(problems))
     assert name is not None
@@ -96,23 +98,4 @@ def _without_effect(config: EvaluateConfig, name: str | None) -> list[str]:
         if key in given and key not in options_of(name or ""):
             takers = ", ".join(each for each in READERS if key in options_of(each))
             problems.append(f"{key}={getattr(config, key)}: has no effect on {name}, only on {takers}; leave it out.")
-    return problems
-
-
-def _output_problems(config: EvaluateConfig) -> list[str]:
-    """Outputs that are no names of files, or would write over an input or each other."""
-    problems = []
-    taken = {Path(path).resolve(): key for key in ("data", "scores") if (path := getattr(config, key)) is not None}
-    for key in ("json", "output"):
-        given = getattr(config, key)
-        if given is None:
-            continue
-        path = Path(given).resolve()
-        if not given or path.is_dir():
-            problems.append(f"{key}={given!r}: is a folder; name a file in it.")
-            continue
-        for written in (path, *([Path(f"{path}.partial")] if key == "output" else [])):
-            if written in taken:
-                problems.append(f"{key}={given!r}: would write over the file of {taken[written]}; choose another name.")
-            taken[written] = key
     return problems

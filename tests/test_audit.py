@@ -238,6 +238,7 @@ def test_export_unreadable_samples_past_max_bad_write_nothing(run: Path, tmp_pat
         ({"form": "xml"}, "form='xml': must be one of jsonl, csv, parquet, llama_factory, shards"),
         ({"output": "a.txt"}, "its ending '.txt' tells no form"),
         ({"ledger": "l.parquet", "round": 1}, "ledger, round: give one of both"),
+        ({"ledger": "nope.parquet"}, "ledger='nope.parquet': there is no such file"),
         ({"output": "pool", "decision": "drop"}, "of the 1 pairs asked for, none is in use"),
     ],
 )

@@ -133,6 +133,13 @@ def test_compare_settings_that_do_not_go_together_are_told_at_once(tmp_path: Pat
         assert said in str(error.value)
 
 
+def test_compare_into_the_archive_that_it_reads_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for store in ("kept.jsonl.gz", f"[runs,{tmp_path / 'kept.jsonl.gz'}]"):
+        with pytest.raises(ConfigError, match="archive='./kept.jsonl.gz': would write over the file of store"):
+            compare(CompareConfig(store=store, archive="./kept.jsonl.gz"))
+
+
 def test_names_of_one_or_several() -> None:
     assert names(None) == [] and names("a") == ["a"] and names("[a, 'b']") == names("a,b") == ["a", "b"]
 

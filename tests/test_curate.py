@@ -345,6 +345,8 @@ def test_curate_damaged_shard_leaves_the_sample_out_by_name(shards: CurateConfig
         ({"model": "m"}, "model, scores: give one of both"),
         ({"scores": None}, "model, scores: give one of both"),
         ({"scores": "none.jsonl"}, "scores='none.jsonl': there is no such file"),
+        ({"scores": ""}, "scores='': a name in it is empty"),
+        ({"scores": "[]"}, "scores='..': a name in it is empty"),
         ({"rule": "corect"}, "rule='corect': must be one of correct, filter, correct_filter. Did you mean 'correct'"),
         ({"form": "tar"}, "form='tar': must be one of ledger, shards, llama_factory"),
         ({"correct_mode": "turn"}, "correct_mode='turn' is none of flip, drop, weight"),

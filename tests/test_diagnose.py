@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from datamodules.pair_files import PairFile
 from datamodules.prepare import prepare
 from mrm.diagnose import DiagnoseConfig, diagnose_pairs, main
 from mrm.errors import ConfigError, UnreadableSamplesError
@@ -78,6 +79,106 @@ def test_diagnose_unreadable_samples_are_named_and_bounded(tmp_path):
     result = diagnose_pairs(DiagnoseConfig(pairs=pairs, scores=scores, max_bad=0.5, progress=False))
     assert (result.found.pairs, result.bad.samples) == (3, 1)
     assert any(reason.startswith("what the images do: no pair has any") for reason in result.found.not_measured)
+
+
+def pair_record(number, **more):
+    turns = [{"from": "human", "value": f"Say {number}."}]
+    return {"conversations": turns, "chosen": {"from": "gpt", "value": "Yes."}, "rejected": "No.", **more}
+
+
+@pytest.fixture
+def known(tmp_path):
+    """Ten pairs in a file of their own folder, with scores of them: the model is right on all."""
+    (tmp_path / "own").mkdir()
+    write_json(tmp_path / "own" / "px.json", [pair_record(number) for number in range(10)])
+    write_jsonl(tmp_path / "s.jsonl", [{"chosen": 1.0 + number, "rejected": 0.0} for number in range(10)])
+    return {"pairs": str(tmp_path / "own" / "px.json"), "scores": str(tmp_path / "s.jsonl"), "progress": False}
+
+
+def test_diagnose_records_that_are_no_objects_are_named_and_counted(known, tmp_path):
+    records = [*(pair_record(number) for number in range(5)), 5, "x", *(pair_record(number) for number in range(5, 10))]
+    write_json(tmp_path / "own" / "px.json", records)
+    write_jsonl(tmp_path / "s.jsonl", [{"chosen": 1.0, "rejected": 0.0}] * 12)
+    with pytest.raises(UnreadableSamplesError, match="2 of 12 samples.*2 no pair; first: px-0000005: .*; px-0000006: "):
+        diagnose_pairs(DiagnoseConfig(**known, max_bad=0))
+    result = diagnose_pairs(DiagnoseConfig(**known, max_bad=0.2))
+    assert (result.found.pairs, result.bad.samples, result.facts["samples not used"]) == (10, 2, 2)
+
+
+def test_diagnose_records_that_vanish_meanwhile_are_told(known, tmp_path, monkeypatch):
+    monkeypatch.setattr(PairFile, "samples", lambda self, wanted: iter(()))
+    with pytest.raises(ConfigError, match="pairs: px has 10 samples, but gave 0"):
+        diagnose_pairs(DiagnoseConfig(**known))
+
+
+def test_diagnose_lines_of_unreadable_samples_say_why_and_are_scores_again(known, shards, tmp_path):
+    write_json(tmp_path / "own" / "px.json", [pair_record(0), 5, pair_record(2), pair_record(3)])
+    pairs = [known["pairs"], shards[1]]
+    given = [{"chosen": 1.5, "rejected": -0.1}, *[{"unreadable": "no"}] * 2, {"chosen": 0.1, "rejected": 0.3}]
+    given += [{"unreadable": "blurred"}, *({"chosen": 0.1 * number, "rejected": 0.5} for number in range(11))]
+    scores = write_jsonl(tmp_path / "s.jsonl", given)
+    config = {"pairs": pairs, "max_bad": 0.5, "progress": False}
+    result = diagnose_pairs(DiagnoseConfig(**config, scores=str(scores), lines=str(tmp_path / "lines.jsonl")))
+    lines = [json.loads(line) for line in (tmp_path / "lines.jsonl").read_text().splitlines()]
+    assert [number for number, line in enumerate(lines) if "unreadable" in line] == [1, 2, 4]
+    assert "px.json" in lines[1]["unreadable"] and lines[2]["unreadable"] == "no" and lines[3]["chosen"] == 0.1
+    again = diagnose_pairs(
+        DiagnoseConfig(**config, scores=str(tmp_path / "lines.jsonl"), lines=str(tmp_path / "again.jsonl"))
+    )
+    assert again.found == result.found and again.bad.why == result.bad.why
+    assert (tmp_path / "again.jsonl").read_text() == (tmp_path / "lines.jsonl").read_text()
+
+
+def test_diagnose_model_lines_of_a_sample_it_cannot_read_are_scores_again(model, known, tmp_path):
+    broken = pair_record(1, conversations=[{"from": "human", "value": "<image>which?"}], images=["gone.png"])
+    write_json(tmp_path / "own" / "px.json", [pair_record(0), broken, pair_record(2)])
+    config = {"pairs": known["pairs"], "max_bad": 0.5, "progress": False}
+    lines = tmp_path / "lines.jsonl"
+    result = diagnose_pairs(DiagnoseConfig(**config, model=model, images=False, lines=str(lines)))
+    told = [json.loads(line) for line in lines.read_text().splitlines()]
+    assert ["unreadable" in line for line in told] == [False, True, False] and "gone.png" in told[1]["unreadable"]
+    again = diagnose_pairs(DiagnoseConfig(**config, scores=str(lines)))
+    assert again.found.rows == result.found.rows and again.bad.samples == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"json": "own/px.json"}, "json='.*px.json': would write over the file of pairs"),
+        ({"pairs": "own", "json": "own/px.json"}, "json='.*px.json': would write over the file of pairs"),
+        ({"json": "s.jsonl"}, "json='.*s.jsonl': would write over the file of scores"),
+        ({"lines": "own/../s.jsonl"}, "lines='.*s.jsonl': would write over the file of scores"),
+        ({"json": "x", "lines": "x"}, "lines='.*x': would write over the file of json"),
+        ({"output": "x.html", "json": "x.html"}, "json='.*x.html': would write over the file of output"),
+    ],
+)
+def test_diagnose_over_its_own_input_or_another_output_is_refused(known, tmp_path, given, told):
+    config = DiagnoseConfig(**{**known, **{key: str(tmp_path / name) for key, name in given.items()}})
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.json*")}
+    with pytest.raises(ConfigError, match=told):
+        diagnose_pairs(config)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.json*")} == before
+
+
+def test_diagnose_over_a_shard_is_refused_and_beside_it_is_not(shards, tmp_path):
+    scores = str(write_jsonl(tmp_path / "s.jsonl", [{"chosen": 1.0, "rejected": 0.0}] * 12))
+    with pytest.raises(ConfigError, match="json=.*would write over the file of pairs"):
+        diagnose_pairs(DiagnoseConfig(pairs=shards[1], scores=scores, json=f"{shards[1]}/prepared.json"))
+    for _ in range(2):
+        diagnose_pairs(DiagnoseConfig(pairs=shards[1], scores=scores, json=f"{shards[1]}/found.json", progress=False))
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"pairs": ""}, "pairs='': a name in it is empty"),
+        ({"pairs": "[]"}, "pairs='..': a name in it is empty"),
+        ({"seed": -1}, "seed=-1: must be at least 0"),
+    ],
+)
+def test_diagnose_settings_that_mean_nothing_are_refused(known, given, told):
+    with pytest.raises(ConfigError, match=told):
+        diagnose_pairs(DiagnoseConfig(**{**known, **given}))
 
 
 def test_diagnose_settings_that_do_not_fit_are_told_together(tmp_path):

@@ -134,7 +134,8 @@ def compare_runs(
 
 def _amount(one: Difference) -> str:
     estimate = one.over_seeds.test.interval.estimate
-    return f"{abs(estimate):.{one.measure.digits}f} {'higher' if estimate > 0 else 'lower'}"
+    told = f"{abs(estimate):.{one.measure.digits}f} {'higher' if estimate > 0 else 'lower'}"
+    return f"{told} ({one.basis})" if one.basis else told
 
 
 def _without_samples(made: Sequence[Difference]) -> list[str]:

@@ -70,6 +70,13 @@ class Difference:
         return all(held) if held else None
 
     @property
+    def basis(self) -> str:
+        """`by seeds` or `by samples`, of an accuracy that only one of both tests is of; else nothing."""
+        verdicts = {"seeds": self.over_seeds, "samples": self.over_samples}
+        told = [name for name, one in verdicts.items() if one is not None and one.holds is not None]
+        return f"by {told[0]}" if len(told) == 1 and self.measure.kind == ACCURACY else ""
+
+    @property
     def text(self) -> str:
         """The same in few words, with what it rests on."""
         verdicts = {"seeds": self.over_seeds, "samples": self.over_samples}
@@ -80,7 +87,7 @@ class Difference:
         if held:
             if len(held) < len(told):
                 return f"over {held[0]} only"
-            return "yes" if len(told) == 2 or self.measure.kind != ACCURACY else f"yes, by {held[0]}"
+            return f"yes, {self.basis}" if self.basis else "yes"
         return "alone, not among all" if any(one.alone for one in told.values()) else "no"
 
 

@@ -144,7 +144,7 @@ def run_values(run: RunRecord, shared: Sequence[str], history: Sequence[Mapping[
     for name, metric in ADDED.items():
         if spent := [entry["value"] for entry in history if entry["name"] == metric]:
             values[name] = math.fsum(spent)
-    return {name: value for name, value in values.items() if value == value}  # NaN is no measurement
+    return {name: value for name, value in values.items() if math.isfinite(value)}  # else it is no measurement
 
 
 def group_figures(

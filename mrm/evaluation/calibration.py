@@ -43,7 +43,7 @@ class Calibration:
         factor: what rewards are to be multiplied by for the smallest log loss; below 1, the model is too sure. At an end of
             [0.001, 1000] where it grows without end (all pairs right) or nothing is known.
         log_loss_at_factor: the loss then.
-        bins: of about equal numbers of pairs, by rising confidence.
+        bins: of about equal numbers of pairs, by rising confidence; pairs of equal confidence share one.
     """
 
     pairs: int
@@ -60,7 +60,7 @@ def calibration(difference: Array, bins: int = BINS) -> Calibration | None:
 
     Args:
         difference: float [P], reward of the preferred response minus that of the other; finite.
-        bins: at most so many; fewer where there are fewer pairs.
+        bins: at most so many; fewer where there are fewer pairs, or few confidences.
 
     Returns:
         None of no pairs.
@@ -70,10 +70,9 @@ def calibration(difference: Array, bins: int = BINS) -> Calibration | None:
         return None
     confidence = sigmoid(np.abs(difference))
     right = 0.5 + 0.5 * np.sign(difference)
-    order = np.argsort(confidence, kind="stable")
-    parts = np.array_split(order, min(bins, len(order)))
     found = tuple(
-        ReliabilityBin(len(part), float(confidence[part].mean()), float(right[part].mean())) for part in parts
+        ReliabilityBin(len(part), float(confidence[part].mean()), float(right[part].mean()))
+        for part in _binned(confidence, right, bins)
     )
     error = sum(each.pairs * abs(each.confidence - each.accuracy) for each in found) / len(difference)
     factor = best_factor(difference)
@@ -86,6 +85,19 @@ def calibration(difference: Array, bins: int = BINS) -> Calibration | None:
         log_loss(factor * difference),
         found,
     )
+
+
+def _binned(confidence: Array, right: Array, bins: int) -> list[Array]:
+    """Numbers of the pairs of each bin, by rising confidence; which pairs those are does not depend on the pairs' order.
+
+    Equal parts of the sorted pairs, but equal confidences stay together, in the part that the middle one of them falls into:
+    cut apart, they would be told from each other by nothing but their order.
+    """
+    order = np.lexsort((right, confidence))
+    cuts = np.cumsum([len(part) for part in np.array_split(order, min(bins, len(order)))])
+    _, starts, counts = np.unique(confidence[order], return_index=True, return_counts=True)
+    part_of = np.repeat(np.searchsorted(cuts, starts + (counts - 1) // 2, side="right"), counts)
+    return np.split(order, np.flatnonzero(np.diff(part_of)) + 1)
 
 
 def sigmoid(x: Array) -> Array:

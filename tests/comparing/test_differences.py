@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from mrm.comparing.comparison import Comparison
 from mrm.comparing.differences import Difference, Verdict, corrected, differences, references, without_common_seed
 from mrm.comparing.grouping import align
 from mrm.comparing.measures import Measure
@@ -72,6 +73,22 @@ def test_verdict_alone_and_not_among_all() -> None:
         and text(unsure, sure) == "over samples only"
     )
     assert text(untold, sure) == "yes, by samples" and text(untold, unsure) == "no"
+
+
+def test_findings_of_one_test_alone_say_which() -> None:
+    base = align(runs_of(base=BASE)).groups[0]
+    untold = Verdict(PairedTest(Interval(1, 0.1), None, "one shared seed"))
+    sure = Verdict(PairedTest(Interval(3, 0.1, 0.01, 0.19), 0.001), 0.003)
+    measures = [Measure(f"test_{name}", name, "accuracy") for name in "abc"] + [Measure("noise_after", "n", "curation")]
+    verdicts = [(untold, sure), (sure, None), (sure, sure), (sure, None)]
+    found = tuple(
+        Difference("full", "base", measure, (1,), seeds, over_samples=samples)
+        for measure, (seeds, samples) in zip(measures, verdicts, strict=True)
+    )
+    nothing: dict = {"chosen": None, "alignment": None, "measures": (), "figures": {}, "rounds": {}, "notes": ()}
+    comparison = Comparison(**nothing, references={"full": base}, differences=found, lacking=(), level=0.95)
+    told = "a 0.100 higher (by samples), b 0.100 higher (by seeds), c 0.100 higher, n 0.100 higher"
+    assert comparison.findings() == [f"full against base: beyond noise: {told}."]
 
 
 def test_references_default_is_the_first_group_and_none_has_none() -> None:

@@ -75,6 +75,18 @@ def test_run_values_of_curation_and_cost() -> None:
 
 def test_run_values_what_is_not_a_number_is_not_measured() -> None:
     assert run_values(made_run("full", 1, {"test_a": math.nan}, metrics={"open_pairs": 0.0}), [], []) == {}
+    endless = {"curation/noise_after": math.inf, "seconds": -math.inf}
+    found = run_values(
+        made_run("full", 1, {"test_a": math.inf, "test_b": 0.5}, metrics=endless), ["test_a", "test_b"], []
+    )
+    assert found == {"test_b": 0.5}
+
+
+def test_figures_that_are_infinite_are_told_as_not_measured() -> None:
+    runs = [made_run("full", seed, {"test_a": value}) for seed, value in ((1, 0.5), (2, math.inf))]
+    alignment, measures, figures = figures_of(runs)
+    assert figures["full"]["test_a"].values == {1: 0.5}
+    assert any(line.endswith("of full, seed 2") for line in not_measured(alignment.groups, measures, figures))
 
 
 def test_figure_text_without_interval_is_the_mean_alone() -> None:

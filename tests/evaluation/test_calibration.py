@@ -33,6 +33,36 @@ def test_calibration_bins_hold_the_like_confident_and_a_tie_is_half_right():
     assert found.error == pytest.approx(0.125)  # the first bin: 0.5 and 0.5; the second: 0.75 and 0.5
 
 
+def test_calibration_equal_confidences_share_a_bin_in_whatever_order_they_come():
+    sides = np.repeat([1.0, -1.0], [70, 30])
+    for difference in (sides, sides[::-1], np.random.default_rng(0).permutation(sides)):
+        found = calibration(difference)
+        assert [(each.pairs, each.accuracy) for each in found.bins] == [(100, 0.7)]
+        assert found.error == pytest.approx(1 / (1 + math.exp(-1)) - 0.7)
+
+
+def test_calibration_without_equals_has_bins_of_equal_size():
+    assert [each.pairs for each in calibration(np.arange(1.0, 8.0), bins=3).bins] == [3, 2, 2]
+
+
+def test_calibration_equals_go_where_the_middle_one_of_them_falls():
+    found = calibration(
+        np.array([A, 2 * A, A, A, 3 * A, 4 * A]), bins=2
+    )  # cut behind the third: three of A are before it
+    assert [each.pairs for each in found.bins] == [3, 3]
+    found = calibration(
+        np.array([A, 2 * A, 2 * A, 2 * A, 2 * A, 4 * A]), bins=3
+    )  # cut behind the second and the fourth
+    assert [each.pairs for each in found.bins] == [1, 4, 1]
+
+
+@given(st.lists(st.sampled_from([-2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0]), min_size=1, max_size=40), st.randoms())
+def test_calibration_does_not_depend_on_the_order_of_the_pairs(values, random):
+    shuffled = random.sample(values, len(values))
+    one, other = calibration(np.array(values), bins=4), calibration(np.array(shuffled), bins=4)
+    assert (one.bins, one.error) == (other.bins, other.error)
+
+
 def test_calibration_of_nothing_is_none_and_of_all_right_has_the_steepest_factor():
     assert calibration(np.zeros(0)) is None
     assert best_factor(np.array([0.1, 2.0])) == STEEPEST
