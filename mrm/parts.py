@@ -21,6 +21,7 @@ from callbacks.checkpoints import ResumeCheckpoint
 from callbacks.curation_schedule import RoundSpec, round_spec
 from callbacks.iterative_curation import IterativeCuration
 from callbacks.score_passes import FROM_TRAINING, ScorePass
+from callbacks.score_recorder import ScoreRecorder
 from callbacks.throughput import Throughput
 from callbacks.training_scores import TrainingScores
 from datamodules import prepare_config
@@ -245,6 +246,7 @@ def build_trainer(config: RunConfig, folder: Path, curation: IterativeCuration, 
         Throughput(trainer.log_every_n_steps),
         ResumeCheckpoint(folder / "checkpoints", every_n_steps=trainer.checkpoint_every_n_steps),
         TagData(),
+        ScoreRecorder(folder),
     ]
     if trainer.progress:
         callbacks.append(RichProgressBar())

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import resource
 import signal
 import sys
 import time
@@ -17,6 +18,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 import numpy as np
+import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from lightning.pytorch.utilities.exceptions import SIGTERMException
@@ -38,6 +40,7 @@ from mrm.cli import hydra_command
 from mrm.config import RunConfig, to_run_config
 from mrm.datasets import prepare_datasets
 from mrm.errors import ConfigError, RecordError, ResumableError, ShardError
+from mrm.evaluation.sample_scores import SCORES_FILE
 from mrm.launch import from_main, is_main, join_cluster
 from mrm.mlflow_logger import PatientMLFlowLogger
 from mrm.model.reward_module import RewardModule
@@ -112,6 +115,7 @@ def _run(config: RunConfig, folder: Path, resumed: bool, sweep: Membership | Non
     tests = evaluate(trainer, module, datamodule)
     result = gather_result(folder, tests, curation, datamodule)
     result.unreadable = _unreadable(datamodule, trainer.world_size)
+    result.memory = peak_memory(trainer.world_size)
     result.seconds = time.monotonic() - started
     if is_main():
         finish(config, result, datamodule, loggers)
@@ -186,6 +190,16 @@ def _unreadable(datamodule: PreferenceDataModule, world_size: int) -> list[str]:
     return [f"{key}: {reason}" for (_, key), reason in sorted(merged.items())]
 
 
+def peak_memory(world_size: int) -> dict[str, float]:
+    """MiB at the peak, of the rank that took most: of the process, without its workers, and of its GPU. Called by all ranks."""
+    resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    own = {"peak_memory_mib": resident / (2**20 if sys.platform == "darwin" else 2**10)}
+    if torch.cuda.is_available():
+        own["peak_gpu_memory_mib"] = torch.cuda.max_memory_allocated() / 2**20
+    every = gather(own, world_size)
+    return {name: max(one[name] for one in every) for name in own}
+
+
 def finish(config: RunConfig, result: RunResult, datamodule: PreferenceDataModule, loggers: list[Any]) -> None:
     """Report, results, tracking, and what a person sees; only then the run counts as finished and is not resumed."""
     folder = result.run_dir
@@ -199,9 +213,11 @@ def finish(config: RunConfig, result: RunResult, datamodule: PreferenceDataModul
         files: list[tuple[Path, str | None]] = [
             (folder / name, None) for name in (CONFIG_FILE, RESULTS_FILE, ROUNDS_FILE)
         ]
+        files += [(folder / SCORES_FILE, None)] if (folder / SCORES_FILE).is_file() else []
         files += [(round_path(folder / "ledger", ledger.round), "ledger") for ledger in ledgers]
         files += [(result.report, None)] if result.report else []
         totals = {"open_pairs": result.open_pairs, "active_pairs": result.active_pairs, "seconds": result.seconds}
+        totals |= result.memory
         finish_mlflow(mlflow, files, totals)
     write_state(folder, finished=True)
     console = Console()

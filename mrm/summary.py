@@ -50,6 +50,8 @@ class RunResult:
         active_pairs: those of them that the last epoch was trained on.
         unreadable: samples that could not be read, "KEY: why" each; empty where all could.
         seconds: from start to end, preparation and tests included; of this process where the run was resumed.
+        memory: MiB at the peak, `peak_memory_mib` of a process without its workers, and `peak_gpu_memory_mib` of a GPU where
+            there is one; of the rank that took most.
         report: the HTML report, None where it was switched off.
     """
 
@@ -60,6 +62,7 @@ class RunResult:
     active_pairs: int = 0
     unreadable: list[str] = field(default_factory=list)
     seconds: float = 0.0
+    memory: dict[str, float] = field(default_factory=dict)
     report: Path | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -70,6 +73,7 @@ class RunResult:
             "open_pairs": self.open_pairs,
             "active_pairs": self.active_pairs,
             "seconds": round(self.seconds, 1),
+            **{name: round(value, 1) for name, value in self.memory.items()},
         }
 
 

@@ -23,6 +23,7 @@ from mrm.audit_config import ShowConfig
 from mrm.config import DatasetConfig, RunConfig, to_yaml
 from mrm.construct_config import ModelSpec
 from mrm.errors import ConfigError, MrmError
+from mrm.evaluation.sample_scores import SCORES_FILE, read_scores
 from mrm.parts import build_annotators
 from mrm.run import check_judges, run
 from mrm.run_dirs import read_state
@@ -56,6 +57,9 @@ def test_run_writes_results_model_report_history_and_latest(small_run: Callable[
         (ledger.active & (ledger.decision != Decision.TRUSTED) & (ledger.source == "shapeworld_open")).sum()
     )
     assert written["rounds"][0]["scored"] == 16
+    assert written["peak_memory_mib"] > 100
+    scores = read_scores(folder / SCORES_FILE)
+    assert {name: float(one.right.mean()) for name, one in scores.items()} == pytest.approx(written["tests"])
     assert (folder.parent / "latest").resolve() == folder
     assert {"train/loss", "curation/flipped"} <= {entry["name"] for entry in read_history(folder)}
     assert "<html" in (folder / "report.html").read_text()[:500].lower()
@@ -88,9 +92,11 @@ def test_run_logs_to_mlflow_and_resume_goes_on_in_the_same_run(
     assert tracked.data.params["curation.restart"] == "warm"
     assert tracked.data.tags["experiment"] == "dt2it_flip_only" and tracked.data.tags["seed"] == "5"
     assert len(tracked.data.tags["data_fingerprint"]) == 64
-    assert {"train/loss", "test/test_t2i/accuracy", "curation/flipped", "active_pairs"} <= set(tracked.data.metrics)
+    assert {"train/loss", "test/test_t2i/accuracy", "curation/flipped", "active_pairs", "peak_memory_mib"} <= set(
+        tracked.data.metrics
+    )
     assert {item.path for item in client.list_artifacts(tracked.info.run_id)} == {
-        "config.yaml", "results.json", "rounds.json", "report.html", "ledger",
+        "config.yaml", "results.json", "rounds.json", "test_scores.parquet", "report.html", "ledger",
     }  # fmt: skip
     assert [item.path for item in client.list_artifacts(tracked.info.run_id, "ledger")] == [
         "ledger/round_0000.parquet", "ledger/round_0001.parquet",

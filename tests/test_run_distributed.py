@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 
 from datamodules.ledger import Ledger, round_path
 from mrm.config import RunConfig, to_yaml
+from mrm.evaluation.sample_scores import SCORES_FILE, read_scores
 from mrm.export import ExportConfig, export
 from mrm.model.saving import load_reward_model
 from tests.model.test_distributed import torchrun
@@ -77,6 +78,12 @@ def test_run_on_two_processes_curates_as_one_does(small_run: Callable[..., RunCo
 
     torchrun("-m", "tests.distributed_run", config("two", 2))
     subprocess.run([sys.executable, "-m", "tests.distributed_run", config("one", 1)], check=True, capture_output=True)
+    for name, two in read_scores(
+        tmp_path / "two" / "latest" / SCORES_FILE
+    ).items():  # each pair once, though both ranks test all
+        one = read_scores(tmp_path / "one" / "latest" / SCORES_FILE)[name]
+        assert one.key.tolist() == two.key.tolist() and len(one) == len(set(one.key)) == 4
+        np.testing.assert_allclose(one.chosen, two.chosen, atol=1e-3)
     for number in (1, 2):
         one, two = (Ledger.read(round_path(tmp_path / root / "latest" / "ledger", number)) for root in ("one", "two"))
         for name in ("decision", "flipped", "active", "weight", "decided"):

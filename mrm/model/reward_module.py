@@ -139,20 +139,23 @@ class RewardModule(pl.LightningModule):
     def validation_step(self, batch: RewardBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
         self._evaluate("val", batch, dataloader_idx)
 
-    def test_step(self, batch: RewardBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
-        self._evaluate("test", batch, dataloader_idx)
+    def test_step(self, batch: RewardBatch, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
+        """[S] rewards, for whoever keeps them."""
+        return self._evaluate("test", batch, dataloader_idx)
 
     def predict_step(self, batch: RewardBatch, batch_idx: int = 0, dataloader_idx: int = 0) -> Tensor:
         """[S] rewards; the caller splits them by `batch.response_counts`."""
         return self.model(batch)
 
-    def _evaluate(self, stage: str, batch: RewardBatch, number: int) -> None:
+    def _evaluate(self, stage: str, batch: RewardBatch, number: int) -> Tensor:
         metric = self.accuracies[stage][number]  # type: ignore[index]
-        delta = pair_deltas(self.model(batch), batch.edge_chosen, batch.edge_rejected)
+        rewards = self.model(batch)
+        delta = pair_deltas(rewards, batch.edge_chosen, batch.edge_rejected)
         self._watch(delta)
         metric.update(delta)
         name = f"{stage}/{self.names[stage][number]}/accuracy"
         self.log(name, metric, on_step=False, on_epoch=True, add_dataloader_idx=False, batch_size=len(batch.keys) or 1)
+        return rewards
 
     def on_train_batch_end(self, outputs: Any, batch: RewardBatch, batch_idx: int) -> None:
         if self.trainer.is_last_batch:  # before curation, which would judge with these weights

@@ -1,0 +1,168 @@
+"""`python -m mrm.compare experiment=NAME [key=value ...]`: compares runs that MLflow has.
+
+Runs that differ only in their seed are a group. Told of each group: every figure with its mean and interval over the seeds; of each
+pair of a group and the reference: the difference over the same seeds, and whether it is beyond noise. On the terminal, as a
+page (output=FILE.html), as Markdown (markdown=FILE.md) and as JSON (json=FILE.json); with x=KEY, figures over a number of the configuration
+(figure=FILE.svg). Nothing in the store or the runs' folders is changed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from mrm.cli import settings_command
+from mrm.compare_config import CompareConfig, check, names
+from mrm.comparing.axis import Axis, axis_values, lines_over
+from mrm.comparing.comparison import Comparison, compare_runs, pick_measures, to_json
+from mrm.comparing.courses import flow_table
+from mrm.comparing.drawing import axis_canvas, save
+from mrm.comparing.measures import Measure, measures_of
+from mrm.comparing.page import write_comparison
+from mrm.comparing.selecting import choose, select
+from mrm.comparing.store import Store
+from mrm.comparing.tables import (
+    Table,
+    difference_table,
+    differing_table,
+    figure_tables,
+    markdown,
+    mcnemar_table,
+    print_table,
+)
+
+
+def open_store(config: CompareConfig) -> Store:
+    """Checks the settings, and opens the store."""
+    check(config)
+    return Store(config.store, config.experiment_name)
+
+
+def compare(config: CompareConfig, store: Store | None = None) -> Comparison:
+    """Reads, aligns and compares runs.
+
+    Args:
+        config: what is compared.
+        store: of `open_store`.
+
+    Raises:
+        ConfigError: for a store, a run, a reference or a figure that is not there.
+    """
+    store = store or open_store(config)
+    runs, strangers = store.runs()
+    experiments = names(config.experiment)
+    asked = select(runs, experiments=experiments, sweep=config.sweep, ids=names(config.runs))
+    chosen = choose([store.whole(run) for run in asked], unfinished=config.unfinished)
+    return compare_runs(
+        store,
+        chosen,
+        order=experiments,
+        reference=config.reference,
+        only=names(config.measures),
+        level=config.level,
+        strangers=strangers,
+    )
+
+
+def drawn_axis(config: CompareConfig, comparison: Comparison) -> tuple[Axis, list[Measure]] | None:
+    """The lines over `x` and what is drawn; None where no `x` is given."""
+    if config.x is None:
+        return None
+    measures = measures_of(comparison.chosen.runs)
+    return lines_over(comparison.alignment, config.x), pick_measures(
+        measures, names(config.metric) or ["mean"], "metric"
+    )
+
+
+def tables_of(comparison: Comparison) -> list[Table]:
+    """All tables, in the order in which they are shown."""
+    made = [
+        *figure_tables(comparison.groups, comparison.measures, comparison.figures),
+        difference_table(comparison.differences),
+        mcnemar_table(comparison.differences),
+        flow_table(comparison.groups, comparison.rounds),
+        differing_table(comparison.alignment),
+    ]
+    return [table for table in made if table is not None]
+
+
+def run(config: CompareConfig) -> None:
+    """Compares, prints and writes."""
+    store = open_store(config)
+    comparison = compare(config, store)
+    axis = drawn_axis(config, comparison)
+    tables, console = tables_of(comparison), Console()
+    remarks = [*comparison.notes, *axis_notes(axis[0] if axis else None), *_reading(comparison)]
+    lines = [*comparison.findings(), *remarks]
+    lines += [f"Not measured: {'; '.join(comparison.lacking)}."] if comparison.lacking else []
+    for table in tables:
+        print_table(table, console)
+    for line in lines:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    written = []
+    if config.output:
+        page = write_comparison(config.output, comparison, store=store, tables=tables, axis=axis, remarks=remarks)
+        written.append(page)
+    if config.markdown:
+        text = "\n\n".join([*map(markdown, tables), *lines])
+        written.append(_write(config.markdown, text + "\n"))
+    if config.json:
+        content = to_json(comparison)
+        if axis is not None:
+            content["x"] = axis_json(*axis, comparison)
+        written.append(_write(config.json, json.dumps(content, indent=1, allow_nan=False) + "\n"))
+    if config.figure and axis is not None:
+        written.append(save(axis_canvas(*axis, comparison.figures), config.figure))
+    for path in written:
+        console.print(f"Written: {path}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _reading(comparison: Comparison) -> list[str]:
+    """How the tables are to be read."""
+    if any(len(group.runs) > 1 for group in comparison.groups):
+        told = [f"± is half the {comparison.level:.0%} interval over seeds, by Student's t."]
+    else:
+        told = []
+    single = [group.label for group in comparison.groups if len(group.runs) == 1]
+    return told + ([f"One seed, so no interval: {'; '.join(single)}."] if single else [])
+
+
+def axis_notes(axis: Axis | None) -> list[str]:
+    """What a person must know of the drawing."""
+    if axis is None:
+        return []
+    notes = [f"Along a line of {axis.key} these vary too: {', '.join(axis.also)}."] if axis.also else []
+    return notes + (
+        [f"Without a number at {axis.key}, so not drawn: {'; '.join(axis.left_out)}."] if axis.left_out else []
+    )
+
+
+def axis_json(axis: Axis, measures: Sequence[Measure], comparison: Comparison) -> dict[str, Any]:
+    """The drawing's points."""
+    return {
+        "key": axis.key,
+        "also_varying": list(axis.also),
+        "lines": {measure.key: axis_values(axis, measure.key, comparison.figures) for measure in measures},
+    }
+
+
+def _write(path: str, text: str) -> Path:
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(target.name + ".tmp")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(target)
+    return target
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """The command."""
+    settings_command(CompareConfig, run, __doc__, words)
+
+
+if __name__ == "__main__":
+    main()

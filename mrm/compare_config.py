@@ -1,0 +1,70 @@
+"""What `mrm.compare` takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mrm.comparing.drawing import check_format
+from mrm.errors import ConfigError
+
+
+@dataclass
+class CompareConfig:
+    """Lists are written [A,B]."""
+
+    experiment: Any = None  # one or several, as in experiment= of the runs; * stands for anything
+    sweep: str | None = None  # the members of a sweep
+    runs: Any = None  # ids of MLflow, names or folders of runs
+    store: str = "runs"  # an output_root with its mlflow.db, or an address: http://HOST:5000, sqlite:////FILE
+    experiment_name: str = "mrm"  # MLflow's, as logger.experiment_name of the runs
+    reference: str | None = None  # label of a group or an experiment; null takes the first, none has no differences
+    unfinished: bool = False  # take runs too that have not finished
+    measures: Any = None  # only these figures: names of test sets, mean, noise_after, seconds, ...; null shows all
+    x: str | None = None  # a key of the configuration with numbers, to draw `metric` over
+    metric: Any = "mean"  # one or several figures to draw
+    level: float = 0.95  # of all intervals
+    output: str | None = None  # FILE.html: a page with everything
+    markdown: str | None = None  # FILE.md: the tables
+    json: str | None = None  # FILE.json: all figures
+    figure: str | None = None  # FILE.svg, .png or .pdf: the drawing over x
+
+
+def names(value: Any) -> list[str]:
+    """One or several names: A, or [A,B]."""
+    if value is None:
+        return []
+    if isinstance(value, (list, tuple)):
+        return [str(item) for item in value]
+    text = str(value).strip()
+    inner = text[1:-1] if text.startswith("[") and text.endswith("]") else text
+    return [part.strip().strip("'\"") for part in inner.split(",") if part.strip()]
+
+
+def check(config: CompareConfig) -> None:
+    """Raises a ConfigError that names all problems."""
+    problems = []
+    if not 0.5 <= config.level < 1:
+        problems.append(f"level={config.level:g}: must be in [0.5, 1), such as 0.95.")
+    if config.figure is not None and config.x is None:
+        problems.append("figure: has an effect only with x=KEY; give the key to draw over.")
+    if config.figure is not None:
+        try:
+            check_format(Path(config.figure))
+        except ConfigError as error:
+            problems.append(str(error))
+    problems += _endings(config)
+    if problems:
+        raise ConfigError("\n".join(problems))
+
+
+def _endings(config: CompareConfig) -> Sequence[str]:
+    wanted = {"output": ".html", "markdown": ".md", "json": ".json"}
+    given = {key: getattr(config, key) for key in wanted if getattr(config, key) is not None}
+    return [
+        f"{key}={value!r}: must be a file that ends in {wanted[key]}."
+        for key, value in given.items()
+        if Path(value).suffix != wanted[key] or Path(value).is_dir()
+    ]

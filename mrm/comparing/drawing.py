@@ -1,0 +1,115 @@
+"""The comparison's pictures, drawn with Agg, no display needed: in the page as data URIs, and as files."""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure as Canvas
+
+from mrm.comparing.axis import Axis, axis_values
+from mrm.comparing.measures import Figure, Measure
+from mrm.errors import ConfigError
+
+# Okabe and Ito's colours: told apart by colour-blind readers too.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+FORMATS = (".svg", ".png", ".pdf")
+STABLE = {"svg.hashsalt": "mrm", "svg.fonttype": "none"}  # the same figures give the same file
+
+
+@dataclass(frozen=True)
+class FigureImage:
+    """A drawn figure: what it shows, in words, and the picture as a data URI."""
+
+    title: str
+    description: str
+    uri: str
+
+
+def axis_canvas(axis: Axis, measures: Sequence[Measure], figures: Mapping[str, Mapping[str, Figure]]) -> Canvas:
+    """A panel a measure: lines over the key with bands of the interval; a point of one seed has none.
+
+    Args:
+        axis: lines and their groups.
+        measures: a panel each.
+        figures: label -> measure -> figure.
+    """
+    canvas = Canvas(figsize=(1 + 4.6 * len(measures), 3.6), layout="constrained")
+    FigureCanvasAgg(canvas)
+    panels = canvas.subplots(1, len(measures), squeeze=False)[0]
+    for panel, measure in zip(panels, measures, strict=True):
+        for number, (label, points) in enumerate(axis_values(axis, measure.key, figures).items()):
+            if points:
+                _line(panel, points, label, number)
+        dress(panel, measure.title, axis.key.rpartition(".")[2].replace("_", " "))
+    handles, labels = panels[0].get_legend_handles_labels()
+    if len(labels) > 1:
+        canvas.legend(handles, labels, loc="outside lower center", fontsize=8, frameon=False, ncols=min(3, len(labels)))
+    elif labels:
+        panels[0].set_title(f"{measures[0].title}: {labels[0]}", fontsize=10, loc="left")
+    return canvas
+
+
+def _line(panel: Any, points: Sequence[Mapping[str, Any]], label: str, number: int) -> None:
+    colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
+    style = "-" if number < len(COLOURS) else "--"
+    xs = [point["x"] for point in points]
+    panel.plot(
+        xs,
+        [point["mean"] for point in points],
+        style,
+        marker=marker,
+        markersize=4,
+        linewidth=1.4,
+        color=colour,
+        label=label,
+    )
+    ends = [(point["x"], point["low"], point["high"]) for point in points if point["low"] is not None]
+    if len(ends) > 1:
+        x, low, high = zip(*ends, strict=True)
+        panel.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
+    elif ends:  # a band needs two
+        x, low, high = ends[0]
+        panel.vlines(x, low, high, color=colour, linewidth=1)
+
+
+def dress(panel: Any, title: str, xlabel: str) -> None:
+    """Titles and frame as all pictures here have them."""
+    panel.set_title(title, fontsize=10, loc="left")
+    panel.set_xlabel(xlabel, fontsize=9)
+    panel.tick_params(labelsize=8)
+    panel.spines[["top", "right"]].set_visible(False)
+    panel.grid(axis="y", color="#e4e7ea", linewidth=0.6)
+    panel.set_axisbelow(True)
+
+
+def save(canvas: Canvas, path: str | os.PathLike[str]) -> Path:
+    """Writes a picture in the format of its ending."""
+    target = Path(path)
+    check_format(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    date = {} if target.suffix == ".png" else {"CreationDate" if target.suffix == ".pdf" else "Date": None}
+    with matplotlib.rc_context(STABLE):
+        canvas.savefig(target, dpi=150, metadata=date, facecolor="white")
+    return target
+
+
+def check_format(path: Path) -> None:
+    """Raises a ConfigError for an ending that no picture has here."""
+    if path.suffix not in FORMATS:
+        raise ConfigError(f"figure={str(path)!r}: must end in one of {', '.join(FORMATS)}.")
+
+
+def image(canvas: Canvas, title: str, description: str) -> FigureImage:
+    """A picture for the page."""
+    buffer = io.BytesIO()
+    canvas.savefig(buffer, format="png", dpi=130, metadata={"Software": None}, facecolor="white")
+    return FigureImage(title, description, "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode())

@@ -1,0 +1,120 @@
+"""Which runs are compared: those asked for, finished, and the newest of each configuration and seed. What is left out is named."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from mrm.comparing.records import FINISHED, RunRecord
+from mrm.errors import ConfigError, suggest
+from mrm.run_dirs import read_state
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The runs that are compared, and what was left out.
+
+    Args:
+        runs: one a configuration and seed.
+        unfinished: not finished, and left out.
+        repeated: each older run of the same configuration and seed, with the one that counts.
+        taken_unfinished: not finished, and taken since it was asked for.
+    """
+
+    runs: list[RunRecord]
+    unfinished: list[RunRecord] = field(default_factory=list)
+    repeated: list[tuple[RunRecord, RunRecord]] = field(default_factory=list)
+    taken_unfinished: list[RunRecord] = field(default_factory=list)
+
+
+def select(
+    runs: Sequence[RunRecord],
+    *,
+    experiments: Sequence[str] = (),
+    sweep: str | None = None,
+    ids: Sequence[str] = (),
+) -> list[RunRecord]:
+    """The runs asked for: those of the experiments (and of the sweep, where one is named), and those named themselves; all by default.
+
+    Args:
+        runs: all.
+        experiments: names, `*` and `?` standing for anything.
+        sweep: a sweep's name.
+        ids: MLflow's ids or their beginnings, names of runs, or their folders.
+
+    Raises:
+        ConfigError: for a name that no run has.
+    """
+    problems = []
+    names = {run.experiment for run in runs}
+    for pattern in experiments:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            problems.append(_unknown("experiment", pattern, names))
+    sweeps = {run.sweep for run in runs if run.sweep}
+    if sweep is not None and sweep not in sweeps:
+        problems.append(_unknown("sweep", sweep, sweeps))
+    named = {}
+    for one in ids:
+        found = [run for run in runs if _is_named(run, one)]
+        if len(found) == 1:
+            named[found[0].run_id] = True
+        elif found:
+            problems.append(f"runs: {one!r} is {len(found)} runs; give more of the id: {_listed(found)}.")
+        else:
+            problems.append(_unknown("runs", one, {run.name for run in runs}))
+    if problems:
+        raise ConfigError("\n".join(problems))
+    asked = bool(experiments or sweep)
+    return [
+        run
+        for run in runs
+        if run.run_id in named
+        or (asked or not ids)
+        and (not experiments or any(fnmatchcase(run.experiment, pattern) for pattern in experiments))
+        and (sweep is None or run.sweep == sweep)
+    ]
+
+
+def _is_named(run: RunRecord, name: str) -> bool:
+    if name == run.name or len(name) >= 6 and run.run_id.startswith(name):
+        return True
+    folder = Path(name).expanduser()
+    return "/" in name and folder.is_dir() and read_state(folder).get("mlflow_run_id") == run.run_id
+
+
+def _unknown(key: str, name: str, known: set[str]) -> str:
+    some = sorted(known)[:30]
+    return f"{key}={name!r}: no run is of it; there are {', '.join(some) or 'none'}.{suggest(name, known)}"
+
+
+def _listed(runs: Iterable[RunRecord]) -> str:
+    return ", ".join(run.told for run in runs)
+
+
+def choose(runs: Sequence[RunRecord], *, unfinished: bool = False) -> Chosen:
+    """The finished runs, the newest of each configuration and seed.
+
+    Args:
+        runs: asked for.
+        unfinished: take those too that have not finished.
+
+    Raises:
+        ConfigError: where no run is left.
+    """
+    taken = [run for run in runs if unfinished or run.status == FINISHED]
+    left = [run for run in runs if not unfinished and run.status != FINISHED]
+    newest: dict[tuple[object, ...], RunRecord] = {}
+    repeated = []
+    for run in sorted(taken, key=lambda run: (run.status == FINISHED, run.started), reverse=True):
+        key = (run.experiment, run.scale, run.seed, tuple(sorted(run.config.items())))
+        if key in newest:
+            repeated.append((run, newest[key]))
+        else:
+            newest[key] = run
+    if not newest:
+        why = f"none of {len(runs)} has finished ({_listed(left)}); unfinished=true takes them" if left else "none"
+        raise ConfigError(f"there is no run to compare: {why}.")
+    chosen = sorted(newest.values(), key=lambda run: run.started)
+    return Chosen(chosen, left, repeated, [run for run in chosen if run.status != FINISHED])

@@ -1,0 +1,210 @@
+"""Intervals: of a mean over a few seeds by Student's t, and of any statistic over many samples by the bootstrap.
+
+Pure functions of arrays. Dimension letters: N samples, D draws, C clusters.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+LEVEL = 0.95
+DRAWS = 10_000
+AT_ONCE = 1 << 22  # numbers of a block of draws: 32 MB
+HALVINGS = 200  # of the angle that a quantile is looked for in; a float is settled after 60 or so
+
+Array = np.ndarray
+Statistic = Callable[[Array, Array], Array]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A figure and how sure it is.
+
+    Args:
+        n: how many values it is of: seeds, or samples.
+        estimate: the figure.
+        low, high: ends of the interval; None where one value tells nothing of its spread.
+        spread: standard deviation of the values (by n - 1), or of the bootstrap's draws; None as the ends.
+    """
+
+    n: int
+    estimate: float
+    low: float | None = None
+    high: float | None = None
+    spread: float | None = None
+
+    @property
+    def excludes_zero(self) -> bool | None:
+        """Whether 0 lies outside; None without an interval."""
+        return None if self.low is None or self.high is None else not self.low <= 0 <= self.high
+
+    @property
+    def half_width(self) -> float | None:
+        """Half the interval's length; None without one."""
+        return None if self.low is None or self.high is None else (self.high - self.low) / 2
+
+
+def t_central(t: float, df: int) -> float:
+    """P(|T| <= t) of Student's t with a whole number of degrees of freedom: Abramowitz and Stegun, 26.7.3 and 26.7.4.
+
+    Args:
+        t: at least 0.
+        df: degrees of freedom, at least 1.
+    """
+    assert df >= 1 and t >= 0, (t, df)
+    return _central(math.atan(t / math.sqrt(df)), df)
+
+
+def _central(theta: float, df: int) -> float:
+    sine, cosine = math.sin(theta), math.cos(theta)
+    total, term = 0.0, cosine if df % 2 else 1.0
+    for k in range(2 + df % 2, df + 1, 2):  # of cos^(k - 2), until df - 2
+        total += term
+        term *= cosine * cosine * (k - 1) / k
+    return 2 / math.pi * (theta + sine * total) if df % 2 else sine * total
+
+
+def t_tail(t: float, df: int) -> float:
+    """P(|T| > |t|): the two-sided p-value of a t statistic."""
+    return 0.0 if math.isinf(t) else min(1.0, max(0.0, 1.0 - t_central(abs(t), df)))
+
+
+def t_quantile(level: float, df: int) -> float:
+    """The t with P(|T| <= t) = level, such as 12.706 of 0.95 with one degree of freedom.
+
+    Args:
+        level: in (0, 1).
+        df: degrees of freedom, at least 1.
+    """
+    assert 0 < level < 1, level
+    low, high = 0.0, math.pi / 2  # by the angle, whose range is bounded whatever t is
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        if middle in (low, high):
+            break
+        low, high = (middle, high) if _central(middle, df) < level else (low, middle)
+    return math.sqrt(df) * math.tan((low + high) / 2)
+
+
+def mean_interval(values: Sequence[float] | Array, level: float = LEVEL) -> Interval:
+    """The mean and its interval by Student's t; without ends where there is one value.
+
+    Args:
+        values: [N] finite numbers, at least one.
+        level: of the interval.
+    """
+    given = np.asarray(values, float)
+    assert given.ndim == 1 and len(given) and np.isfinite(given).all(), values
+    mean = float(given.mean())
+    if len(given) == 1:
+        return Interval(1, mean)
+    spread = float(given.std(ddof=1))
+    half = t_quantile(level, len(given) - 1) * spread / math.sqrt(len(given))
+    return Interval(len(given), mean, mean - half, mean + half, spread)
+
+
+def weighted_mean(values: Array, weights: Array) -> Array:
+    """The statistic that the bootstrap has by default: the mean of [N] values under [D, N] weights, [D]."""
+    return weights @ values / weights.sum(axis=1)
+
+
+def bootstrap_draws(
+    values: Sequence[float] | Array,
+    statistic: Statistic = weighted_mean,
+    *,
+    seed: int,
+    draws: int = DRAWS,
+    clusters: Sequence[object] | Array | None = None,
+) -> Array:
+    """The statistic of samples drawn with replacement, float64 [D].
+
+    Args:
+        values: [N, ...], a row a sample; paired figures are rows of differences, or of several columns.
+        statistic: (values, [D, N] how often each row is drawn) -> [D]. A row may be drawn by no draw of a block.
+        seed: of the draws; the same gives the same.
+        draws: D.
+        clusters: [N] what rows belong together, such as pairs of one prompt: they are drawn together. None draws each by itself.
+    """
+    given = np.asarray(values, float)
+    assert given.ndim >= 1 and len(given) and draws >= 1, (given.shape, draws)
+    of_row, count = _clusters(clusters, len(given))
+    if statistic is weighted_mean and given.ndim == 1:
+        return _mean_draws(given, of_row, count, seed, draws)
+    random = np.random.default_rng(seed)
+    block = max(1, AT_ONCE // max(len(given), count))
+    parts = []
+    for start in range(0, draws, block):
+        size = min(block, draws - start)
+        chosen = random.integers(count, size=(size, count)) + np.arange(size)[:, None] * count
+        times = np.bincount(chosen.ravel(), minlength=size * count).reshape(
+            size, count
+        )  # 8 times as fast as multinomial
+        parts.append(np.asarray(statistic(given, times[:, of_row].astype(float)), float))
+    return np.concatenate(parts)
+
+
+def _clusters(clusters: Sequence[object] | Array | None, rows: int) -> tuple[Array, int]:
+    """[N] each row's cluster by number, and how many there are."""
+    if clusters is None:
+        return np.arange(rows), rows
+    names, of_row = np.unique(np.asarray(clusters), return_inverse=True)
+    assert len(of_row) == rows, "a cluster a row"
+    return of_row, len(names)
+
+
+def _mean_draws(values: Array, of_row: Array, count: int, seed: int, draws: int) -> Array:
+    """Means of drawn clusters, [D]. Clusters that are alike are drawn by their number: of right and wrong there are few kinds."""
+    parts = np.stack([np.bincount(of_row, values, count), np.bincount(of_row, minlength=count)], axis=1)
+    kinds, sizes = np.unique(parts, axis=0, return_counts=True)
+    random = np.random.default_rng(seed)
+    block = max(1, AT_ONCE // len(kinds))
+    made = []
+    for start in range(0, draws, block):
+        drawn = random.multinomial(count, sizes / count, size=min(block, draws - start)) @ kinds
+        made.append(drawn[:, 0] / drawn[:, 1])
+    return np.concatenate(made)
+
+
+def bootstrap_interval(
+    values: Sequence[float] | Array,
+    statistic: Statistic = weighted_mean,
+    *,
+    seed: int,
+    draws: int = DRAWS,
+    level: float = LEVEL,
+    clusters: Sequence[object] | Array | None = None,
+) -> Interval:
+    """The percentile bootstrap interval of a statistic over samples.
+
+    Args:
+        values, statistic, seed, draws, clusters: as of `bootstrap_draws`.
+        level: of the interval.
+
+    Returns:
+        n counts samples, or clusters where they are given; without ends where there is one of them.
+    """
+    given = np.asarray(values, float)
+    whole = np.asarray(statistic(given, np.ones((1, len(given)))), float)
+    n = len(given) if clusters is None else len(np.unique(np.asarray(clusters)))
+    if n == 1:
+        return Interval(1, float(whole[0]))
+    made = bootstrap_draws(given, statistic, seed=seed, draws=draws, clusters=clusters)
+    return percentile_interval(n, float(whole[0]), made, level)
+
+
+def percentile_interval(n: int, estimate: float, made: Array, level: float = LEVEL) -> Interval:
+    """The interval that [D] draws of a statistic give.
+
+    Args:
+        n: samples or clusters that were drawn from.
+        estimate: the statistic of the sample itself.
+        made: of `bootstrap_draws`.
+        level: of the interval.
+    """
+    low, high = np.quantile(made, [(1 - level) / 2, (1 + level) / 2])
+    spread = float(made.std(ddof=1)) if len(made) > 1 else None
+    return Interval(n, estimate, float(low), float(high), spread)
