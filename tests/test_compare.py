@@ -3,17 +3,35 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from mrm.cli import compose_run_config
 from mrm.compare import compare, main
 from mrm.compare_config import CompareConfig, names
 from mrm.errors import ConfigError
+from mrm.evaluation.sample_scores import SCORES_FILE, SampleScores, write_scores
 from tests.comparing.stored import open_store, put
 
+COURSE = {
+    "curation/round": [(10, 1.0), (20, 2.0)],
+    "curation/flipped": [(10, 40.0), (20, 0.0)],
+    "curation/noise_before": [(10, 0.4), (20, 0.1)],
+    "curation/noise_after": [(10, 0.1), (20, 0.02)],
+    "curation/seconds": [(10, 2.0), (20, 3.0)],
+    "train/loss": [(5, 0.7), (15, 0.5)],
+}
+ENDS = (("markdown", "md"), ("json", "json"), ("figure", "svg"), ("output", "html"))
 FLIP = "data.datasets.open.options.flip_rate"
 
 
@@ -21,27 +39,40 @@ FLIP = "data.datasets.open.options.flip_rate"
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two experiments at two noise rates and two seeds; one run twice, one failed."""
     root = tmp_path_factory.mktemp("runs")
-    client, experiment = open_store(f"sqlite:///{root / 'mlflow.db'}", artifacts=(root / "mlartifacts").as_uri())
+    fill(f"sqlite:///{root / 'mlflow.db'}", root, (root / "mlartifacts").as_uri())
+    return root
+
+
+def fill(uri: str, scratch: Path, artifacts: str | None = None) -> None:
+    """Puts the runs into a store. Those at the higher rate keep what they scored, those of dt2it_full what they curated."""
+    client, experiment = open_store(uri, artifacts=artifacts)
     for name, fall in (("dt2it_full", 0.1), ("dt2it_no_curation", 0.6)):
         for rate in (0.1, 0.4):
             config = compose_run_config([f"experiment={name}", f"{FLIP}={rate}"])
             for seed in (1, 2):
                 level = 0.95 - fall * rate + seed * (0.011 if fall > 0.1 else 0.01)
-                metrics = {
-                    "test/test_style_matched/accuracy": level,
-                    "test/test_t2i/accuracy": level - 0.03,
-                    "seconds": 9.0,
-                }
-                put(client, experiment, replace(config, seed=seed), metrics, scratch=root)
-    put(client, experiment, replace(config, seed=2), metrics, scratch=root)
-    put(client, experiment, replace(config, seed=3), metrics, scratch=root, status="FAILED")
-    return root
+                accuracies = {"test/test_style_matched/accuracy": level, "test/test_t2i/accuracy": level - 0.03}
+                metrics = {**accuracies, "seconds": 9.0}
+                scores = {one: kept(level) for one in ("test_style_matched", "test_t2i")}
+                files = {SCORES_FILE: write_scores(scratch / SCORES_FILE, scores)} if rate == 0.4 else {}
+                course = COURSE if name == "dt2it_full" else {}
+                last = replace(config, seed=seed)
+                put(client, experiment, last, metrics, history=course, files=files, scratch=scratch)
+    put(client, experiment, last, metrics, files=files, scratch=scratch)
+    put(client, experiment, replace(config, seed=3), metrics, scratch=scratch, status="FAILED")
+
+
+def kept(level: float) -> SampleScores:
+    """Of a hundred pairs, the first are right."""
+    right = np.arange(100) < round(100 * level)
+    keys = np.array([f"k{i}" for i in range(100)], object)
+    return SampleScores(keys, np.zeros(100, np.int32), right.astype(np.float32), np.full(100, 0.5, np.float32))
 
 
 def test_compare_writes_tables_figures_and_drawing(
     place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    files = {kind: tmp_path / f"c.{end}" for kind, end in (("markdown", "md"), ("json", "json"), ("figure", "svg"))}
+    files = {kind: tmp_path / f"c.{end}" for kind, end in ENDS}
     words = [f"{key}={path}" for key, path in files.items()]
     main([f"store={place}", "experiment=dt2it_full,dt2it_no_curation", "reference=dt2it_full", f"x={FLIP}", *words])
     told = json.loads(files["json"].read_text())
@@ -64,9 +95,16 @@ def test_compare_writes_tables_figures_and_drawing(
     assert "| dt2it_full, flip_rate=0.1 | 2 | 0.955 ± 0.064 |" in markdown
     assert "not finished, left out: dt2it_no_curation-s3" in markdown
     assert "older run(s) of the same configuration and seed, left out: dt2it_no_curation-s2" in markdown
-    assert "Not measured: noise after the last round, wrong labels mended or gone, " in markdown
+    assert "noise after the last round, seconds of curation: of dt2it_no_curation, flip_rate=0.1; " in markdown
+    assert f"the same samples: of dt2it_no_curation, flip_rate=0.1 (runs that kept no {SCORES_FILE})" in markdown
+    assert "| dt2it_full, flip_rate=0.1 | 1 | 2 | 40 | 0.400 | 0.100 |" in markdown
+    page = files["output"].read_text()
+    assert page.count("data:image/png;base64,") == 4  # differences, over the key, loss, noise
+    assert "<h2>What is beyond noise</h2>" in page and "mean of 2 sets 0.198 lower" in page
+    assert "http" not in page.replace("http-equiv", "").split("<body>")[0]
     assert ">dt2it_no_curation</text>" in files["figure"].read_text()
-    assert "Differences from the reference" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "Differences from the reference" in out and f"Written: {files['output']}" in out.replace("\n", "")
 
 
 def test_compare_shows_only_the_figures_asked_for(place: Path) -> None:
@@ -85,3 +123,40 @@ def test_compare_settings_that_do_not_go_together_are_told_at_once(tmp_path: Pat
 
 def test_names_of_one_or_several() -> None:
     assert names(None) == [] and names("a") == ["a"] and names("[a, 'b']") == names("a,b") == ["a", "b"]
+
+
+@pytest.mark.slow
+def test_compare_reads_all_of_it_from_a_server(tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    address = f"http://127.0.0.1:{port}"
+    place = f"--backend-store-uri=sqlite:///{tmp_path / 'server.db'}", f"--artifacts-destination={tmp_path / 'kept'}"
+    command = [sys.executable, "-m", "mlflow", "server", "--host=127.0.0.1", f"--port={port}", "--workers=1", *place]
+    with (tmp_path / "server.log").open("w") as log:
+        server = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+    try:
+        wait_for_server(address, server, tmp_path / "server.log")
+        fill(address, tmp_path)
+        page = tmp_path / "c.html"
+        main([f"store={address}", "reference=dt2it_full", f"output={page}", f"json={tmp_path / 'c.json'}"])
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait()
+    told = json.loads((tmp_path / "c.json").read_text())
+    assert [len(group["runs"]) for group in told["groups"]] == [2, 2, 2, 2]
+    assert told["groups"][0]["figures"]["curation_seconds"]["mean"] == 5.0
+    assert sum(one["over_samples"] is not None for one in told["differences"]) == 3
+    assert page.read_text().count("data:image/png;base64,") == 3
+    assert "MLflow holds only the beginning" not in page.read_text()  # what it cut came from the artifacts
+
+
+def wait_for_server(address: str, server: subprocess.Popen, log: Path) -> None:
+    for _ in range(240):
+        assert server.poll() is None, log.read_text()
+        try:
+            with urllib.request.urlopen(f"{address}/health", timeout=5):
+                return
+        except OSError:
+            time.sleep(0.5)
+    raise AssertionError(log.read_text())

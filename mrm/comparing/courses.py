@@ -15,6 +15,7 @@ from mrm.comparing.tables import Table
 from mrm.evaluation.intervals import LEVEL, Interval, mean_interval
 
 ROUND = "curation/round"
+UNREADABLE = "unreadable"  # shown where there are any
 COUNTS = {
     "scored": "scored",
     "kept": "kept",
@@ -23,13 +24,13 @@ COUNTS = {
     "queued": "queued",
     "reannotated": "re-annotated",
     "restored": "restored",
-    "unreadable": "unreadable",
+    UNREADABLE: "unreadable",
     "active_pairs": "in use after it",
 }
 SHARES = {"noise_before": "noise before", "noise_after": "noise after"}
 ROUND_NAMES = (ROUND, *(f"curation/{name}" for name in (*COUNTS, *SHARES)))
-CURVES = ("train/loss", "train/accuracy")
-BINS = 60  # of a curve's steps: a batch's loss alone is noise
+CURVES = {"train/loss": "Training loss", "train/accuracy": "Training accuracy"}
+BINS = 40  # of a curve's steps: a batch's loss alone is noise
 
 History = Sequence[Mapping[str, Any]]
 
@@ -61,8 +62,11 @@ def flow_table(groups: Sequence[Group], rounds: Mapping[str, Mapping[int, Mappin
         groups: in the order to show.
         rounds: run id -> of `rounds_of`.
     """
+    known = [one for own in rounds.values() for one in own.values()]
     present = [
-        name for name in (*COUNTS, *SHARES) if any(name in one for own in rounds.values() for one in own.values())
+        name
+        for name in (*COUNTS, *SHARES)
+        if any(name in one for one in known) and (name != UNREADABLE or any(one.get(name) for one in known))
     ]
     rows = []
     for group in groups:
@@ -75,7 +79,7 @@ def flow_table(groups: Sequence[Group], rounds: Mapping[str, Mapping[int, Mappin
         return None
     columns = ("", "round", "seeds", *({**COUNTS, **SHARES}[name] for name in present))
     notes = ("Pairs of the open pool, means over the seeds; queued: all that wait for judges after the round.",)
-    return Table("Curation, round by round", columns, tuple(rows), notes)
+    return Table("Curation, round by round", columns, tuple(rows), notes, turns=True)
 
 
 def _mean_cell(values: Sequence[float], name: str) -> str:

@@ -22,7 +22,7 @@ from mrm.errors import ConfigError
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 FORMATS = (".svg", ".png", ".pdf")
-STABLE = {"svg.hashsalt": "mrm", "svg.fonttype": "none"}  # the same figures give the same file
+STABLE: Any = {"svg.hashsalt": "mrm", "svg.fonttype": "none"}  # the same figures give the same file
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,7 @@ CURATION_MEASURES = (
 )
 COST_MEASURES = (
     Measure("seconds", "seconds", COST, 0),
-    Measure("curation_seconds", "of them curating", COST, 0),
+    Measure("curation_seconds", "seconds of curation", COST, 0),
     Measure("pairs_per_second", "pairs per second", COST, 1),
     Measure("peak_memory_mib", "peak memory (MiB)", COST, 0),
     Measure("peak_gpu_memory_mib", "peak GPU memory (MiB)", COST, 0),

@@ -94,4 +94,4 @@ def _course_image(
     courses = [
         course(group.label, [histories[run.run_id] for run in group.runs.values()], name) for group in comparison.groups
     ]
-    return course_image(name, [one for one in courses if one is not None])
+    return course_image(CURVES.get(name, name), [one for one in courses if one is not None])

@@ -75,9 +75,9 @@ def noise_image(courses: Mapping[str, Sequence[tuple[int, Interval]]]) -> Figure
         rounds, means = [point[0] for point in points], [point[1].estimate for point in points]
         marker = MARKERS[number % len(MARKERS)]
         panel.plot(rounds, means, style, marker=marker, markersize=4, color=colour, linewidth=1.3, label=label)
-        ends = [(x, one.low, one.high) for x, one in points if one.low is not None]
-        if ends:
-            x, low, high = zip(*ends, strict=True)
+        bands = [(x, one.low, one.high) for x, one in points if one.low is not None]
+        if bands:
+            x, low, high = zip(*bands, strict=True)
             panel.fill_between(x, low, high, color=colour, alpha=0.12, linewidth=0)
     panel.set_xticks(sorted({x for points in known.values() for x, _ in points}))
     panel.set_ylim(bottom=0)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -68,6 +69,7 @@ class Store:
         for noisy in ("alembic", "mlflow.store.db.utils"):
             logging.getLogger(noisy).setLevel(logging.ERROR)
         be_brief()
+        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
         self.uri = store_uri(store)
         self._client = self._ask(lambda: MlflowClient(self.uri))
         found = self._ask(lambda: self._client.get_experiment_by_name(experiment_name))

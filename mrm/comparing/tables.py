@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table as RichTable
 
 from mrm.comparing.differences import Difference, Verdict
-from mrm.comparing.grouping import Alignment, Group, brief
+from mrm.comparing.grouping import ABSENT, Alignment, Group, brief
 from mrm.comparing.measures import ACCURACY, COST, CURATION, Figure, Measure
 
+CONFIGURATION = "What differs in the configuration"
 DIFFERENCES = "Differences from the reference"
+CONFIG_WIDTH = 120  # characters of a value
+CONFIG_COLUMN = 30  # characters that a column needs on a terminal
+CONFIG_ROWS = 20  # on a terminal
+NOTHING = {ABSENT, "None", "[]", "{}"}
 TITLES = {ACCURACY: "Accuracy", CURATION: "Curation of the open pool", COST: "Cost"}
 
 
@@ -154,12 +159,40 @@ def mcnemar_table(differences: Sequence[Difference]) -> Table | None:
 
 
 def differing_table(alignment: Alignment) -> Table | None:
-    """The keys that groups differ in; None where there is one group."""
-    if not alignment.differing:
+    """What groups differ in, a row a key or a part of the configuration that only some have; None where there is nothing.
+
+    All keys one by one stand in the JSON output.
+    """
+    rows = tuple(
+        (key, *(brief(value, CONFIG_WIDTH) for value in values)) for key, values in folded(alignment.differing)
+    )
+    if not rows:
         return None
     columns = ("key", *(group.label for group in alignment.groups))
-    rows = tuple((key, *map(brief, values)) for key, values in sorted(alignment.differing.items()))
-    return Table("What differs in the configuration", columns, rows)
+    return Table(CONFIGURATION, columns, rows)
+
+
+def folded(differing: Mapping[str, tuple[str, ...]]) -> list[tuple[str, tuple[str, ...]]]:
+    """Keys with their values, by key; keys of one part that the same groups have, with equal values, are one row.
+
+    Args:
+        differing: dotted key -> each group's value; keys that are empty wherever they are there tell nothing and are left out.
+    """
+    told = {key: values for key, values in differing.items() if not set(values) <= NOTHING}
+    parts: dict[str, list[str]] = {}
+    for key, values in told.items():
+        some = {value for value in values if value != ABSENT}
+        if ABSENT in values and len(some) == 1 and key.count(".") > 1:
+            parts.setdefault(key.rpartition(".")[0], []).append(key)
+    rows: dict[str, tuple[str, ...]] = {}
+    for part, keys in parts.items():
+        holders = {tuple(value != ABSENT for value in told[key]) for key in keys}
+        if len(keys) > 1 and len(holders) == 1:
+            whole = ", ".join(f"{key.rpartition('.')[2]}={next(v for v in told[key] if v != ABSENT)}" for key in keys)
+            rows[part] = tuple(whole if held else ABSENT for held in next(iter(holders)))
+            for key in keys:
+                del told[key]
+    return sorted({**told, **rows}.items())
 
 
 def signed(value: float, digits: int) -> str:
@@ -177,6 +210,14 @@ def probability(p: float | None) -> str:
 
 def print_table(table: Table, console: Console) -> None:
     """Prints a table, turned where only that fits."""
+    more = 0
+    if table.title == CONFIGURATION and len(table.columns) * CONFIG_COLUMN > console.width:
+        told = f"{len(table.rows)} settings differ between the groups; output=, markdown= and json= list them."
+        console.print(told, style="dim", markup=False, highlight=False)
+        return
+    if table.title == CONFIGURATION:
+        more = max(0, len(table.rows) - CONFIG_ROWS)
+        table = replace(table, rows=tuple((row[0], *map(brief, row[1:])) for row in table.rows[:CONFIG_ROWS]))
     if table.turns and table.width > console.width and table.turned().width < table.width:
         table = table.turned()
     made = RichTable(title=table.title, title_justify="left")
@@ -187,7 +228,7 @@ def print_table(table: Table, console: Console) -> None:
     for row in table.rows:
         made.add_row(*map(escape, row))
     console.print(made)
-    for note in table.notes:
+    for note in [*table.notes, *([f"{more} more in output=, markdown= and json=."] if more else [])]:
         console.print(note, style="dim", markup=False, highlight=False)
 
 
