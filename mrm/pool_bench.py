@@ -13,10 +13,11 @@ from typing import Any
 
 import lightning.pytorch as pl
 
+from datamodules.dataset_spec import TRAINED
 from mrm.cli import compose_run_config
 from mrm.config import RunConfig
 from mrm.datasets import prepare_datasets
-from mrm.parts import build_curation, build_datamodule, build_encoder, build_module, build_trainer
+from mrm.parts import build_curation, build_datamodule, build_encoder, build_evaluation, build_module, build_trainer
 
 POOL_PAIRS = 1024
 TRUSTED = 16  # samples: there must be some, and they are to weigh nothing
@@ -38,7 +39,7 @@ class EpochSeconds(pl.Callback):
 
 def pool_config(folder: Path, pairs: int) -> RunConfig:
     """A run that trains on `pairs` open pairs twice, scores them behind each epoch, and filters them in the end."""
-    tests = [f"data.datasets.{name}.use=false" for name in _test_sets()]
+    others = [f"data.datasets.{name}.use=false" for name in _held_out_sets()]
     return compose_run_config(
         [
             "curation=no_judges",
@@ -51,7 +52,7 @@ def pool_config(folder: Path, pairs: int) -> RunConfig:
             "data.datasets.trusted.use=false",
             f"data.datasets.t2i.options.count={TRUSTED}",
             f"data.datasets.open.options.count={pairs}",
-            *tests,
+            *others,
             f"output_root={folder / 'runs'}",
             f"prepared_root={folder / 'prepared'}",
             "logger=none",
@@ -73,7 +74,7 @@ def pool_figures(pairs: int = POOL_PAIRS) -> dict[str, float]:
         curation = build_curation(config, folder)
         encoder = build_encoder(config)
         datamodule = build_datamodule(config, prepare_datasets(config), encoder, folder)
-        trainer = build_trainer(config, folder, curation, [])
+        trainer = build_trainer(config, folder, curation, build_evaluation(config, folder), [])
         epochs = EpochSeconds()
         callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
         callbacks.insert(0, epochs)  # before curation, whose round is not part of the epoch
@@ -83,6 +84,6 @@ def pool_figures(pairs: int = POOL_PAIRS) -> dict[str, float]:
         return {"score_pool_vs_epoch": boundary["scoring"] / epoch, "boundary_fixed_s": fixed}
 
 
-def _test_sets() -> list[str]:
+def _held_out_sets() -> list[str]:
     config = compose_run_config([])
-    return [name for name, dataset in config.data.datasets.items() if dataset.role == "test"]
+    return [name for name, dataset in config.data.datasets.items() if dataset.role not in TRAINED]

@@ -29,6 +29,7 @@ from callbacks.annotating import Annotators
 from callbacks.checkpoints import newest_checkpoint
 from callbacks.curation_report import build_report
 from callbacks.iterative_curation import IterativeCuration
+from callbacks.periodic_evaluation import PeriodicEvaluation
 from callbacks.pool_scoring import gather
 from datamodules.dataset_spec import DatasetSpec
 from datamodules.index import Index
@@ -39,7 +40,7 @@ from datamodules.remote import ShardCache
 from mrm.cli import hydra_command
 from mrm.config import RunConfig, to_run_config
 from mrm.datasets import prepare_datasets
-from mrm.errors import ConfigError, RecordError, ResumableError, ShardError
+from mrm.errors import ConfigError, MrmError, RecordError, ResumableError, ShardError
 from mrm.evaluation.sample_scores import SCORES_FILE
 from mrm.launch import from_main, is_main, join_cluster
 from mrm.mlflow_logger import PatientMLFlowLogger
@@ -49,12 +50,22 @@ from mrm.parts import (
     build_curation,
     build_datamodule,
     build_encoder,
+    build_evaluation,
     build_loggers,
     build_module,
     build_trainer,
     check,
 )
-from mrm.run_dirs import CONFIG_FILE, RESULTS_FILE, ROUNDS_FILE, close_run_dir, open_run_dir, write_json, write_state
+from mrm.run_dirs import (
+    CONFIG_FILE,
+    EVALUATIONS_FILE,
+    RESULTS_FILE,
+    ROUNDS_FILE,
+    close_run_dir,
+    open_run_dir,
+    write_json,
+    write_state,
+)
 from mrm.summary import RunResult, print_summary
 from mrm.sweep import SweepDriver
 from mrm.sweeps.members import is_of
@@ -105,15 +116,22 @@ def _run(config: RunConfig, folder: Path, resumed: bool, sweep: Membership | Non
     from_main(lambda: check_judges(annotators, datasets, datamodule.cache, probe=probe))
     module = build_module(config, datamodule)
     loggers = build_loggers(config, folder, sweep)
-    trainer = build_trainer(config, folder, curation, loggers)
+    evaluation = build_evaluation(config, folder)
+    trainer = build_trainer(config, folder, curation, evaluation, loggers)
     checkpoint = from_main(lambda: newest_checkpoint(folder / "checkpoints")) if resumed else None
     if resumed and checkpoint is None:
         log.warning("%s holds no whole checkpoint: the run begins again from its first step", folder)
     trainer.fit(module, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
+    if config.evaluation.best.use:
+        use_best(evaluation, module)
     scorer = encoder.with_resolution(config.model.max_pixels_score)
     save_reward_model(module.model, folder / "model", scorer, form=config.model.lora.save, write=is_main())
     tests = evaluate(trainer, module, datamodule)
     result = gather_result(folder, tests, curation, datamodule)
+    result.evaluations = [one.to_json() for one in evaluation.evaluations]
+    result.evaluation = evaluation.summary()
+    if result.evaluation:
+        result.evaluation["model"] = "best" if config.evaluation.best.use else "last"
     result.unreadable = _unreadable(datamodule, trainer.world_size)
     result.memory = peak_memory(trainer.world_size)
     result.seconds = time.monotonic() - started
@@ -169,6 +187,21 @@ def evaluate(trainer: pl.Trainer, module: RewardModule, datamodule: PreferenceDa
     return {name: float(measured[f"test/{name}/accuracy"]) for name in datamodule.test_names}
 
 
+def use_best(evaluation: PeriodicEvaluation, module: RewardModule) -> None:
+    """Puts the best weights in the place of the last ones, to be saved and tested; all ranks call.
+
+    Raises:
+        MrmError: where there are none.
+    """
+    assert evaluation.best is not None, "checked with the configuration"
+    if not evaluation.evaluations:
+        raise MrmError(
+            "evaluation.best.use=true: the training ended before the first evaluation; give a smaller evaluation.every_n_steps or every_n_epochs."
+        )
+    chosen = evaluation.best.load(module, evaluation.evaluations)
+    log.info("The best weights are those of step %d: %s", chosen.step, dict(chosen.figures))
+
+
 def gather_result(
     folder: Path, tests: dict[str, float], curation: IterativeCuration, datamodule: PreferenceDataModule
 ) -> RunResult:
@@ -209,9 +242,10 @@ def finish(config: RunConfig, result: RunResult, datamodule: PreferenceDataModul
     mlflow = next((logger for logger in loggers if isinstance(logger, PatientMLFlowLogger)), None)
     write_json(folder / RESULTS_FILE, result.to_json())
     write_json(folder / ROUNDS_FILE, result.rounds)
+    write_json(folder / EVALUATIONS_FILE, result.evaluations)
     if mlflow is not None:
         files: list[tuple[Path, str | None]] = [
-            (folder / name, None) for name in (CONFIG_FILE, RESULTS_FILE, ROUNDS_FILE)
+            (folder / name, None) for name in (CONFIG_FILE, RESULTS_FILE, ROUNDS_FILE, EVALUATIONS_FILE)
         ]
         files += [(folder / SCORES_FILE, None)] if (folder / SCORES_FILE).is_file() else []
         files += [(round_path(folder / "ledger", ledger.round), "ledger") for ledger in ledgers]

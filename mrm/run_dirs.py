@@ -24,6 +24,7 @@ CONFIG_FILE = "config.yaml"
 STATE_FILE = "run.json"
 RESULTS_FILE = "results.json"
 ROUNDS_FILE = "rounds.json"  # everything that is known of each round of curation
+EVALUATIONS_FILE = "evaluations.json"  # each evaluation while training
 LOCK_FILE = "run.lock"
 NOT_IDENTIFYING = (  # these do not change what is computed, nor does `sweep`
     "resume", "output_root", "trainer.progress",
