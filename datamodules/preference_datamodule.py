@@ -64,6 +64,7 @@ class PreferenceDataModule(LightningDataModule):
         trusted: bool [N], samples of trusted data sets.
         lengths: int32 [N], each sample's estimated tokens.
         mixture: float64 [N], how often each sample is seen an epoch, on average.
+        fingerprints: data set -> the fingerprint of its own index, of those that have been loaded.
         unreadable: what could not be read so far, by data set and key in `.found`.
         cut: key -> text tokens that the encoder's limits cut away, of the training samples read so far.
         text_only: whether training batches bring the same samples without images too.
@@ -113,6 +114,7 @@ class PreferenceDataModule(LightningDataModule):
         self.cache = cache
         self.unreadable = UnreadableCount(max_unreadable)
         self.cut: dict[str, int] = {}
+        self.fingerprints: dict[str, str] = {}
         self.expected_round: Callable[[int], int] | None = None
         self.test_names = tuple(spec.name for spec in self.datasets if spec.role == "test")
         self._resume_round: int | None = None
@@ -139,7 +141,7 @@ class PreferenceDataModule(LightningDataModule):
     @functools.cached_property
     def index(self) -> Index:
         """Index of all training samples, data sets in the order given."""
-        indexes = {spec.name: Index.load(spec.path, self.cache) for spec in self._training}
+        indexes = {spec.name: self._load(spec) for spec in self._training}
         if not indexes:
             raise ConfigError("no training data: name at least one data set of role trusted or open.")
         index = Index.concat(indexes)
@@ -167,9 +169,12 @@ class PreferenceDataModule(LightningDataModule):
     def held_out_indexes(self) -> dict[str, Index]:
         """Index of each set that is not trained on."""
         held_out = [spec for spec in self.datasets if spec.role not in TRAINED]
-        return {
-            spec.name: Index.concat({spec.name: Index.load(spec.path, self.cache)}) for spec in held_out
-        }  # under its own name
+        return {spec.name: Index.concat({spec.name: self._load(spec)}) for spec in held_out}  # under its own name
+
+    def _load(self, spec: DatasetSpec) -> Index:
+        index = Index.load(spec.path, self.cache)
+        self.fingerprints[spec.name] = index.fingerprint
+        return index
 
     def setup(self, stage: str | None = None) -> None:
         """Loads the indexes; for training, writes round 0 where there is no ledger yet.

@@ -209,6 +209,8 @@ class LoggerConfig:
     mlflow: str | None = None  # a tracking URI; null = SQLite in output_root
     experiment_name: str = "mrm"
     enabled: bool = True
+    log_model: bool | None = None  # the saved model too, so that MLflow can load and score by it; null = up to 1 GB
+    system_metrics: bool = True  # processor, memory, disk, network and GPU, every ten seconds
 
 
 @dataclass

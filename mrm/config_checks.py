@@ -376,6 +376,8 @@ def _check_trainer(trainer: TrainerConfig, problems: Problems) -> None:
 
 
 def _check_logger(logger: LoggerConfig, problems: Problems) -> None:
+    if not logger.enabled and logger.log_model:
+        problems.append("logger.log_model=true: has no effect with logger.enabled=false; choose logger=mlflow.")
     if not logger.enabled or not logger.mlflow:
         return
     scheme = logger.mlflow.partition(":")[0].partition("+")[0]  # mysql+pymysql://... names the driver too

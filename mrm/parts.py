@@ -24,6 +24,7 @@ from callbacks.iterative_curation import IterativeCuration
 from callbacks.periodic_evaluation import PeriodicEvaluation
 from callbacks.score_passes import FROM_TRAINING, ScorePass
 from callbacks.score_recorder import ScoreRecorder
+from callbacks.system_metrics import SystemMetrics
 from callbacks.throughput import Throughput
 from callbacks.training_scores import TrainingScores
 from datamodules import prepare_config
@@ -41,7 +42,6 @@ from mrm.errors import ConfigError, suggest
 from mrm.evaluation.course import EarlyStopping
 from mrm.evaluation_checks import evaluated_sets, first_counting_epoch
 from mrm.launch import check_launch, is_main
-from mrm.mlflow_logger import PatientMLFlowLogger
 from mrm.model.attention import AttentionPlan, plan_attention
 from mrm.model.backbones import Lora, check_backbone, model_type, resolve
 from mrm.model.encoding import Encoder
@@ -268,9 +268,10 @@ def build_trainer(
         curation,
         Throughput(trainer.log_every_n_steps, idle=lambda: evaluation.seconds),
         ResumeCheckpoint(folder / "checkpoints", every_n_steps=trainer.checkpoint_every_n_steps),
-        TagData(),
         ScoreRecorder(folder),
     ]
+    if config.logger.enabled and config.logger.system_metrics:
+        callbacks.append(SystemMetrics(folder))
     if trainer.progress:
         callbacks.append(RichProgressBar())
     for message in EXPECTED_WARNINGS:
@@ -296,15 +297,6 @@ def build_trainer(
         reload_dataloaders_every_n_epochs=1,  # each epoch's plan reads the newest ledger
         use_distributed_sampler=False,  # the plan divides the work
     )
-
-
-class TagData(Callback):
-    """Tags the MLflow run with the data that it is trained on."""
-
-    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        for logger in trainer.loggers:
-            if isinstance(logger, PatientMLFlowLogger) and trainer.is_global_zero:
-                logger.set_tag("data_fingerprint", trainer.datamodule.index.fingerprint)  # type: ignore[attr-defined]
 
 
 def _check_options(dataset: DatasetConfig) -> None:

@@ -39,25 +39,31 @@ class EpochSeconds(pl.Callback):
 
 def pool_config(folder: Path, pairs: int) -> RunConfig:
     """A run that trains on `pairs` open pairs twice, scores them behind each epoch, and filters them in the end."""
-    others = [f"data.datasets.{name}.use=false" for name in _held_out_sets()]
     return compose_run_config(
         [
+            *only_pool(folder, pairs),
             "curation=no_judges",
             "curation.open_pool=raw",
             "curation.schedule=[{after_epoch: 0, steps: [score]}, {after_epoch: 1, steps: [score, filter]}]",
             "curation.min_active_share=0",
             "trainer.max_epochs=3",
-            "trainer.progress=false",
-            "trainer.checkpoint_every_n_steps=null",
-            "data.datasets.trusted.use=false",
-            f"data.datasets.t2i.options.count={TRUSTED}",
-            f"data.datasets.open.options.count={pairs}",
-            *others,
-            f"output_root={folder / 'runs'}",
-            f"prepared_root={folder / 'prepared'}",
             "logger=none",
         ]
     )
+
+
+def only_pool(folder: Path, pairs: int) -> list[str]:
+    """Words of a command line for a run of `pairs` open pairs, few trusted ones, and nothing that is evaluated."""
+    return [
+        "trainer.progress=false",
+        "trainer.checkpoint_every_n_steps=null",
+        "data.datasets.trusted.use=false",
+        f"data.datasets.t2i.options.count={TRUSTED}",
+        f"data.datasets.open.options.count={pairs}",
+        *(f"data.datasets.{name}.use=false" for name in _held_out_sets()),
+        f"output_root={folder / 'runs'}",
+        f"prepared_root={folder / 'prepared'}",
+    ]
 
 
 def pool_figures(pairs: int = POOL_PAIRS) -> dict[str, float]:

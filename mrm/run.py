@@ -38,12 +38,14 @@ from datamodules.preference_datamodule import PreferenceDataModule
 from datamodules.reading import read_sample
 from datamodules.remote import ShardCache
 from mrm.cli import hydra_command
+from mrm.code_state import git_commit
 from mrm.config import RunConfig, to_run_config
 from mrm.datasets import prepare_datasets
 from mrm.errors import ConfigError, MrmError, RecordError, ResumableError, ShardError
 from mrm.evaluation.sample_scores import SCORES_FILE
 from mrm.launch import from_main, is_main, join_cluster
 from mrm.mlflow_logger import PatientMLFlowLogger
+from mrm.mlflow_run import finish_mlflow, log_data, wants_model
 from mrm.model.reward_module import RewardModule
 from mrm.model.saving import save_reward_model
 from mrm.parts import (
@@ -66,11 +68,12 @@ from mrm.run_dirs import (
     write_json,
     write_state,
 )
+from mrm.run_record import record_files, write_data, write_start
 from mrm.summary import RunResult, print_summary
 from mrm.sweep import SweepDriver
 from mrm.sweeps.members import is_of
 from mrm.sweeps.membership import Membership, membership
-from mrm.tracking import finish_mlflow, git_commit, read_history, ui_command
+from mrm.tracking import read_history, ui_command
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
@@ -107,6 +110,7 @@ def run(cfg: RunConfig | DictConfig, *, sweep: Membership | None = None) -> RunR
 
 def _run(config: RunConfig, folder: Path, resumed: bool, sweep: Membership | None, started: float) -> RunResult:
     log.info("%s %s", "Going on with" if resumed else "Run", folder)
+    from_main(lambda: write_start(folder, config))
     datasets = from_main(lambda: _datasets(config, folder))
     log.info("Data: %d sets, prepared under %s", len(datasets), config.prepared_root)
     curation = build_curation(config, folder)
@@ -116,6 +120,7 @@ def _run(config: RunConfig, folder: Path, resumed: bool, sweep: Membership | Non
     from_main(lambda: check_judges(annotators, datasets, datamodule.cache, probe=probe))
     module = build_module(config, datamodule)
     loggers = build_loggers(config, folder, sweep)
+    from_main(lambda: note_data(config, folder, datamodule, loggers))
     evaluation = build_evaluation(config, folder)
     trainer = build_trainer(config, folder, curation, evaluation, loggers)
     checkpoint = from_main(lambda: newest_checkpoint(folder / "checkpoints")) if resumed else None
@@ -136,7 +141,7 @@ def _run(config: RunConfig, folder: Path, resumed: bool, sweep: Membership | Non
     result.memory = peak_memory(trainer.world_size)
     result.seconds = time.monotonic() - started
     if is_main():
-        finish(config, result, datamodule, loggers)
+        finish(config, result, datamodule, loggers, trainer.global_step)
     return result
 
 
@@ -145,6 +150,18 @@ def _datasets(config: RunConfig, folder: Path) -> list[DatasetSpec]:
     datasets = prepare_datasets(config)
     write_state(folder, datasets=[[spec.name, str(spec.path), spec.role] for spec in datasets])
     return datasets
+
+
+def note_data(config: RunConfig, folder: Path, datamodule: PreferenceDataModule, loggers: list[Any]) -> None:
+    """Which data the run is done with, in its folder and in MLflow."""
+    accounts = write_data(folder, config, datamodule)
+    if (mlflow := mlflow_of(loggers)) is not None:
+        log_data(mlflow, accounts, datamodule.index.fingerprint)
+
+
+def mlflow_of(loggers: list[Any]) -> PatientMLFlowLogger | None:
+    """The one that MLflow is given figures by; None where it is switched off, and on all ranks but the first."""
+    return next((logger for logger in loggers if isinstance(logger, PatientMLFlowLogger)), None)
 
 
 def check_judges(
@@ -233,13 +250,15 @@ def peak_memory(world_size: int) -> dict[str, float]:
     return {name: max(one[name] for one in every) for name in own}
 
 
-def finish(config: RunConfig, result: RunResult, datamodule: PreferenceDataModule, loggers: list[Any]) -> None:
+def finish(
+    config: RunConfig, result: RunResult, datamodule: PreferenceDataModule, loggers: list[Any], step: int
+) -> None:
     """Report, results, tracking, and what a person sees; only then the run counts as finished and is not resumed."""
     folder = result.run_dir
     ledgers = [Ledger.read(round_path(folder / "ledger", number)) for number in ledger_rounds(folder / "ledger")]
     if config.report.enabled:
         result.report = write_report(config, result, datamodule.index, ledgers)
-    mlflow = next((logger for logger in loggers if isinstance(logger, PatientMLFlowLogger)), None)
+    mlflow = mlflow_of(loggers)
     write_json(folder / RESULTS_FILE, result.to_json())
     write_json(folder / ROUNDS_FILE, result.rounds)
     write_json(folder / EVALUATIONS_FILE, result.evaluations)
@@ -248,11 +267,14 @@ def finish(config: RunConfig, result: RunResult, datamodule: PreferenceDataModul
             (folder / name, None) for name in (CONFIG_FILE, RESULTS_FILE, ROUNDS_FILE, EVALUATIONS_FILE)
         ]
         files += [(folder / SCORES_FILE, None)] if (folder / SCORES_FILE).is_file() else []
-        files += [(round_path(folder / "ledger", ledger.round), "ledger") for ledger in ledgers]
+        files += [(path, None) for path in record_files(folder)]
+        ledger_files = [(round_path(folder / "ledger", ledger.round), ledger) for ledger in ledgers]
+        files += [(path, "ledger") for path, _ in ledger_files]
         files += [(result.report, None)] if result.report else []
         totals = {"open_pairs": result.open_pairs, "active_pairs": result.active_pairs, "seconds": result.seconds}
         totals |= result.memory
-        finish_mlflow(mlflow, files, totals)
+        model = folder / "model" if wants_model(folder / "model", config.logger.log_model) else None
+        finish_mlflow(mlflow, files, totals, ledgers=ledger_files, model=model, step=step)
     write_state(folder, finished=True)
     console = Console()
     print_summary(result, console)

@@ -52,6 +52,7 @@ def test_bench_writes_all_ratios_and_tells_memory_and_time(tmp_path, monkeypatch
         "round_2000_s",
         "score_pool_vs_epoch",
         "boundary_fixed_s",
+        "logging_overhead",
     }
     assert data <= figures.keys() and all(name in shown for name in data)
 

@@ -126,9 +126,21 @@ def test_run_logs_to_mlflow_and_resume_goes_on_in_the_same_run(
     assert {"train/loss", "test/test_t2i/accuracy", "curation/flipped", "active_pairs", "peak_memory_mib"} <= set(
         tracked.data.metrics
     )
-    assert {item.path for item in client.list_artifacts(tracked.info.run_id)} == {
+    assert {"val/held_out/accuracy", "val/accuracy", "system/cpu_utilization_percentage"} <= set(tracked.data.metrics)
+    kept = {item.path for item in client.list_artifacts(tracked.info.run_id)}
+    assert {path for path in kept if not path.startswith("changes")} == {
         "config.yaml", "results.json", "rounds.json", "evaluations.json", "test_scores.parquet", "report.html", "ledger",
+        "environment.json", "data.json",
     }  # fmt: skip
+    contexts = {one.dataset.name: one.tags[0].value for one in tracked.inputs.dataset_inputs}
+    assert contexts["open"] == "open" and contexts["held_out"] == "val" and contexts["ledger_round_1"] == "curated"
+    (model,) = client.search_logged_models([experiment.experiment_id])
+    assert model.source_run_id == tracked.info.run_id and model.status == "READY"
+    assert "test/test_t2i/accuracy" in {metric.key for metric in model.metrics}
+    for name in ("train/loss", "val/accuracy"):  # the run was killed behind its training: nothing is there twice
+        steps = [metric.step for metric in client.get_metric_history(tracked.info.run_id, name)]
+        assert len(steps) == len(set(steps)), name
+    assert len(json.loads((result.run_dir / "environment.json").read_text())["starts"]) == 2
     assert [item.path for item in client.list_artifacts(tracked.info.run_id, "ledger")] == [
         "ledger/round_0000.parquet", "ledger/round_0001.parquet",
     ]  # fmt: skip
@@ -330,6 +342,7 @@ def assert_same_outcome(first: Path, second: Path) -> None:
     for name in ("rounds.json", "evaluations.json", "best/best.json"):
         assert (first / name).exists() == (second / name).exists(), name
         assert not (first / name).exists() or figures(first / name) == figures(second / name), name
+    assert figures(first / "data.json") == figures(second / "data.json")
     one, other = (read_scores(folder / SCORES_FILE) for folder in (first, second))
     assert all((one[name].chosen == other[name].chosen).all() for name in one)
 
