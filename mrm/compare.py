@@ -135,7 +135,11 @@ def axis_notes(axis: Axis | None) -> list[str]:
     """What a person must know of the drawing."""
     if axis is None:
         return []
-    notes = [f"Along a line of {axis.key} these vary too: {', '.join(axis.also)}."] if axis.also else []
+    labels = [group.label for group in axis.level]
+    notes = (
+        [f"Without {axis.key}, or with its part not in use, so a level line: {'; '.join(labels)}."] if labels else []
+    )
+    notes += [f"Along a line of {axis.key} these vary too: {', '.join(axis.also)}."] if axis.also else []
     return notes + (
         [f"Without a number at {axis.key}, so not drawn: {'; '.join(axis.left_out)}."] if axis.left_out else []
     )

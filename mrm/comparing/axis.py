@@ -32,11 +32,13 @@ class Axis:
         key: dotted.
         lines: in the order of the groups.
         also: keys that vary along a line with it: what it shows may be theirs.
+        level: groups that do not have the key, or not in use: they are the same whatever it is.
         left_out: labels of groups whose value is no number.
     """
 
     key: str
     lines: tuple[Line, ...]
+    level: tuple[Group, ...]
     also: tuple[str, ...]
     left_out: tuple[str, ...]
 
@@ -71,8 +73,9 @@ def lines_over(alignment: Alignment, key: str) -> Axis:
         ]
         points = sorted(((placed[group.label], group) for group in members), key=lambda point: point[0] or 0.0)
         lines.append(Line(", ".join(parts), tuple((x, group) for x, group in points if x is not None)))
-    left_out = tuple(group.label for group in groups if placed[group.label] is None)
-    return Axis(full, tuple(lines), tuple(bound), left_out)
+    level = tuple(group for group in groups if full not in group.config)
+    left_out = tuple(group.label for group in groups if placed[group.label] is None and group not in level)
+    return Axis(full, tuple(lines), level, tuple(bound), left_out)
 
 
 def _full_key(groups: Sequence[Group], key: str) -> str:
@@ -98,11 +101,12 @@ def _follows(groups: Sequence[Group], key: str, leader: str) -> bool:
 def axis_values(
     axis: Axis, measure: str, figures: Mapping[str, Mapping[str, Figure]]
 ) -> dict[str, list[dict[str, object]]]:
-    """line -> its points as plain values: x, n, mean, low, high, group."""
+    """line -> its points as plain values: x (None: whatever it is), n, mean, low, high, group."""
     told: dict[str, list[dict[str, object]]] = {}
-    for line in axis.lines:
-        points = []
-        for x, group in line.points:
+    lines: list[tuple[str, Sequence[tuple[float | None, Group]]]] = [(line.label, line.points) for line in axis.lines]
+    for label, points_of in [*lines, *((group.label, [(None, group)]) for group in axis.level)]:
+        points: list[dict[str, object]] = []
+        for x, group in points_of:
             interval = figures[group.label][measure].interval
             if interval is not None:
                 points.append(
@@ -111,5 +115,5 @@ def axis_values(
                         **{"low": interval.low, "high": interval.high},
                     }
                 )
-        told[line.label] = points
+        told[label] = points
     return told

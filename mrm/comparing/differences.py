@@ -78,11 +78,9 @@ class Difference:
             return f"not told: {self.over_seeds.test.unknown}"
         held = [name for name, one in told.items() if one.holds]
         if held:
-            others = " (by samples; seeds do not tell)" if list(told) == ["samples"] else ""
-            only_seeds = (
-                " (by seeds; samples not kept)" if list(told) == ["seeds"] and self.measure.kind == ACCURACY else ""
-            )
-            return f"yes{others}{only_seeds}" if len(held) == len(told) else f"over {held[0]} only"
+            if len(held) < len(told):
+                return f"over {held[0]} only"
+            return "yes" if len(told) == 2 or self.measure.kind != ACCURACY else f"yes, by {held[0]}"
         return "alone, not among all" if any(one.alone for one in told.values()) else "no"
 
 

@@ -21,6 +21,7 @@ from mrm.errors import ConfigError
 # Okabe and Ito's colours: told apart by colour-blind readers too.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+LETTERS = 14  # of a legend in an inch
 FORMATS = (".svg", ".png", ".pdf")
 STABLE: Any = {"svg.hashsalt": "mrm", "svg.fonttype": "none"}  # the same figures give the same file
 
@@ -52,7 +53,8 @@ def axis_canvas(axis: Axis, measures: Sequence[Measure], figures: Mapping[str, M
         dress(panel, measure.title, axis.key.rpartition(".")[2].replace("_", " "))
     handles, labels = panels[0].get_legend_handles_labels()
     if len(labels) > 1:
-        canvas.legend(handles, labels, loc="outside lower center", fontsize=8, frameon=False, ncols=min(3, len(labels)))
+        columns = legend_columns(labels, canvas.get_figwidth())
+        canvas.legend(handles, labels, loc="outside lower center", fontsize=8, frameon=False, ncols=columns)
     elif labels:
         panels[0].set_title(f"{measures[0].title}: {labels[0]}", fontsize=10, loc="left")
     return canvas
@@ -62,6 +64,12 @@ def _line(panel: Any, points: Sequence[Mapping[str, Any]], label: str, number: i
     colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
     style = "-" if number < len(COLOURS) else "--"
     xs = [point["x"] for point in points]
+    if xs == [None]:  # the same whatever the key is
+        (point,) = points
+        panel.axhline(point["mean"], linestyle=":", linewidth=1.4, color=colour, label=label)
+        if point["low"] is not None:
+            panel.axhspan(point["low"], point["high"], color=colour, alpha=0.1, linewidth=0)
+        return
     panel.plot(
         xs,
         [point["mean"] for point in points],
@@ -79,6 +87,11 @@ def _line(panel: Any, points: Sequence[Mapping[str, Any]], label: str, number: i
     elif ends:  # a band needs two
         x, low, high = ends[0]
         panel.vlines(x, low, high, color=colour, linewidth=1)
+
+
+def legend_columns(labels: Sequence[str], inches: float) -> int:
+    """How many columns of these labels a legend of this width has room for."""
+    return max(1, min(len(labels), int(inches * LETTERS / (max(map(len, labels)) + 7))))
 
 
 def dress(panel: Any, title: str, xlabel: str) -> None:

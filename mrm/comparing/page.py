@@ -58,6 +58,7 @@ def write_comparison(
         findings=comparison.findings(),
         tables=tables,
         beneath={DIFFERENCES: [differences] if differences else []},
+        axis_title=f"Over {axis[0].key}" if axis else "",
         axis=_axis_images(axis, comparison),
         curves=_curves(comparison, store),
         remarks=remarks,
@@ -70,10 +71,15 @@ def _axis_images(axis: tuple[Axis, Sequence[Measure]] | None, comparison: Compar
     if axis is None:
         return []
     lines, measures = axis
-    title = f"Over {lines.key}"
-    names = ", ".join(measure.title for measure in measures)
     told = "; ".join(line.label for line in lines.lines)
-    return [image(axis_canvas(lines, measures, comparison.figures), title, f"{names} over {lines.key}: {told}")]
+    return [
+        image(
+            axis_canvas(lines, [measure], comparison.figures),
+            measure.title,
+            f"{measure.title} over {lines.key}: {told}",
+        )
+        for measure in measures
+    ]
 
 
 def _curves(comparison: Comparison, store: Store) -> list[FigureImage]:

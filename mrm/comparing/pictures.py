@@ -10,7 +10,7 @@ from matplotlib.figure import Figure as Canvas
 
 from mrm.comparing.courses import Course
 from mrm.comparing.differences import Difference
-from mrm.comparing.drawing import COLOURS, MARKERS, FigureImage, dress, image
+from mrm.comparing.drawing import COLOURS, MARKERS, FigureImage, dress, image, legend_columns
 from mrm.comparing.measures import ACCURACY
 from mrm.comparing.tables import signed
 from mrm.evaluation.intervals import Interval
@@ -24,8 +24,9 @@ def difference_image(differences: Sequence[Difference]) -> FigureImage | None:
     shown = [one for one in differences if one.measure.kind == ACCURACY][:PICTURED]
     if not shown:
         return None
-    canvas, panel = _canvas(1.2 + 0.27 * len(shown))
     labels = dict.fromkeys(one.group for one in shown)
+    several = len(labels) > 1
+    canvas, panel = _canvas(1.4 + (0.4 if several else 0.27) * len(shown), width=7.5)
     colours = {label: COLOURS[i % len(COLOURS)] for i, label in enumerate(labels)}
     for row, one in enumerate(shown):
         colour = colours[one.group]
@@ -36,17 +37,19 @@ def difference_image(differences: Sequence[Difference]) -> FigureImage | None:
         fill = colour if one.beyond_noise else "white"
         panel.plot(one.over_seeds.test.interval.estimate, row, "o", color=colour, markerfacecolor=fill, markersize=5)
     panel.axvline(0, color="#666", linewidth=0.8)
-    panel.set_yticks(range(len(shown)), [_row_name(one, len(labels)) for one in shown])
+    panel.set_yticks(range(len(shown)), [_row_name(one, several) for one in shown], fontsize=8)
     panel.set_ylim(len(shown) - 0.5, -0.5)
     title = "Differences in accuracy"
-    dress(panel, title, "solid: interval over seeds; dotted: over samples; filled: beyond noise")
+    dress(panel, title, "group minus reference\nsolid: interval over seeds; dotted: over samples; filled: beyond noise")
     panel.grid(axis="y", visible=False)
-    told = ", ".join(f"{_row_name(one, 2)} {signed(one.over_seeds.test.interval.estimate, 3)}" for one in shown)
+    told = ", ".join(
+        f"{one.group}: {one.measure.title} {signed(one.over_seeds.test.interval.estimate, 3)}" for one in shown
+    )
     return image(canvas, title, f"{title} from the reference: {told}")
 
 
-def _row_name(one: Difference, groups: int) -> str:
-    return f"{one.group}: {one.measure.title}" if groups > 1 else one.measure.title
+def _row_name(one: Difference, several: bool) -> str:
+    return f"{one.group}:\n{one.measure.title}" if several else one.measure.title
 
 
 def course_image(name: str, courses: Sequence[Course]) -> FigureImage | None:
@@ -88,16 +91,16 @@ def noise_image(courses: Mapping[str, Sequence[tuple[int, Interval]]]) -> Figure
     return image(canvas, title, f"{title} over the rounds: {ends}")
 
 
-def _canvas(height: float) -> tuple[Canvas, Any]:
-    canvas = Canvas(figsize=(6, height), layout="constrained")
+def _canvas(height: float, width: float = 6) -> tuple[Canvas, Any]:
+    canvas = Canvas(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(canvas)
     return canvas, canvas.subplots()
 
 
 def _legend(canvas: Canvas, panel: Any, lines: int) -> None:
     if 1 < lines <= LEGEND:
-        canvas.legend(
-            *panel.get_legend_handles_labels(), loc="outside lower center", fontsize=7, frameon=False, ncols=2
-        )
+        handles, labels = panel.get_legend_handles_labels()
+        columns = legend_columns(labels, canvas.get_figwidth())
+        canvas.legend(handles, labels, loc="outside lower center", fontsize=7, frameon=False, ncols=columns)
     elif lines > LEGEND:
         canvas.legend(*panel.get_legend_handles_labels(), loc="outside right upper", fontsize=6, frameon=False)

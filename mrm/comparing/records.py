@@ -67,13 +67,21 @@ class RunRecord:
 def comparable(flat: Mapping[str, Any]) -> dict[str, str]:
     """A flat configuration as it is compared: lists of mappings spread out, values as text, what does not count left out.
 
+    Of a data set or a judge that is not used, nothing but that counts.
+
     Args:
         flat: dotted key -> value, or -> its text as MLflow has it.
     """
     spread: dict[str, str] = {}
     for key, value in flat.items():
         _spread(key, _parsed(value) if isinstance(value, str) else value, spread)
-    return {key: text for key, text in spread.items() if not any(fnmatchcase(key, one) for one in NOT_COMPARED)}
+    unused = [key.removesuffix("use") for key, text in spread.items() if key.endswith(".use") and text == "False"]
+    return {
+        key: text
+        for key, text in spread.items()
+        if not any(fnmatchcase(key, one) for one in NOT_COMPARED)
+        and not any(key.startswith(part) and key != f"{part}use" for part in unused)
+    }
 
 
 def flattened(nested: Mapping[str, Any]) -> dict[str, Any]:

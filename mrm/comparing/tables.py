@@ -32,6 +32,7 @@ class Table:
         rows: as many cells as columns each.
         notes: sentences beneath.
         turns: rows and columns may change places where that is narrower.
+        words: cells are texts rather than numbers.
     """
 
     title: str
@@ -39,6 +40,7 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
     notes: tuple[str, ...] = ()
     turns: bool = False
+    words: bool = False
 
     def turned(self) -> Table:
         """Rows as columns."""
@@ -123,7 +125,8 @@ def _difference_notes(differences: Sequence[Difference], kept: bool) -> tuple[st
     return (
         f"Group minus reference ({'; '.join(names)}). Over seeds: a pair for each seed that both have, interval by Student's t."
         f"{over_samples} Intervals are each difference's own; the p-values are corrected by Holm's method, {families}.",
-        f"Beyond noise: yes where every test of the difference has a corrected p below {1 - level:.2g}; 'alone, not among all' where "
+        f"Beyond noise: yes where every test of the difference has a corrected p below {1 - level:.2g} (by seeds, by samples: the other "
+        "test could not be had); 'alone, not among all' where "
         "only its own interval excludes 0.",
     )
 
@@ -169,16 +172,21 @@ def differing_table(alignment: Alignment) -> Table | None:
     if not rows:
         return None
     columns = ("key", *(group.label for group in alignment.groups))
-    return Table(CONFIGURATION, columns, rows)
+    return Table(CONFIGURATION, columns, rows, words=True)
 
 
 def folded(differing: Mapping[str, tuple[str, ...]]) -> list[tuple[str, tuple[str, ...]]]:
     """Keys with their values, by key; keys of one part that the same groups have, with equal values, are one row.
 
     Args:
-        differing: dotted key -> each group's value; keys that are empty wherever they are there tell nothing and are left out.
+        differing: dotted key -> each group's value; keys that are empty wherever they are there tell
+            nothing and are left out, and so are those that a part's `use` tells.
     """
-    told = {key: values for key, values in differing.items() if not set(values) <= NOTHING}
+    told = {
+        key: values
+        for key, values in differing.items()
+        if not set(values) <= NOTHING and not _told_by_use(key, differing)
+    }
     parts: dict[str, list[str]] = {}
     for key, values in told.items():
         some = {value for value in values if value != ABSENT}
@@ -193,6 +201,18 @@ def folded(differing: Mapping[str, tuple[str, ...]]) -> list[tuple[str, tuple[st
             for key in keys:
                 del told[key]
     return sorted({**told, **rows}.items())
+
+
+def _told_by_use(key: str, differing: Mapping[str, tuple[str, ...]]) -> bool:
+    """Whether a setting is lacking just where its part is not in use, and else the same: the part's own row tells that."""
+    values = differing[key]
+    parts = key.split(".")
+    uses = (differing.get(".".join([*parts[:length], "use"])) for length in range(1, len(parts)))
+    same = len(set(values) - {ABSENT}) == 1 and not key.endswith(".use")
+    return same and any(
+        use is not None and all((value == ABSENT) == (used != "True") for value, used in zip(values, use, strict=True))
+        for use in uses
+    )
 
 
 def signed(value: float, digits: int) -> str:

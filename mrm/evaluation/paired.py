@@ -64,7 +64,7 @@ def paired_t(first: Sequence[float] | Array, second: Sequence[float] | Array, le
     scale = max(float(np.abs(first).max()), float(np.abs(second).max()))
     if interval.spread <= 1e-12 * scale:  # of rounding alone
         if abs(interval.estimate) <= 1e-12 * scale:
-            return PairedTest(interval, 1.0)
+            return PairedTest(Interval(interval.n, 0.0, 0.0, 0.0, 0.0), 1.0)
         # Equal by coarseness (one sample more is 1/N), so the spread of zero is no evidence of certainty.
         return PairedTest(Interval(interval.n, interval.estimate), None, "all seeds differ by the same")
     t = interval.estimate / (interval.spread / math.sqrt(interval.n))

@@ -23,9 +23,14 @@ def runs_over(*rates: float, extra=lambda rate: {}) -> list:
 
 
 def test_lines_over_a_key_are_the_groups_of_the_remaining_differences() -> None:
-    alignment, _, figures = figures_of([*runs_over(0.4, 0.1, 0.2), made_run("clean", 1)])
+    others = [made_run("clean", 1, {"test_a": 0.95}), made_run("odd", 1, config={FLIP: "auto"})]
+    alignment, measures, figures = figures_of([*runs_over(0.4, 0.1, 0.2), *others])
     axis = lines_over(alignment, "flip_rate")
-    assert axis.key == FLIP and axis.also == () and axis.left_out == ("clean",)
+    assert axis.key == FLIP and axis.also == () and axis.left_out == ("odd, flip_rate=auto",)
+    assert [group.label for group in axis.level] == ["clean"]
+    (level,) = axis_values(axis, "test_a", figures)["clean"]
+    assert level["x"] is None and level["mean"] == 0.95
+    axis_canvas(axis, measures[:1], figures)
     assert [line.label for line in axis.lines] == ["base", "full"]
     assert [x for x, _ in axis.lines[0].points] == [0.1, 0.2, 0.4]
     points = axis_values(axis, "test_a", figures)["full"]

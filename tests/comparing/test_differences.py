@@ -40,7 +40,7 @@ def test_differences_are_paired_by_seed_and_corrected_together() -> None:
     assert verdict.test.p == pytest.approx(1 - 31 / (2 + 31**2) ** 0.5)
     assert verdict.adjusted == pytest.approx(3 * verdict.test.p)
     assert verdict.alone and verdict.holds
-    assert found[0].beyond_noise and found[0].text == "yes (by seeds; samples not kept)"
+    assert found[0].beyond_noise and found[0].text == "yes, by seeds"
 
 
 def test_differences_use_the_seeds_that_both_have() -> None:
@@ -71,7 +71,7 @@ def test_verdict_alone_and_not_among_all() -> None:
         and text(sure, unsure) == "over seeds only"
         and text(unsure, sure) == "over samples only"
     )
-    assert text(untold, sure) == "yes (by samples; seeds do not tell)" and text(untold, unsure) == "no"
+    assert text(untold, sure) == "yes, by samples" and text(untold, unsure) == "no"
 
 
 def test_references_default_is_the_first_group_and_none_has_none() -> None:

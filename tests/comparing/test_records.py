@@ -24,6 +24,18 @@ def test_comparable_leaves_out_seed_places_and_how_it_is_told() -> None:
     assert comparable(flat) == {"curation.annotators.a.temperature": "0.5", "optim.lr": "1e-05"}
 
 
+def test_comparable_settings_of_what_is_not_used_do_not_count() -> None:
+    flat = {
+        "data.datasets.open.use": False,
+        "data.datasets.open.options.flip_rate": 0.4,
+        "data.datasets.open_2.path": "p",
+    }
+    assert comparable(flat) == {"data.datasets.open.use": "False", "data.datasets.open_2.path": "p"}
+    assert comparable({**flat, "data.datasets.open.use": True}) == {
+        key: str(value or True) for key, value in flat.items()
+    }
+
+
 def test_comparable_spreads_lists_of_mappings_so_that_one_setting_can_be_named() -> None:
     schedule = [
         {"after_epoch": 0, "steps": ["score", "correct"]},

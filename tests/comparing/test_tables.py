@@ -37,6 +37,15 @@ def test_folded_makes_a_part_that_only_some_groups_have_one_row() -> None:
     ]
 
 
+def test_folded_settings_of_a_part_that_is_not_used_are_told_by_its_use() -> None:
+    differing = {
+        "data.datasets.open.use": ("True", "True", "False"),
+        "data.datasets.open.options.count": ("10", "10", "–"),
+        "data.datasets.open.options.flip_rate": ("0.1", "0.2", "–"),
+    }
+    assert [key for key, _ in folded(differing)] == ["data.datasets.open.options.flip_rate", "data.datasets.open.use"]
+
+
 def test_folded_keeps_keys_whose_values_differ_among_those_that_have_them() -> None:
     differing = {
         "c.s.0.zone": ("1", "2", "–"),
