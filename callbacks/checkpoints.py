@@ -57,27 +57,7 @@ class ResumeCheckpoint(ModelCheckpoint):
 
     def _save_checkpoint(self, trainer: pl.Trainer, filepath: str) -> None:
         target = Path(filepath)
-        hidden = target.with_name(f".{target.name}{_UNFINISHED}")
-        if trainer.is_global_zero and target.parent.is_dir():
-            for left in target.parent.glob(f".*{_UNFINISHED}"):  # by a run that was killed while writing or removing
-                _delete(left)
-        trainer.strategy.barrier("left-over checkpoints removed")
-        try:
-            trainer.save_checkpoint(hidden, self.save_weights_only)
-            if trainer.is_global_zero:
-                for path in (*hidden.glob("*"), hidden):  # a folder where weights are sharded
-                    _sync(path)
-                if target.is_dir():  # which, other than a file, is not replaced
-                    remove(target)
-                os.replace(hidden, target)
-                _sync(target.parent)  # the new name itself
-        except OSError as error:  # other ranks that wait at a barrier end with this one's connections
-            if trainer.is_global_zero and hidden.exists():
-                _delete(hidden)  # its room is needed
-            raise ResumableError(
-                f"{target}: the checkpoint cannot be written: {error}. The one before it is untouched: make room, or mend what is"
-                " wrong with the disk, and go on with resume=auto."
-            ) from error
+        write_checkpoint(trainer, target)
         if trainer.is_global_zero:
             for other in whole_checkpoints(target.parent):  # among them the one that a resumed run came from
                 if other != target:
@@ -88,6 +68,40 @@ class ResumeCheckpoint(ModelCheckpoint):
 
     def _remove_checkpoint(self, trainer: pl.Trainer, filepath: str) -> None:
         """Nothing: saving has removed it."""
+
+
+def write_checkpoint(trainer: pl.Trainer, target: Path, *, weights_only: bool = False) -> None:
+    """Writes a checkpoint whole or not at all; all ranks must call.
+
+    Args:
+        trainer: whose state is saved.
+        target: a file, or a folder where the strategy shards weights; one that is there is replaced.
+        weights_only: whether to leave out what only a training that goes on needs.
+
+    Raises:
+        ResumableError: where it cannot be written.
+    """
+    hidden = target.with_name(f".{target.name}{_UNFINISHED}")
+    if trainer.is_global_zero and target.parent.is_dir():
+        for left in target.parent.glob(f".*{_UNFINISHED}"):  # by a run that was killed while writing or removing
+            _delete(left)
+    trainer.strategy.barrier("left-over checkpoints removed")
+    try:
+        trainer.save_checkpoint(hidden, weights_only)
+        if trainer.is_global_zero:
+            for path in (*hidden.glob("*"), hidden):  # a folder where weights are sharded
+                _sync(path)
+            if target.is_dir():  # which, other than a file, is not replaced
+                remove(target)
+            os.replace(hidden, target)
+            _sync(target.parent)  # the new name itself
+    except OSError as error:  # other ranks that wait at a barrier end with this one's connections
+        if trainer.is_global_zero and hidden.exists():
+            _delete(hidden)  # its room is needed
+        raise ResumableError(
+            f"{target}: the checkpoint cannot be written: {error}. The one before it is untouched: make room, or mend what is"
+            " wrong with the disk, and go on with resume=auto."
+        ) from error
 
 
 def newest_checkpoint(dirpath: str | Path) -> Path | None:

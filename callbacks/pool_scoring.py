@@ -57,6 +57,7 @@ class Scorer:
         predict: a batch on the device -> float [S] rewards; called without gradients.
         encoder, layout: of a model other than the one in training; None for its own.
         training: modules that stay in training mode, for dropout.
+        title: of the bar that shows progress.
     """
 
     modules: tuple[torch.nn.Module, ...]
@@ -64,6 +65,7 @@ class Scorer:
     encoder: Any = None
     layout: str | None = None
     training: tuple[torch.nn.Module, ...] = ()
+    title: str = "Scoring the pool"
 
 
 def own_scorer(trainer: Trainer, pl_module: LightningModule) -> Scorer:
@@ -202,7 +204,7 @@ def _score_rows(
     loader = datamodule.score_dataloader(rows, responses, encoder=scorer.encoder, layout=scorer.layout)
     row_of = dict(zip(datamodule.index.keys[rows], rows.tolist(), strict=True))
     with _evaluating(scorer), torch.no_grad(), _progress(trainer) as progress:
-        task = progress.add_task("Scoring the pool", total=len(loader))
+        task = progress.add_task(scorer.title, total=len(loader))
         for batch in loader:
             for sample in batch.unreadable:
                 into.unreadable[row_of[sample.key]] = sample.reason

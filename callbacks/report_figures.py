@@ -20,14 +20,15 @@ VALIDATION, TEST = "Validation accuracy", "Test accuracy"
 PANELS = (
     ("Loss", r".*loss"),
     ("Training accuracy", r"train/accuracy"),
-    (VALIDATION, r"val/(.+)/accuracy"),
+    (VALIDATION, r"val/(?:(.+)/)?accuracy"),
     (TEST, r"test/(.+)/accuracy"),
     ("Pairs per second", r".*pairs_per_second"),
     ("Tokens per second", r".*tokens_per_second"),
     ("Learning rate", r".*lr|lr-.*"),
 )
 LEGEND_INSIDE = 4  # lines; the legend of more stands beside the axes
-HIDDEN = ("epoch", "curation/")  # the rounds have a table
+HIDDEN = ("epoch", "curation/", "system/")  # the rounds have a table, the machine is MLflow's to show
+MEAN = "mean"  # over the sets
 MAX_PANELS = 12
 Series = dict[str, list[tuple[int, float]]]  # label -> (step, value) by rising step
 
@@ -62,7 +63,7 @@ def _panel(name: str) -> tuple[str, str]:
     """(title of the metric's panel, its label there)"""
     for title, pattern in PANELS:
         if match := re.fullmatch(pattern, name):
-            return title, match[match.re.groups]
+            return title, match[match.re.groups] or MEAN
     return name, name
 
 

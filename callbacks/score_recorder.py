@@ -62,7 +62,7 @@ class ScoreRecorder(pl.Callback):
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not trainer.is_global_zero:
             return
-        names = pl_module.names["test"]  # type: ignore[index]
+        names: Any = pl_module.test_names
         write_scores(self.path, {names[number]: _joined(parts) for number, parts in self._parts.items()})
         self._parts = {}
 

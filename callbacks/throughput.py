@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import lightning.pytorch as pl
@@ -15,22 +16,21 @@ from mrm.model.packing import PADDING, RewardBatch
 class Throughput(pl.Callback):
     """Logs `throughput/pairs_per_second` and `throughput/tokens_per_second` every n optimizer steps.
 
-    Validation and curation don't count: the clock starts anew with each epoch and after each validation.
+    Evaluation and curation don't count: the clock starts anew with each epoch, and what is told of as idle is left out.
 
     Args:
         every_n_steps: optimizer steps between two figures; at least 1.
+        idle: gives the seconds so far, from any start, in which no batch was trained on although an epoch ran.
     """
 
-    def __init__(self, every_n_steps: int = 50) -> None:
+    def __init__(self, every_n_steps: int = 50, *, idle: Callable[[], float] = lambda: 0.0) -> None:
         if every_n_steps < 1:
             raise ConfigError(f"every_n_steps={every_n_steps} must be at least 1.")
         self.every_n_steps = every_n_steps
+        self._idle = idle
         self._start_clock(0)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._start_clock(trainer.global_step)
-
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._start_clock(trainer.global_step)
 
     def on_train_batch_end(
@@ -42,7 +42,7 @@ class Throughput(pl.Callback):
         if trainer.global_step - self._since_step < self.every_n_steps:
             return
         totals = trainer.strategy.reduce(self._counts.double(), reduce_op="sum").tolist()
-        seconds = max(time.perf_counter() - self._since, 1e-9)
+        seconds = max(time.perf_counter() - self._since - (self._idle() - self._idle_before), 1e-9)
         names = ("throughput/pairs_per_second", "throughput/tokens_per_second")
         for logger in trainer.loggers if trainer.is_global_zero else ():
             logger.log_metrics(
@@ -51,5 +51,5 @@ class Throughput(pl.Callback):
         self._start_clock(trainer.global_step)
 
     def _start_clock(self, step: int) -> None:
-        self._since, self._since_step = time.perf_counter(), step
+        self._since, self._since_step, self._idle_before = time.perf_counter(), step, self._idle()
         self._counts: torch.Tensor | None = None

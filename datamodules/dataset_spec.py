@@ -7,7 +7,8 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-ROLES = ("trusted", "open", "test")
+TRAINED = ("trusted", "open")  # the roles that are trained on
+ROLES = (*TRAINED, "val", "test")
 
 
 @dataclass(frozen=True)
@@ -17,8 +18,9 @@ class DatasetSpec:
     Args:
         name: shown in tables, metrics and errors.
         path: the directory.
-        role: "trusted" (trained on, never curated), "open" (curated) or "test".
-        weight: how often a sample is seen an epoch, on average; no meaning for test sets.
+        role: "trusted" (trained on, never curated), "open" (curated), "val" (watched while training, which may be stopped or its best
+            weights chosen by it) or "test" (measured in the end).
+        weight: how often a sample is seen an epoch, on average; no meaning for sets that are not trained on.
         source_weights: source -> a factor on the weight of its samples; sources that are not named have 1.
     """
 
@@ -29,8 +31,8 @@ class DatasetSpec:
     source_weights: Mapping[str, float] = field(default_factory=dict)
 
 
-def spec_problems(datasets: Sequence[DatasetSpec], val: Sequence[str]) -> list[str]:
-    """What is wrong with a list of data sets, of which those named in `val` are validated on."""
+def spec_problems(datasets: Sequence[DatasetSpec]) -> list[str]:
+    """What is wrong with a list of data sets."""
     names = [spec.name for spec in datasets]
     twice = sorted({name for name in names if names.count(name) > 1})
     problems = [f"data set {name!r} is named {names.count(name)} times" for name in twice]
@@ -41,7 +43,4 @@ def spec_problems(datasets: Sequence[DatasetSpec], val: Sequence[str]) -> list[s
             if not (math.isfinite(weight) and weight >= 0):
                 name = what if what == "weight" else f"weight of source {what!r}"
                 problems.append(f"data set {spec.name!r}: {name} {weight} is not a number of at least 0")
-    tests = sorted(spec.name for spec in datasets if spec.role == "test")
-    if unknown := sorted(set(val) - set(tests)):
-        problems.append(f"val names {unknown}, which are no test sets; there are {tests}")
     return problems

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 from lightning.pytorch import LightningDataModule, Trainer
 
-from datamodules.dataset_spec import DatasetSpec, spec_problems
+from datamodules.dataset_spec import TRAINED, DatasetSpec, spec_problems
+from datamodules.held_out import HeldOutSet
 from datamodules.index import Index
 from datamodules.ledger import Ledger, ledger_rounds, set_aside_after
 from datamodules.loader import BatchLoader, EpochLoader, PreferenceDataset, SampleEncoder, Workers
@@ -38,7 +39,7 @@ log = logging.getLogger(__name__)
 
 
 class PreferenceDataModule(LightningDataModule):
-    """Trusted and open data sets to train on, the ledger between them, and test sets.
+    """Trusted and open data sets to train on, the ledger between them, and sets that are held out: watched, or tested on.
 
     Args:
         datasets: all data sets.
@@ -56,7 +57,6 @@ class PreferenceDataModule(LightningDataModule):
         admit_open: whether open pairs are trained on before any curation.
         use_strength: False hides all strengths from training.
         max_unreadable: fraction of a data set's samples that may be unreadable before the run stops.
-        val: names of the test sets to validate on.
         cache: where remote shards go; see `Index.load`.
 
     Attributes:
@@ -64,6 +64,7 @@ class PreferenceDataModule(LightningDataModule):
         trusted: bool [N], samples of trusted data sets.
         lengths: int32 [N], each sample's estimated tokens.
         mixture: float64 [N], how often each sample is seen an epoch, on average.
+        fingerprints: data set -> the fingerprint of its own index, of those that have been loaded.
         unreadable: what could not be read so far, by data set and key in `.found`.
         cut: key -> text tokens that the encoder's limits cut away, of the training samples read so far.
         text_only: whether training batches bring the same samples without images too.
@@ -90,7 +91,6 @@ class PreferenceDataModule(LightningDataModule):
         admit_open: bool = False,
         use_strength: bool = True,
         max_unreadable: float = 0.01,
-        val: Sequence[str] = (),
         text_only: bool = False,
         cache: ShardCache | None = None,
     ) -> None:
@@ -114,16 +114,16 @@ class PreferenceDataModule(LightningDataModule):
         self.cache = cache
         self.unreadable = UnreadableCount(max_unreadable)
         self.cut: dict[str, int] = {}
+        self.fingerprints: dict[str, str] = {}
         self.expected_round: Callable[[int], int] | None = None
         self.test_names = tuple(spec.name for spec in self.datasets if spec.role == "test")
-        self.val_names = tuple(val)
         self._resume_round: int | None = None
         self._resume_fingerprint: str | None = None
         self._started = False
         self._check()
 
     def _check(self) -> None:
-        problems = spec_problems(self.datasets, self.val_names)
+        problems = spec_problems(self.datasets)
         for name, least in (("batch_size", 1), ("score_batch_size", 1), ("num_workers", 0), ("length_window", 0)):
             if getattr(self, name) < least:
                 problems.append(f"{name} is {getattr(self, name)}, it must be at least {least}")
@@ -141,7 +141,7 @@ class PreferenceDataModule(LightningDataModule):
     @functools.cached_property
     def index(self) -> Index:
         """Index of all training samples, data sets in the order given."""
-        indexes = {spec.name: Index.load(spec.path, self.cache) for spec in self._training}
+        indexes = {spec.name: self._load(spec) for spec in self._training}
         if not indexes:
             raise ConfigError("no training data: name at least one data set of role trusted or open.")
         index = Index.concat(indexes)
@@ -151,7 +151,7 @@ class PreferenceDataModule(LightningDataModule):
 
     @property
     def _training(self) -> list[DatasetSpec]:
-        return [spec for spec in self.datasets if spec.role != "test"]
+        return [spec for spec in self.datasets if spec.role in TRAINED]
 
     @functools.cached_property
     def trusted(self) -> Array:
@@ -166,12 +166,15 @@ class PreferenceDataModule(LightningDataModule):
         return mixture_weights(self.index, self._training)
 
     @functools.cached_property
-    def test_indexes(self) -> dict[str, Index]:
-        """Index of each test set."""
-        tests = [spec for spec in self.datasets if spec.role == "test"]
-        return {
-            spec.name: Index.concat({spec.name: Index.load(spec.path, self.cache)}) for spec in tests
-        }  # under its own name
+    def held_out_indexes(self) -> dict[str, Index]:
+        """Index of each set that is not trained on."""
+        held_out = [spec for spec in self.datasets if spec.role not in TRAINED]
+        return {spec.name: Index.concat({spec.name: self._load(spec)}) for spec in held_out}  # under its own name
+
+    def _load(self, spec: DatasetSpec) -> Index:
+        index = Index.load(spec.path, self.cache)
+        self.fingerprints[spec.name] = index.fingerprint
+        return index
 
     def setup(self, stage: str | None = None) -> None:
         """Loads the indexes; for training, writes round 0 where there is no ledger yet.
@@ -180,7 +183,7 @@ class PreferenceDataModule(LightningDataModule):
             ShardError: if an index is missing or does not fit its shards.
             LedgerError: if the newest ledger is of another index.
         """
-        _ = self.test_indexes
+        _ = self.held_out_indexes
         if stage not in (None, "fit"):
             return
         self._started, self._resume_round, self._resume_fingerprint = False, None, None
@@ -294,14 +297,17 @@ class PreferenceDataModule(LightningDataModule):
         """One loader a test set, in the order of `test_names`; every rank gets all samples."""
         return [self._published(name) for name in self.test_names]
 
-    def val_dataloader(self) -> list[BatchLoader]:
-        """One loader for each of `val_names`."""
-        return [self._published(name) for name in self.val_names]
+    def held_out(self, name: str) -> HeldOutSet:
+        """A set that is not trained on, to be scored while training."""
+        index = self.held_out_indexes[name]
+        return HeldOutSet(index, self._workers(index), self.score_batch_size, self._note_of(name))
 
     def _published(self, name: str) -> BatchLoader:
-        index = self.test_indexes[name]
-        note = functools.partial(self.unreadable.note, sizes={name: len(index)})
-        return BatchLoader(self._workers(index), published_work(index, self.score_batch_size), note)
+        index = self.held_out_indexes[name]
+        return BatchLoader(self._workers(index), published_work(index, self.score_batch_size), self._note_of(name))
+
+    def _note_of(self, name: str) -> Callable[[RewardBatch], None]:
+        return functools.partial(self.unreadable.note, sizes={name: len(self.held_out_indexes[name])})
 
     def _note(self, batch: RewardBatch) -> None:
         self.unreadable.note(batch, self._sizes)

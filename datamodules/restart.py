@@ -5,7 +5,7 @@ Lightning (2.6) counts well enough, but two places need help:
 - A checkpoint of an epoch's last batch, written in `on_train_batch_end`, has it as processed, not completed. Resuming
   from it, Lightning counts the epoch as done without `on_train_epoch_end` (pytorch-lightning#19617, #19815), and a
   round of curation is silently lost. Written a moment later the batch is completed and all is well; so it is completed
-  here. What is still left out is the validation that was due between the two moments.
+  here.
 - A checkpoint within an accumulation lacks the gradients gathered so far. The step is begun again.
 """
 
@@ -27,8 +27,7 @@ def first_batch(trainer: Trainer) -> int:
     in_batch_end = batches.processed == batches.ready and batches.completed == batches.processed - 1
     if in_batch_end and loop.batch_progress.is_last_batch:
         loop.batch_progress.increment_completed()
-        if not loop._should_check_val_epoch():  # else Lightning adds it where it passes over the validation
-            loop._batches_that_stepped += 1  # the loggers' step; an epoch's last batch always steps the optimizer
+        loop._batches_that_stepped += 1  # the loggers' step; an epoch's last batch always steps the optimizer
         return done
     if (surplus := done % trainer.accumulate_grad_batches) and not loop.batch_progress.is_last_batch:
         for progress in (loop.batch_progress.total, loop.batch_progress.current):

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from datamodules.dataset_spec import TRAINED
 from datamodules.index import Index
 from datamodules.ledger import Array, Ledger
 from datamodules.ledger_audit import LEDGERS
@@ -76,7 +77,7 @@ def _remembered(home: Path) -> PairPool:
     datasets = read_state(home).get("datasets")
     if not isinstance(datasets, list):
         raise ConfigError(f"{home} does not say where its data lie.")
-    return _joined({name: path for name, path, role in datasets if role != "test"})
+    return _joined({name: path for name, path, role in datasets if role in TRAINED})
 
 
 def _joined(places: dict[str, str]) -> ShardPool:

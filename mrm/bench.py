@@ -34,6 +34,8 @@ from mrm.data_bench import data_bench
 from mrm.data_bench_ways import DataBenchConfig
 from mrm.devices import device_problems, pick_device
 from mrm.errors import ConfigError
+from mrm.logging_bench import PAIRS as LOGGED_PAIRS
+from mrm.logging_bench import logging_figures
 from mrm.model.attention import by_part_of, plan_attention
 from mrm.model.backbones import DTYPES, freeze
 from mrm.model.costs import PeakMemory, attended, dense_rate, language_flops, state_bytes, vision_flops, wait
@@ -445,9 +447,10 @@ def _measure(made: Bench, shape: Shape, what: str) -> Measured:
 
 
 def _data_figures(pairs: int, console: Console) -> dict[str, float]:
-    """Index, ledger, plan and a round of curation at a size, and what scoring a small pool costs: times, memory and shares in a table."""
+    """Index, ledger, plan and a round of curation at a size, and what scoring a small pool and logging cost: times, memory and shares in a table."""
     figures = scale_figures(pairs) | round_figures(pairs) | pool_figures(min(pairs, POOL_PAIRS))
-    table = Table("figure", "value", title=f"data layer and curation, {pairs:,} pairs")
+    figures |= logging_figures(min(pairs, LOGGED_PAIRS))
+    table = Table("figure", "value", title=f"data layer, curation and logging, {pairs:,} pairs")
     for name, value in figures.items():
         unit = {"s": "s", "mb": "MB"}.get(name.rpartition("_")[2])
         table.add_row(name, f"{value:.2f} {unit}" if unit else f"{value:.2%}")

@@ -25,7 +25,7 @@ class DatasetConfig:
     """One dataset. `path` is read under `data_root`; `options` go to the source as keyword arguments."""
 
     source: str = MISSING  # a name from datamodules.sources, or "shards" for a folder that `datamodules.prepare` wrote
-    role: str = MISSING  # trusted | open | test
+    role: str = MISSING  # trusted | open | val | test
     path: str | None = None  # with source shards also a URL: s3://... | gs://... | https://... | hf://...
     options: dict[str, Any] = field(default_factory=dict)
     weight: float = 1.0  # times a sample is seen in an epoch
@@ -163,6 +163,31 @@ class CurationConfig:
 
 
 @dataclass
+class EarlyStoppingConfig:
+    metric: str | None = None  # val/accuracy | val/loss (means) | val/SET/accuracy | val/SET/loss; null = never stops
+    patience: int = 3  # evaluations without improvement; those before the last round of curation do not count
+    min_delta: float = 0.0
+
+
+@dataclass
+class BestConfig:
+    metric: str | None = None  # as of early_stopping; null = no weights are kept
+    keep: int = 1  # of the best evaluations, in the run's folder best/
+    use: bool = False  # whether the best weights become the run's model, and are tested, in place of the last ones
+
+
+@dataclass
+class EvaluationConfig:
+    """What is measured while training."""
+
+    sets: list[str] | None = None  # null = all of role val; test sets may be named too, but nothing is chosen by them
+    every_n_steps: int | None = None  # optimizer steps; null = none within an epoch
+    every_n_epochs: int | None = 1
+    early_stopping: EarlyStoppingConfig = field(default_factory=EarlyStoppingConfig)
+    best: BestConfig = field(default_factory=BestConfig)
+
+
+@dataclass
 class TrainerConfig:
     max_epochs: int = 3
     accelerator: str = "auto"
@@ -184,6 +209,8 @@ class LoggerConfig:
     mlflow: str | None = None  # a tracking URI; null = SQLite in output_root
     experiment_name: str = "mrm"
     enabled: bool = True
+    log_model: bool | None = None  # the saved model too, so that MLflow can load and score by it; null = up to 1 GB
+    system_metrics: bool = True  # processor, memory, disk, network and GPU, every ten seconds
 
 
 @dataclass
@@ -217,6 +244,7 @@ class RunConfig:
     loss: LossConfig = field(default_factory=LossConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     curation: CurationConfig = field(default_factory=CurationConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
     report: ReportConfig = field(default_factory=ReportConfig)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from callbacks.annotating import MODES
-from datamodules.dataset_spec import ROLES
+from datamodules.dataset_spec import ROLES, TRAINED
 from datamodules.orders import ORDERS
 from datamodules.prepare_config import needs_input
 from datamodules.remote import check_url
@@ -35,6 +35,7 @@ from mrm.config import (
 from mrm.construct_config import check_calling, check_model, check_rubrics, used
 from mrm.curation.rules import AUTO
 from mrm.errors import ConfigError, ShardError, suggest
+from mrm.evaluation_checks import evaluation_problems
 from mrm.model.attention import ATTENTION
 from mrm.model.backbones import DTYPES
 from mrm.model.losses import LOSSES
@@ -80,6 +81,7 @@ def check_config(config: RunConfig, *, parts: Mapping[str, Callable[[], object]]
         )
     _check_pool(config, problems)
     _check_judges(config, problems)
+    problems += evaluation_problems(config)
     _check_trainer(config.trainer, problems)
     _check_logger(config.logger, problems)
     problems += sweep_problems(config.sweep)
@@ -139,10 +141,10 @@ def _check_data(config: RunConfig, problems: Problems) -> None:
         _positive(problems, f"{path}.weight", dataset.weight)
         for source, weight in dataset.source_weights.items():
             _within(problems, f"{path}.source_weights.{source}", weight, 0, float("inf"), open_end=True)
-        if dataset.role == "test" and dataset.source_weights:
-            problems.append(f"{path}.source_weights: have no effect on a test set; leave them out.")
-        if dataset.role == "test" and dataset.weight != 1:
-            problems.append(f"{path}.weight={dataset.weight}: has no effect on a test set; leave it at 1.")
+        if dataset.role not in TRAINED and dataset.source_weights:
+            problems.append(f"{path}.source_weights: have no effect on a {dataset.role} set; leave them out.")
+        if dataset.role not in TRAINED and dataset.weight != 1:
+            problems.append(f"{path}.weight={dataset.weight}: has no effect on a {dataset.role} set; leave it at 1.")
         if dataset.source == CONSTRUCT or (dataset.source in SOURCES and not needs_input(dataset.source)):
             if dataset.path is not None:
                 problems.append(f"{path}.path={dataset.path!r}: {dataset.source} makes its data; leave the path null.")
@@ -374,6 +376,8 @@ def _check_trainer(trainer: TrainerConfig, problems: Problems) -> None:
 
 
 def _check_logger(logger: LoggerConfig, problems: Problems) -> None:
+    if not logger.enabled and logger.log_model:
+        problems.append("logger.log_model=true: has no effect with logger.enabled=false; choose logger=mlflow.")
     if not logger.enabled or not logger.mlflow:
         return
     scheme = logger.mlflow.partition(":")[0].partition("+")[0]  # mysql+pymysql://... names the driver too

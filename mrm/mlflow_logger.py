@@ -11,7 +11,7 @@ import os
 import re
 import time
 from argparse import Namespace
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +26,9 @@ PARAMS_BATCH = 100  # parameters or tags that MLflow takes in one call
 REFUSED = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST")  # the store is there, and will never take this
 CLIENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "15",
-}  # MLflow's: minutes, in a training step
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "15",  # MLflow's: minutes, in a training step
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+}
 
 log = logging.getLogger(__name__)
 
@@ -46,23 +47,61 @@ class PatientMLFlowLogger(MLFlowLogger):
         self._metrics: list[Any] = []
         self._params: list[Any] = []
         self._tags: list[Any] = []
+        self._inputs: list[Any] = []
+        self._known: dict[tuple[str, int], float] = {}
         self._away = False
         self._retry_at = 0.0
         self.refused = 0  # figures that the store will never take
 
     @property
+    def tracking_uri(self) -> str:
+        """Of the store."""
+        return str(self._tracking_uri)
+
+    @property
     def waiting(self) -> int:
-        """Figures, parameters and tags that the store has not taken yet."""
-        return len(self._metrics) + len(self._params) + len(self._tags)
+        """Figures, parameters, tags and inputs that the store has not taken yet."""
+        return len(self._metrics) + len(self._params) + len(self._tags) + len(self._inputs)
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
-        self._metrics += [
-            Metric(re.sub(r"[^\w/. -]", "", key), float(value), now, step or 0) for key, value in metrics.items()
-        ]
+        told = [(_name(key), float(value)) for key, value in metrics.items()]
+        self._metrics += [Metric(key, value, now, step or 0) for key, value in told if self._is_new(key, step, value)]
+        self.flush()
+
+    def _is_new(self, key: str, step: int | None, value: float) -> bool:
+        """False where the store has this very figure from before the run was killed, whose steps are done again."""
+        known = self._known.pop((key, step or 0), None)
+        return known is None or not (known == value or (known != known and value != value))
+
+    def catch_up(self, history: Iterable[Mapping[str, Any]]) -> None:
+        """Gives the store what it lacks of an earlier start of this run, which was killed while figures waited.
+
+        What it has is remembered, so that figures which come out the same when steps are done again are not written twice.
+
+        Args:
+            history: `{"step", "name", "value"}` each.
+
+        Raises:
+            Exception: of MLflow, where the store is away.
+        """
+        told: dict[str, dict[int, float]] = {}
+        for entry in history:
+            told.setdefault(_name(str(entry["name"])), {})[int(entry["step"])] = float(entry["value"])
+        for key, values in told.items():
+            stored = {one.step: one.value for one in self.experiment.get_metric_history(self.run_id, key)}
+            self._known |= {(key, step): value for step, value in stored.items()}
+            for step, value in values.items():
+                if step not in stored:
+                    self.log_metrics({key: value}, step)
+
+    @rank_zero_only
+    def log_inputs(self, inputs: Iterable[Any]) -> None:
+        """Data that goes into the run: `mlflow.entities.DatasetInput`s."""
+        self._inputs += inputs
         self.flush()
 
     @rank_zero_only
@@ -92,6 +131,7 @@ class PatientMLFlowLogger(MLFlowLogger):
         for queue, name, size in (
             (self._params, "params", PARAMS_BATCH),
             (self._tags, "tags", PARAMS_BATCH),
+            (self._inputs, "inputs", PARAMS_BATCH),
             (self._metrics, "metrics", BATCH),
         ):
             while queue:
@@ -105,7 +145,10 @@ class PatientMLFlowLogger(MLFlowLogger):
 
     def _send(self, items: list[Any], name: str) -> bool:
         try:
-            self.experiment.log_batch(run_id=self.run_id, synchronous=True, **{name: items})
+            if name == "inputs":
+                self.experiment.log_inputs(self.run_id, datasets=items)
+            else:
+                self.experiment.log_batch(run_id=self.run_id, synchronous=True, **{name: items})
         except Exception as error:  # of MLflow, SQLAlchemy, a driver, or the network: none may end a training
             if getattr(error, "error_code", None) in REFUSED:
                 self.refused += len(items)
@@ -160,6 +203,11 @@ class PatientMLFlowLogger(MLFlowLogger):
                 tries=tries,
             )
             tries = tries if done else 1
+
+
+def _name(metric: str) -> str:
+    """A metric's name with what MLflow takes of it."""
+    return re.sub(r"[^\w/. -]", "", metric)
 
 
 def _first_line(error: BaseException) -> str:

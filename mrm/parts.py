@@ -17,11 +17,14 @@ import torch
 from lightning.pytorch.callbacks import Callback, RichProgressBar
 
 from callbacks.annotating import Annotators
+from callbacks.best_weights import BestWeights
 from callbacks.checkpoints import ResumeCheckpoint
 from callbacks.curation_schedule import RoundSpec, round_spec
 from callbacks.iterative_curation import IterativeCuration
+from callbacks.periodic_evaluation import PeriodicEvaluation
 from callbacks.score_passes import FROM_TRAINING, ScorePass
 from callbacks.score_recorder import ScoreRecorder
+from callbacks.system_metrics import SystemMetrics
 from callbacks.throughput import Throughput
 from callbacks.training_scores import TrainingScores
 from datamodules import prepare_config
@@ -36,8 +39,9 @@ from mrm.construction.rubrics import load_rubrics
 from mrm.datasets import check_construction
 from mrm.devices import pick_device
 from mrm.errors import ConfigError, suggest
+from mrm.evaluation.course import EarlyStopping
+from mrm.evaluation_checks import evaluated_sets, first_counting_epoch
 from mrm.launch import check_launch, is_main
-from mrm.mlflow_logger import PatientMLFlowLogger
 from mrm.model.attention import AttentionPlan, plan_attention
 from mrm.model.backbones import Lora, check_backbone, model_type, resolve
 from mrm.model.encoding import Encoder
@@ -51,10 +55,10 @@ from mrm.sweeps.membership import Membership
 from mrm.tracking import HistoryLogger, start_mlflow
 
 ANNOTATIONS = "annotations"  # in a run's folder: what its judges answered
+BEST = "best"  # and the weights of its best evaluations
 EXPECTED_WARNINGS = (  # Lightning's, on what is meant here
     ".*does not have many workers.*",
     ".*smaller than the logging interval.*",
-    ".*Total length of `list` across ranks is zero.*",  # no validation sets
     ".*LeafSpec.*",
     ".*exists and is not empty.*",  # a resumed run
 )
@@ -181,7 +185,6 @@ def build_module(config: RunConfig, datamodule: PreferenceDataModule) -> RewardM
         cycle_starts=[spec.after_epoch + 1 for spec in config.curation.schedule] if by_stage else (),
         cycle_peaks=optim.cycle_peaks,
         seed=config.seed,
-        val_names=datamodule.val_names,
         test_names=datamodule.test_names,
     )
 
@@ -204,6 +207,23 @@ def _round_spec(spec: RoundConfig) -> RoundSpec:
     """The round; a key that is null has the round's own default."""
     values = {item.name: getattr(spec, item.name) for item in dataclasses.fields(spec)}
     return round_spec({name: value for name, value in values.items() if value is not None})
+
+
+def build_evaluation(config: RunConfig, folder: Path) -> PeriodicEvaluation:
+    """The evaluation while training; without sets the callback does nothing. `folder` is the run's."""
+    evaluation, (sets, shown) = config.evaluation, evaluated_sets(config)
+    any_set = bool(sets or shown)
+    stopping, best = evaluation.early_stopping, evaluation.best
+    return PeriodicEvaluation(
+        sets,
+        shown=shown,
+        every_n_steps=evaluation.every_n_steps if any_set else None,
+        every_n_epochs=evaluation.every_n_epochs if any_set else None,
+        stopping=None
+        if stopping.metric is None
+        else EarlyStopping(stopping.metric, stopping.patience, stopping.min_delta, first_counting_epoch(config)),
+        best=None if best.metric is None else BestWeights(folder / BEST, metric=best.metric, keep=best.keep),
+    )
 
 
 def build_annotators(config: RunConfig, folder: Path) -> Annotators | None:
@@ -238,16 +258,20 @@ def build_strategy(name: str, processes: int, precision: str = "32-true") -> Any
     return ShardedStrategy(processes)
 
 
-def build_trainer(config: RunConfig, folder: Path, curation: IterativeCuration, loggers: list[Any]) -> pl.Trainer:
+def build_trainer(
+    config: RunConfig, folder: Path, curation: IterativeCuration, evaluation: PeriodicEvaluation, loggers: list[Any]
+) -> pl.Trainer:
     trainer = config.trainer
     callbacks: list[Callback] = [
+        evaluation,  # before a round, which may give the model other weights
         curation.recorded,
         curation,
-        Throughput(trainer.log_every_n_steps),
+        Throughput(trainer.log_every_n_steps, idle=lambda: evaluation.seconds),
         ResumeCheckpoint(folder / "checkpoints", every_n_steps=trainer.checkpoint_every_n_steps),
-        TagData(),
         ScoreRecorder(folder),
     ]
+    if config.logger.enabled and config.logger.system_metrics:
+        callbacks.append(SystemMetrics(folder))
     if trainer.progress:
         callbacks.append(RichProgressBar())
     for message in EXPECTED_WARNINGS:
@@ -273,15 +297,6 @@ def build_trainer(config: RunConfig, folder: Path, curation: IterativeCuration, 
         reload_dataloaders_every_n_epochs=1,  # each epoch's plan reads the newest ledger
         use_distributed_sampler=False,  # the plan divides the work
     )
-
-
-class TagData(Callback):
-    """Tags the MLflow run with the data that it is trained on."""
-
-    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        for logger in trainer.loggers:
-            if isinstance(logger, PatientMLFlowLogger) and trainer.is_global_zero:
-                logger.set_tag("data_fingerprint", trainer.datamodule.index.fingerprint)  # type: ignore[attr-defined]
 
 
 def _check_options(dataset: DatasetConfig) -> None:

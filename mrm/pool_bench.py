@@ -13,10 +13,11 @@ from typing import Any
 
 import lightning.pytorch as pl
 
+from datamodules.dataset_spec import TRAINED
 from mrm.cli import compose_run_config
 from mrm.config import RunConfig
 from mrm.datasets import prepare_datasets
-from mrm.parts import build_curation, build_datamodule, build_encoder, build_module, build_trainer
+from mrm.parts import build_curation, build_datamodule, build_encoder, build_evaluation, build_module, build_trainer
 
 POOL_PAIRS = 1024
 TRUSTED = 16  # samples: there must be some, and they are to weigh nothing
@@ -38,25 +39,31 @@ class EpochSeconds(pl.Callback):
 
 def pool_config(folder: Path, pairs: int) -> RunConfig:
     """A run that trains on `pairs` open pairs twice, scores them behind each epoch, and filters them in the end."""
-    tests = [f"data.datasets.{name}.use=false" for name in _test_sets()]
     return compose_run_config(
         [
+            *only_pool(folder, pairs),
             "curation=no_judges",
             "curation.open_pool=raw",
             "curation.schedule=[{after_epoch: 0, steps: [score]}, {after_epoch: 1, steps: [score, filter]}]",
             "curation.min_active_share=0",
             "trainer.max_epochs=3",
-            "trainer.progress=false",
-            "trainer.checkpoint_every_n_steps=null",
-            "data.datasets.trusted.use=false",
-            f"data.datasets.t2i.options.count={TRUSTED}",
-            f"data.datasets.open.options.count={pairs}",
-            *tests,
-            f"output_root={folder / 'runs'}",
-            f"prepared_root={folder / 'prepared'}",
             "logger=none",
         ]
     )
+
+
+def only_pool(folder: Path, pairs: int) -> list[str]:
+    """Words of a command line for a run of `pairs` open pairs, few trusted ones, and nothing that is evaluated."""
+    return [
+        "trainer.progress=false",
+        "trainer.checkpoint_every_n_steps=null",
+        "data.datasets.trusted.use=false",
+        f"data.datasets.t2i.options.count={TRUSTED}",
+        f"data.datasets.open.options.count={pairs}",
+        *(f"data.datasets.{name}.use=false" for name in _held_out_sets()),
+        f"output_root={folder / 'runs'}",
+        f"prepared_root={folder / 'prepared'}",
+    ]
 
 
 def pool_figures(pairs: int = POOL_PAIRS) -> dict[str, float]:
@@ -73,7 +80,7 @@ def pool_figures(pairs: int = POOL_PAIRS) -> dict[str, float]:
         curation = build_curation(config, folder)
         encoder = build_encoder(config)
         datamodule = build_datamodule(config, prepare_datasets(config), encoder, folder)
-        trainer = build_trainer(config, folder, curation, [])
+        trainer = build_trainer(config, folder, curation, build_evaluation(config, folder), [])
         epochs = EpochSeconds()
         callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
         callbacks.insert(0, epochs)  # before curation, whose round is not part of the epoch
@@ -83,6 +90,6 @@ def pool_figures(pairs: int = POOL_PAIRS) -> dict[str, float]:
         return {"score_pool_vs_epoch": boundary["scoring"] / epoch, "boundary_fixed_s": fixed}
 
 
-def _test_sets() -> list[str]:
+def _held_out_sets() -> list[str]:
     config = compose_run_config([])
-    return [name for name, dataset in config.data.datasets.items() if dataset.role == "test"]
+    return [name for name, dataset in config.data.datasets.items() if dataset.role not in TRAINED]

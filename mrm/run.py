@@ -29,6 +29,7 @@ from callbacks.annotating import Annotators
 from callbacks.checkpoints import newest_checkpoint
 from callbacks.curation_report import build_report
 from callbacks.iterative_curation import IterativeCuration
+from callbacks.periodic_evaluation import PeriodicEvaluation
 from callbacks.pool_scoring import gather
 from datamodules.dataset_spec import DatasetSpec
 from datamodules.index import Index
@@ -37,29 +38,42 @@ from datamodules.preference_datamodule import PreferenceDataModule
 from datamodules.reading import read_sample
 from datamodules.remote import ShardCache
 from mrm.cli import hydra_command
+from mrm.code_state import git_commit
 from mrm.config import RunConfig, to_run_config
 from mrm.datasets import prepare_datasets
-from mrm.errors import ConfigError, RecordError, ResumableError, ShardError
+from mrm.errors import ConfigError, MrmError, RecordError, ResumableError, ShardError
 from mrm.evaluation.sample_scores import SCORES_FILE
 from mrm.launch import from_main, is_main, join_cluster
 from mrm.mlflow_logger import PatientMLFlowLogger
+from mrm.mlflow_run import finish_mlflow, log_data, wants_model
 from mrm.model.reward_module import RewardModule
 from mrm.model.saving import save_reward_model
 from mrm.parts import (
     build_curation,
     build_datamodule,
     build_encoder,
+    build_evaluation,
     build_loggers,
     build_module,
     build_trainer,
     check,
 )
-from mrm.run_dirs import CONFIG_FILE, RESULTS_FILE, ROUNDS_FILE, close_run_dir, open_run_dir, write_json, write_state
+from mrm.run_dirs import (
+    CONFIG_FILE,
+    EVALUATIONS_FILE,
+    RESULTS_FILE,
+    ROUNDS_FILE,
+    close_run_dir,
+    open_run_dir,
+    write_json,
+    write_state,
+)
+from mrm.run_record import record_files, write_data, write_start
 from mrm.summary import RunResult, print_summary
 from mrm.sweep import SweepDriver
 from mrm.sweeps.members import is_of
 from mrm.sweeps.membership import Membership, membership
-from mrm.tracking import finish_mlflow, git_commit, read_history, ui_command
+from mrm.tracking import read_history, ui_command
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
@@ -96,6 +110,7 @@ def run(cfg: RunConfig | DictConfig, *, sweep: Membership | None = None) -> RunR
 
 def _run(config: RunConfig, folder: Path, resumed: bool, sweep: Membership | None, started: float) -> RunResult:
     log.info("%s %s", "Going on with" if resumed else "Run", folder)
+    from_main(lambda: write_start(folder, config))
     datasets = from_main(lambda: _datasets(config, folder))
     log.info("Data: %d sets, prepared under %s", len(datasets), config.prepared_root)
     curation = build_curation(config, folder)
@@ -105,20 +120,28 @@ def _run(config: RunConfig, folder: Path, resumed: bool, sweep: Membership | Non
     from_main(lambda: check_judges(annotators, datasets, datamodule.cache, probe=probe))
     module = build_module(config, datamodule)
     loggers = build_loggers(config, folder, sweep)
-    trainer = build_trainer(config, folder, curation, loggers)
+    from_main(lambda: note_data(config, folder, datamodule, loggers))
+    evaluation = build_evaluation(config, folder)
+    trainer = build_trainer(config, folder, curation, evaluation, loggers)
     checkpoint = from_main(lambda: newest_checkpoint(folder / "checkpoints")) if resumed else None
     if resumed and checkpoint is None:
         log.warning("%s holds no whole checkpoint: the run begins again from its first step", folder)
     trainer.fit(module, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
+    if config.evaluation.best.use:
+        use_best(evaluation, module)
     scorer = encoder.with_resolution(config.model.max_pixels_score)
     save_reward_model(module.model, folder / "model", scorer, form=config.model.lora.save, write=is_main())
     tests = evaluate(trainer, module, datamodule)
     result = gather_result(folder, tests, curation, datamodule)
+    result.evaluations = [one.to_json() for one in evaluation.evaluations]
+    result.evaluation = evaluation.summary()
+    if result.evaluation:
+        result.evaluation["model"] = "best" if config.evaluation.best.use else "last"
     result.unreadable = _unreadable(datamodule, trainer.world_size)
     result.memory = peak_memory(trainer.world_size)
     result.seconds = time.monotonic() - started
     if is_main():
-        finish(config, result, datamodule, loggers)
+        finish(config, result, datamodule, loggers, trainer.global_step)
     return result
 
 
@@ -127,6 +150,18 @@ def _datasets(config: RunConfig, folder: Path) -> list[DatasetSpec]:
     datasets = prepare_datasets(config)
     write_state(folder, datasets=[[spec.name, str(spec.path), spec.role] for spec in datasets])
     return datasets
+
+
+def note_data(config: RunConfig, folder: Path, datamodule: PreferenceDataModule, loggers: list[Any]) -> None:
+    """Which data the run is done with, in its folder and in MLflow."""
+    accounts = write_data(folder, config, datamodule)
+    if (mlflow := mlflow_of(loggers)) is not None:
+        log_data(mlflow, accounts, datamodule.index.fingerprint)
+
+
+def mlflow_of(loggers: list[Any]) -> PatientMLFlowLogger | None:
+    """The one that MLflow is given figures by; None where it is switched off, and on all ranks but the first."""
+    return next((logger for logger in loggers if isinstance(logger, PatientMLFlowLogger)), None)
 
 
 def check_judges(
@@ -169,6 +204,21 @@ def evaluate(trainer: pl.Trainer, module: RewardModule, datamodule: PreferenceDa
     return {name: float(measured[f"test/{name}/accuracy"]) for name in datamodule.test_names}
 
 
+def use_best(evaluation: PeriodicEvaluation, module: RewardModule) -> None:
+    """Puts the best weights in the place of the last ones, to be saved and tested; all ranks call.
+
+    Raises:
+        MrmError: where there are none.
+    """
+    assert evaluation.best is not None, "checked with the configuration"
+    if not evaluation.evaluations:
+        raise MrmError(
+            "evaluation.best.use=true: the training ended before the first evaluation; give a smaller evaluation.every_n_steps or every_n_epochs."
+        )
+    chosen = evaluation.best.load(module, evaluation.evaluations)
+    log.info("The best weights are those of step %d: %s", chosen.step, dict(chosen.figures))
+
+
 def gather_result(
     folder: Path, tests: dict[str, float], curation: IterativeCuration, datamodule: PreferenceDataModule
 ) -> RunResult:
@@ -200,25 +250,31 @@ def peak_memory(world_size: int) -> dict[str, float]:
     return {name: max(one[name] for one in every) for name in own}
 
 
-def finish(config: RunConfig, result: RunResult, datamodule: PreferenceDataModule, loggers: list[Any]) -> None:
+def finish(
+    config: RunConfig, result: RunResult, datamodule: PreferenceDataModule, loggers: list[Any], step: int
+) -> None:
     """Report, results, tracking, and what a person sees; only then the run counts as finished and is not resumed."""
     folder = result.run_dir
     ledgers = [Ledger.read(round_path(folder / "ledger", number)) for number in ledger_rounds(folder / "ledger")]
     if config.report.enabled:
         result.report = write_report(config, result, datamodule.index, ledgers)
-    mlflow = next((logger for logger in loggers if isinstance(logger, PatientMLFlowLogger)), None)
+    mlflow = mlflow_of(loggers)
     write_json(folder / RESULTS_FILE, result.to_json())
     write_json(folder / ROUNDS_FILE, result.rounds)
+    write_json(folder / EVALUATIONS_FILE, result.evaluations)
     if mlflow is not None:
         files: list[tuple[Path, str | None]] = [
-            (folder / name, None) for name in (CONFIG_FILE, RESULTS_FILE, ROUNDS_FILE)
+            (folder / name, None) for name in (CONFIG_FILE, RESULTS_FILE, ROUNDS_FILE, EVALUATIONS_FILE)
         ]
         files += [(folder / SCORES_FILE, None)] if (folder / SCORES_FILE).is_file() else []
-        files += [(round_path(folder / "ledger", ledger.round), "ledger") for ledger in ledgers]
+        files += [(path, None) for path in record_files(folder)]
+        ledger_files = [(round_path(folder / "ledger", ledger.round), ledger) for ledger in ledgers]
+        files += [(path, "ledger") for path, _ in ledger_files]
         files += [(result.report, None)] if result.report else []
         totals = {"open_pairs": result.open_pairs, "active_pairs": result.active_pairs, "seconds": result.seconds}
         totals |= result.memory
-        finish_mlflow(mlflow, files, totals)
+        model = folder / "model" if wants_model(folder / "model", config.logger.log_model) else None
+        finish_mlflow(mlflow, files, totals, ledgers=ledger_files, model=model, step=step)
     write_state(folder, finished=True)
     console = Console()
     print_summary(result, console)

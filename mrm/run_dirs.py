@@ -24,9 +24,10 @@ CONFIG_FILE = "config.yaml"
 STATE_FILE = "run.json"
 RESULTS_FILE = "results.json"
 ROUNDS_FILE = "rounds.json"  # everything that is known of each round of curation
+EVALUATIONS_FILE = "evaluations.json"  # each evaluation while training
 LOCK_FILE = "run.lock"
 NOT_IDENTIFYING = (  # these do not change what is computed, nor does `sweep`
-    "resume", "output_root", "trainer.progress",
+    "resume", "output_root", "trainer.progress", "logger.log_model", "logger.system_metrics",
     # nor how patiently and where judges are asked, so that a run goes on with a larger budget or a server that moved
     *(f"curation.annotation.{field.name}" for field in dataclasses.fields(CallingConfig)),
     "curation.annotation.cache_dir", "curation.annotation.probe",

@@ -36,11 +36,16 @@ def read_candidates(path: Path) -> Iterator[Candidates | Skipped]:
         ConfigError: for a file that cannot be opened, or a JSON list that isn't valid JSON.
     """
     records = read_records(path)
-    items = parse_each(records, key_by(path.stem), _parse, source=path.stem, folder=path.parent)
+    items = parse_each(records, key_by(path.stem), parse_candidates, source=path.stem, folder=path.parent)
     return Counted(items, length_hint(records))
 
 
-def _parse(record: dict[str, Any], **rest: Any) -> Candidates:
+def parse_candidates(record: dict[str, Any], **rest: Any) -> Candidates:
+    """One record; `rest` as of `parse_record`, which it is read by.
+
+    Raises:
+        RecordError: for a record that breaks a rule.
+    """
     if record.keys() & {"chosen", "rejected"} or record.get("pairs", []) != []:
         sample = parse_record(record, **rest)
         return _candidates(sample, sample.responses, sample.pairs)

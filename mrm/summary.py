@@ -52,6 +52,8 @@ class RunResult:
         seconds: from start to end, preparation and tests included; of this process where the run was resumed.
         memory: MiB at the peak, `peak_memory_mib` of a process without its workers, and `peak_gpu_memory_mib` of a GPU where
             there is one; of the rank that took most.
+        evaluation: what the evaluations while training came to, as in results.json; empty where there were none.
+        evaluations: each of them, as in evaluations.json.
         report: the HTML report, None where it was switched off.
     """
 
@@ -63,6 +65,8 @@ class RunResult:
     unreadable: list[str] = field(default_factory=list)
     seconds: float = 0.0
     memory: dict[str, float] = field(default_factory=dict)
+    evaluation: dict[str, Any] = field(default_factory=dict)
+    evaluations: list[dict[str, Any]] = field(default_factory=list)
     report: Path | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -72,6 +76,7 @@ class RunResult:
             "rounds": [{key: record.get(key) for key in ROUND_KEYS} for record in self.rounds],
             "open_pairs": self.open_pairs,
             "active_pairs": self.active_pairs,
+            **({"evaluation": self.evaluation} if self.evaluation else {}),
             "seconds": round(self.seconds, 1),
             **{name: round(value, 1) for name, value in self.memory.items()},
         }
@@ -102,6 +107,8 @@ def print_summary(result: RunResult, console: Console) -> None:
         for name, accuracy in result.tests.items():
             table.add_row(name, f"{accuracy:.3f}")
         console.print(table)
+    if result.evaluation:
+        console.print("\n".join(_evaluation_lines(result.evaluation)), markup=False, highlight=False, soft_wrap=True)
     if result.rounds:
         console.print(_rounds_table(result.rounds))
     if result.open_pairs:
@@ -113,6 +120,23 @@ def print_summary(result: RunResult, console: Console) -> None:
         line = f"{len(result.unreadable)} sample(s) could not be read: {named}{more}"
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     console.print(f"Done in {result.seconds:.0f} s.")
+
+
+def _evaluation_lines(told: Mapping[str, Any]) -> list[str]:
+    """The evaluations while training, in a sentence or two."""
+    last, chosen = told["last"], told["best"]
+    lines = [f"Evaluated while training: {told['evaluations']} times, last {_figures(last)}."]
+    if told["stopped_early"]:
+        lines.append(f"The training stopped early, at step {last['step']}.")
+    if chosen is not None:
+        used = "this is the model" if told["model"] == "best" else "the model is the last one"
+        lines.append(f"Best by {chosen['metric']}: {_figures(chosen)}; {used}.")
+    return lines
+
+
+def _figures(one: Mapping[str, Any]) -> str:
+    accuracies = {name: value for name, value in one["figures"].items() if name.endswith("accuracy")}
+    return f"at step {one['step']} " + ", ".join(f"{name} {value:.3f}" for name, value in accuracies.items())
 
 
 def _rounds_table(rounds: Sequence[Mapping[str, Any]]) -> Table:

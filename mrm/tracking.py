@@ -1,7 +1,8 @@
 """Where a run's figures go: a history file in its folder, always, and MLflow.
 
-MLflow gets the composed configuration as parameters, metrics by step, the curation's counts, tags to find a run by, and at
-the end the ledger, the report, the results and the configuration as artifacts. A resumed run goes on in the same MLflow run.
+MLflow gets the composed configuration as parameters, metrics by step, the curation's counts, tags to find a run by, the data sets as
+inputs, and at the end the ledger, the report, the results and the configuration as artifacts, and the model. A resumed run goes on in
+the same MLflow run. `docs/tracking.md` has all of it.
 """
 
 from __future__ import annotations
@@ -10,10 +11,9 @@ import fcntl
 import json
 import logging
 import shlex
-import subprocess
 import sys
 from argparse import Namespace
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,8 @@ from typing import Any
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
-from mrm.config import PACKAGE, RunConfig
+from mrm.code_state import git_commit
+from mrm.config import RunConfig
 from mrm.errors import ConfigError, ResumableError
 from mrm.mlflow_logger import PatientMLFlowLogger, be_brief
 from mrm.run_dirs import fingerprint, identity, read_state, write_state
@@ -164,34 +165,11 @@ def start_mlflow(config: RunConfig, folder: Path, sweep: Membership | None = Non
         write_state(folder, mlflow_run_id=run_id)
     else:
         logger.attempt("that the run goes on", lambda: logger.experiment.update_run(run_id, status="RUNNING"), tries=1)
+        logger.attempt("figures of before", lambda: logger.catch_up(read_history(folder)), tries=1)
     logger.log_hyperparams(
         {key: _shorten(value) for key, value in identity(config).items()}
     )  # again: a kill may have cut them
     return logger
-
-
-def finish_mlflow(
-    logger: PatientMLFlowLogger, artifacts: Iterable[tuple[Path, str | None]], metrics: Mapping[str, float]
-) -> None:
-    """Adds the final figures and files, and closes the run.
-
-    Args:
-        logger: of this run.
-        artifacts: files, each with the folder that it is shown in.
-        metrics: figures of the whole run.
-    """
-    logger.log_metrics(dict(metrics))
-    logger.log_files(list(artifacts))
-    logger.finalize("success")
-
-
-def git_commit() -> str:
-    """The checkout's commit, with `-dirty` where files differ from it; `unknown` outside a checkout."""
-    try:
-        command = ["git", "-C", str(PACKAGE.parent), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return "unknown"
 
 
 def _shorten(value: Any) -> str:

@@ -37,7 +37,7 @@ def small_run(prepared_root: Path, tmp_path: Path) -> Callable[..., RunConfig]:
                 spec.max_flipped = spec.max_dropped = 1.0
         for dataset in config.data.datasets.values():
             if dataset.source == "shapeworld":
-                dataset.options["count"] = tests if dataset.role == "test" else samples
+                dataset.options["count"] = tests if dataset.role in ("val", "test") else samples
             elif dataset.source == "construct":  # of so few pairs, style would leave none
                 dataset.options |= {"shapeworld": {"count": samples, "seed": 11}, "style": {"mode": "none"}}
         return config

@@ -31,6 +31,9 @@ def test_both_ways_give_the_same_rewards():
 def test_bench_writes_all_ratios_and_tells_memory_and_time(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(module, "STANDARD", {name: Shape(1, 4, 6, 3, 2) for name in RATIOS})
     monkeypatch.setattr(module, "data_bench", lambda config, console: {"data_decode_vs_pil": 1.0})
+    monkeypatch.setattr(
+        module, "logging_figures", lambda pairs: {"logging_overhead": 0.01}
+    )  # tests/test_logging_bench.py
     options = {"rounds": 1, "samples": 1, "memory_gb": 1.0, "epoch_pairs": 1000, "data_pairs": 2000}
     config = BenchConfig(output=str(tmp_path / "b.json"), **options)
     run(config)
@@ -52,6 +55,7 @@ def test_bench_writes_all_ratios_and_tells_memory_and_time(tmp_path, monkeypatch
         "round_2000_s",
         "score_pool_vs_epoch",
         "boundary_fixed_s",
+        "logging_overhead",
     }
     assert data <= figures.keys() and all(name in shown for name in data)
 

@@ -6,6 +6,7 @@ import logging
 from pathlib import Path
 
 import pytest
+from mlflow.entities import Dataset, DatasetInput, InputTag
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, TEMPORARILY_UNAVAILABLE
 from mlflow.tracking import MlflowClient
@@ -28,9 +29,13 @@ def away(monkeypatch: pytest.MonkeyPatch, code: int = TEMPORARILY_UNAVAILABLE) -
         raise MlflowException("database is locked", error_code=code)
 
     patch = pytest.MonkeyPatch()
-    for name in ("log_batch", "set_terminated", "log_artifact"):
+    for name in ("log_batch", "set_terminated", "log_artifact", "log_inputs", "get_metric_history"):
         patch.setattr(MlflowClient, name, refuse)
     return patch
+
+
+def data_input(name: str) -> DatasetInput:
+    return DatasetInput(Dataset(name, "digest", "local", "{}"), [InputTag("mlflow.data.context", "trusted")])
 
 
 def history(logger: PatientMLFlowLogger, key: str) -> list[tuple[int, float]]:
@@ -43,17 +48,35 @@ def test_logger_keeps_figures_while_the_store_is_away(logger, monkeypatch, caplo
     logger.log_metrics({"loss": 2.0}, 2)
     logger.set_tag("data", "d")
     logger.log_hyperparams({"lr": 1})
+    logger.log_inputs([data_input("trusted")])
     logger.log_metrics({"loss": 1.0}, 3)
-    assert logger.waiting == 4
+    assert logger.waiting == 5
     assert caplog.text.count("they wait: database is locked") == 1  # told once
     patch.undo()
     logger.log_metrics({"loss": 0.5}, 4)
-    assert logger.waiting == 5  # not before RETRY_S: each attempt may hold a step up
+    assert logger.waiting == 6  # not before RETRY_S: each attempt may hold a step up
     monkeypatch.setattr(logger, "_retry_at", 0.0)
     logger.log_metrics({"loss": 0.25}, 5)
     assert history(logger, "loss") == [(1, 3.0), (2, 2.0), (3, 1.0), (4, 0.5), (5, 0.25)]
     run = logger.experiment.get_run(logger.run_id)
     assert run.data.params == {"lr": "1"} and run.data.tags["data"] == "d"
+    assert [one.dataset.name for one in run.inputs.dataset_inputs] == ["trusted"]
+
+
+def test_logger_of_a_run_killed_while_figures_waited_catches_up(logger) -> None:
+    """What only metrics.jsonl has is given later; what comes out the same when steps are done again is not there twice."""
+    logger.log_metrics({"loss": 3.0, "test/a:b": 0.5}, 1)
+    logger.log_metrics({"loss": float("nan")}, 2)
+    again = PatientMLFlowLogger(tracking_uri=logger.tracking_uri, run_id=logger.run_id, synchronous=True)
+    told = [(1, "loss", 3.0), (1, "test/a:b", 0.5), (2, "loss", float("nan")), (3, "loss", 1.0), (3, "speed", 7.0)]
+    again.catch_up([{"step": step, "name": name, "value": value} for step, name, value in told])
+    assert again.waiting == 0
+    for step, loss in ((1, 3.0), (2, float("nan")), (3, 0.75), (4, 0.5)):
+        again.log_metrics({"loss": loss}, step)
+    again.log_metrics({"test/a:b": 0.5}, 1)
+    found = history(again, "loss")
+    assert [step for step, _ in found] == [1, 2, 3, 3, 4] and found[2:] == [(3, 1.0), (3, 0.75), (4, 0.5)]
+    assert history(again, "speed") == [(3, 7.0)] and history(again, "test/ab") == [(1, 0.5)]
 
 
 def test_logger_end_gives_the_store_what_waits(logger, monkeypatch) -> None:

@@ -66,7 +66,7 @@ def test_check_gpu_on_a_machine_without_one_is_refused(
 )
 def test_build_module_learning_rate_begins_again_with_each_stage(cycle: str, restart: str, starts: tuple) -> None:
     config = compose_run_config([f"optim.cycle={cycle}", f"curation.restart={restart}"])
-    module = build_module(config, SimpleNamespace(val_names=[], test_names=[]))  # type: ignore[arg-type]
+    module = build_module(config, SimpleNamespace(test_names=[]))  # type: ignore[arg-type]
     assert module.cycle_starts == starts
 
 

@@ -11,8 +11,10 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from mlflow.tracking import MlflowClient
 from safetensors.torch import load_file
 
@@ -68,10 +70,39 @@ def test_run_writes_results_model_report_history_and_latest(small_run: Callable[
     assert shown.problem == "" and shown.pairs[0].chosen and len(shown.pairs[0].steps) == 3
 
 
-def test_run_twice_gives_equal_weights_and_ledgers(small_run: Callable[..., RunConfig]) -> None:
+def test_run_twice_gives_equal_weights_ledgers_and_figures(small_run: Callable[..., RunConfig]) -> None:
     first, second = (run(small_run("experiment=dt2it_full", "report.enabled=false")) for _ in range(2))
     assert first.run_dir != second.run_dir
     assert_same_outcome(first.run_dir, second.run_dir)
+
+
+def test_run_without_evaluation_ends_with_the_same_weights_and_ledgers(small_run: Callable[..., RunConfig]) -> None:
+    words = ("experiment=dt2it_full", "report.enabled=false")
+    watched = run(small_run(*words, "evaluation.every_n_steps=2")).run_dir
+    blind = run(small_run(*words, "data.datasets.held_out.use=false")).run_dir
+    assert len(json.loads((watched / "evaluations.json").read_text())) > 3
+    assert json.loads((blind / "evaluations.json").read_text()) == []
+    assert_same_weights_and_ledgers(watched, blind)
+
+
+def test_run_stops_early_behind_its_last_round_and_saves_and_tests_the_best(
+    small_run: Callable[..., RunConfig],
+) -> None:
+    watch = ["every_n_steps=1", "every_n_epochs=null", "best.metric=val/held_out/loss", "best.use=true"]
+    watch += ["early_stopping.metric=val/held_out/accuracy", "early_stopping.patience=2", "early_stopping.min_delta=1"]
+    words = ("experiment=dt2it_flip_only", "report.enabled=false", *(f"evaluation.{word}" for word in watch))
+    config = small_run(*words)
+    result = run(config)
+    (last_round,) = (spec.after_epoch for spec in config.curation.schedule)
+    counted = [one for one in result.evaluations if one["epoch"] > last_round]
+    assert result.evaluation["stopped_early"] and len(counted) == 3 and len(result.evaluations) > 3
+    chosen = min(result.evaluations, key=lambda one: one["figures"]["val/held_out/loss"])
+    written = json.loads((result.run_dir / "results.json").read_text())["evaluation"]
+    assert written == result.evaluation and written["model"] == "best" and written["best"]["step"] == chosen["step"]
+    weights = torch.load(result.run_dir / "best" / f"step{chosen['step']:07d}.ckpt", weights_only=True)["state_dict"]
+    head = load_file(result.run_dir / "model" / "reward_head.safetensors")
+    assert all(torch.equal(value, weights[f"model.head.{name}"]) for name, value in head.items())
+    assert {"val/held_out/accuracy", "val/accuracy", "val/loss"} <= {e["name"] for e in read_history(result.run_dir)}
 
 
 def test_run_logs_to_mlflow_and_resume_goes_on_in_the_same_run(
@@ -95,9 +126,21 @@ def test_run_logs_to_mlflow_and_resume_goes_on_in_the_same_run(
     assert {"train/loss", "test/test_t2i/accuracy", "curation/flipped", "active_pairs", "peak_memory_mib"} <= set(
         tracked.data.metrics
     )
-    assert {item.path for item in client.list_artifacts(tracked.info.run_id)} == {
-        "config.yaml", "results.json", "rounds.json", "test_scores.parquet", "report.html", "ledger",
+    assert {"val/held_out/accuracy", "val/accuracy", "system/cpu_utilization_percentage"} <= set(tracked.data.metrics)
+    kept = {item.path for item in client.list_artifacts(tracked.info.run_id)}
+    assert {path for path in kept if not path.startswith("changes")} == {
+        "config.yaml", "results.json", "rounds.json", "evaluations.json", "test_scores.parquet", "report.html", "ledger",
+        "environment.json", "data.json",
     }  # fmt: skip
+    contexts = {one.dataset.name: one.tags[0].value for one in tracked.inputs.dataset_inputs}
+    assert contexts["open"] == "open" and contexts["held_out"] == "val" and contexts["ledger_round_1"] == "curated"
+    (model,) = client.search_logged_models([experiment.experiment_id])
+    assert model.source_run_id == tracked.info.run_id and model.status == "READY"
+    assert "test/test_t2i/accuracy" in {metric.key for metric in model.metrics}
+    for name in ("train/loss", "val/accuracy"):  # the run was killed behind its training: nothing is there twice
+        steps = [metric.step for metric in client.get_metric_history(tracked.info.run_id, name)]
+        assert len(steps) == len(set(steps)), name
+    assert len(json.loads((result.run_dir / "environment.json").read_text())["starts"]) == 2
     assert [item.path for item in client.list_artifacts(tracked.info.run_id, "ledger")] == [
         "ledger/round_0000.parquet", "ledger/round_0001.parquet",
     ]  # fmt: skip
@@ -109,8 +152,9 @@ def test_run_killed_within_an_epoch_and_resumed_ends_as_one_left_alone(
 ) -> None:
     def config(root: str) -> RunConfig:
         made = small_run(
-            "experiment=dt2it_full", "trainer.checkpoint_every_n_steps=3", "report.enabled=false", samples=32
-        )
+            "experiment=dt2it_full", "trainer.checkpoint_every_n_steps=3", "report.enabled=false",
+            "evaluation.every_n_steps=2", "evaluation.best.metric=val/loss", "evaluation.best.use=true", samples=32,
+        )  # fmt: skip
         made.output_root = str(tmp_path / root)
         return made
 
@@ -292,6 +336,29 @@ def test_command_sweep_settings_without_a_sweep_are_refused(tmp_path: Path) -> N
 
 
 def assert_same_outcome(first: Path, second: Path) -> None:
+    """All but times and memory."""
+    assert_same_weights_and_ledgers(first, second)
+    assert figures(first / "results.json") == figures(second / "results.json")
+    for name in ("rounds.json", "evaluations.json", "best/best.json"):
+        assert (first / name).exists() == (second / name).exists(), name
+        assert not (first / name).exists() or figures(first / name) == figures(second / name), name
+    assert figures(first / "data.json") == figures(second / "data.json")
+    one, other = (read_scores(folder / SCORES_FILE) for folder in (first, second))
+    assert all((one[name].chosen == other[name].chosen).all() for name in one)
+
+
+def figures(path: Path) -> Any:
+    def told(node: Any) -> Any:
+        if isinstance(node, list):
+            return [told(item) for item in node]
+        if isinstance(node, dict):
+            return {key: told(item) for key, item in node.items() if not key.endswith(("seconds", "memory_mib"))}
+        return node
+
+    return told(json.loads(path.read_text()))
+
+
+def assert_same_weights_and_ledgers(first: Path, second: Path) -> None:
     for file in ("model.safetensors", "reward_head.safetensors"):
         one, other = load_file(first / "model" / file), load_file(second / "model" / file)
         assert one.keys() == other.keys()

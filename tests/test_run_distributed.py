@@ -40,6 +40,7 @@ def test_run_on_two_processes_killed_and_resumed_ends_as_one_left_alone(
         made = small_run(
             "experiment=dt2it_cold", f"trainer.strategy={strategy}", "trainer.devices=2", "data.batch_size=2",
             "trainer.checkpoint_every_n_steps=3", "report.enabled=false",
+            "evaluation.every_n_steps=2", "evaluation.best.metric=val/loss", "evaluation.best.use=true",
         )  # fmt: skip
         made.output_root, made.resume = str(tmp_path / root), resume
         path = tmp_path / f"{root}-{resume}.yaml"
@@ -58,8 +59,10 @@ def test_run_on_two_processes_killed_and_resumed_ends_as_one_left_alone(
     alone = (tmp_path / "alone" / "latest").resolve()
     assert_same_outcome(alone, folder)
     assert json.loads((folder / "results.json").read_text())["open_pairs"] == 16
-    export(ExportConfig(run=str(folder), output=str(tmp_path / "last")))
-    assert_same_model(tmp_path / "last", folder / "model")
+    (kept,) = json.loads((folder / "best" / "best.json").read_text())["kept"]
+    chosen = str(folder / "best" / kept["file"])
+    export(ExportConfig(run=str(folder), output=str(tmp_path / "best"), checkpoint=chosen))
+    assert_same_model(tmp_path / "best", folder / "model")
     assert "backbone" not in "".join(load_file(folder / "model" / "model.safetensors"))  # its own names, whole
 
 

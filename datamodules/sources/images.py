@@ -159,11 +159,13 @@ def from_base64(text: str, name: str) -> bytes:
 
 
 def read_image(path: object, folder: Location | Path) -> bytes:
-    """The bytes of an image of one's own; `path` is relative to `folder` or, on this machine, absolute.
+    """The bytes of an image of one's own; `path` is relative to `folder` or, on this machine, absolute. Bytes are the image itself.
 
     Raises:
         RecordError: where there is no such file, or the path isn't one.
     """
+    if isinstance(path, bytes):  # no file's record has them: a program's
+        return path
     if not isinstance(path, str) or not path:
         raise RecordError("malformed field", f"an image must be given as a path, found {path!r}.")
     _refuse_address(path)

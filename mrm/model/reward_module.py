@@ -47,7 +47,7 @@ class RewardModule(pl.LightningModule):
         cycle_starts: epochs at which the schedule begins again, where each stage between rounds is a training of its own.
         cycle_peaks: factor on the rates in each cycle; the last one holds for all further cycles, none is 1.
         seed: of dropout.
-        val_names, test_names: names of the sets, in the order of their dataloaders.
+        test_names: names of the test sets, in the order of their dataloaders.
 
     Attributes:
         last_rewards: [S] of the newest training batch, from before its step; for whoever keeps them.
@@ -69,7 +69,6 @@ class RewardModule(pl.LightningModule):
         cycle_starts: Sequence[int] = (),
         cycle_peaks: Sequence[float] = (),
         seed: int = 0,
-        val_names: Sequence[str] = (),
         test_names: Sequence[str] = (),
     ) -> None:
         super().__init__()
@@ -84,16 +83,11 @@ class RewardModule(pl.LightningModule):
         self.cycle_starts = tuple(cycle_starts)
         self.cycle_peaks = tuple(cycle_peaks)
         self.seed = seed
-        self.names = {"val": list(val_names), "test": list(test_names)}
+        self.test_names = list(test_names)
         self._sharded = False
         # The step of the first loss or reward that was not finite; no buffer, since DDP would overwrite it with rank 0's.
         self._diverged = torch.tensor(NEVER)
-        self.accuracies = nn.ModuleDict(
-            {
-                stage: nn.ModuleList(PreferenceAccuracy() for _ in range(max(1, len(names))))
-                for stage, names in self.names.items()
-            }
-        )
+        self.accuracies = nn.ModuleList(PreferenceAccuracy() for _ in self.test_names)
 
     def configure_model(self) -> None:
         """Shards the weights where the strategy has a device mesh (FSDP2); Lightning calls it before every stage."""
@@ -136,26 +130,20 @@ class RewardModule(pl.LightningModule):
             right = (text_delta[counted] > 0).float().mean()
             self.log("train/text_only_accuracy", right, on_step=True, batch_size=int(counted.sum()))
 
-    def validation_step(self, batch: RewardBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
-        self._evaluate("val", batch, dataloader_idx)
-
     def test_step(self, batch: RewardBatch, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
         """[S] rewards, for whoever keeps them."""
-        return self._evaluate("test", batch, dataloader_idx)
+        metric = self.accuracies[dataloader_idx]
+        rewards = self.model(batch)
+        delta = pair_deltas(rewards, batch.edge_chosen, batch.edge_rejected)
+        self._watch(delta)
+        metric.update(delta)  # type: ignore[operator]
+        name = f"test/{self.test_names[dataloader_idx]}/accuracy"
+        self.log(name, metric, on_step=False, on_epoch=True, add_dataloader_idx=False, batch_size=len(batch.keys) or 1)  # type: ignore[arg-type]
+        return rewards
 
     def predict_step(self, batch: RewardBatch, batch_idx: int = 0, dataloader_idx: int = 0) -> Tensor:
         """[S] rewards; the caller splits them by `batch.response_counts`."""
         return self.model(batch)
-
-    def _evaluate(self, stage: str, batch: RewardBatch, number: int) -> Tensor:
-        metric = self.accuracies[stage][number]  # type: ignore[index]
-        rewards = self.model(batch)
-        delta = pair_deltas(rewards, batch.edge_chosen, batch.edge_rejected)
-        self._watch(delta)
-        metric.update(delta)
-        name = f"{stage}/{self.names[stage][number]}/accuracy"
-        self.log(name, metric, on_step=False, on_epoch=True, add_dataloader_idx=False, batch_size=len(batch.keys) or 1)
-        return rewards
 
     def on_train_batch_end(self, outputs: Any, batch: RewardBatch, batch_idx: int) -> None:
         if self.trainer.is_last_batch:  # before curation, which would judge with these weights
@@ -165,9 +153,6 @@ class RewardModule(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self._check_finite()
-
-    def on_validation_epoch_end(self) -> None:
-        self._check_diverged()
 
     def on_test_epoch_end(self) -> None:
         self._check_diverged()

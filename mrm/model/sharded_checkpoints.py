@@ -74,9 +74,7 @@ class ShardedStrategy(ModelParallelStrategy):
         folder = Path(self.broadcast(checkpoint_path))
         rest = read_rest(folder)
         assert self.model is not None
-        weights = dict(get_model_state_dict(self.model))
-        load_tensors(folder, {_model_name(name): value for name, value in weights.items()})
-        self.model.load_state_dict(weights)
+        load_weights(self.model, folder)
         for number, (optimizer, told) in enumerate(zip(self.optimizers, rest["optimizer_states"], strict=True)):
             state: dict[str, Any] = dict(get_optimizer_state_dict(self.model, optimizer))
             moments, _ = _split(state["state"], number)
@@ -124,6 +122,17 @@ def load_tensors(folder: str | Path, tensors: dict[str, Any]) -> None:
         dcp.load(tensors, storage_reader=reader, no_dist=not torch.distributed.is_initialized())
     except (RuntimeError, ValueError, dcp.api.CheckpointException, SafetensorError) as error:
         raise MrmError(f"checkpoint {folder}: does not fit this model: {error}") from error
+
+
+def load_weights(module: torch.nn.Module, folder: str | Path) -> None:
+    """Reads a checkpoint's weights into a module, each rank into its slices; all ranks must call.
+
+    Raises:
+        MrmError: where the folder lacks one, or has it in another shape.
+    """
+    weights = dict(get_model_state_dict(module))
+    load_tensors(folder, {_model_name(name): value for name, value in weights.items()})
+    module.load_state_dict(weights)
 
 
 def whole_weights(folder: str | Path) -> dict[str, Tensor]:

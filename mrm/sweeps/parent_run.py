@@ -10,10 +10,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from mrm.code_state import git_commit
 from mrm.config import RunConfig
 from mrm.errors import ConfigError
 from mrm.sweeps.members import FAILED, FINISHED, INTERRUPTED, Member
-from mrm.tracking import VALUE_LIMIT, git_commit, opening, tracking_uri
+from mrm.tracking import VALUE_LIMIT, opening, tracking_uri
 
 STATUS = {FINISHED: "FINISHED", FAILED: "FAILED", INTERRUPTED: "KILLED"}
 ROLE = {"role": "sweep"}  # tells it from the runs that train

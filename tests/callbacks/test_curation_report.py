@@ -112,13 +112,15 @@ def test_curve_figures_metrics_of_a_kind_share_a_panel():
         {"step": 1, "name": "val/opposed/accuracy", "value": 0.8},
         {"step": 1, "name": "train/accuracy", "value": float("nan")},
         {"step": 1, "name": "train/loss", "value": 0.7},
+        {"step": 1, "name": "val/accuracy", "value": 0.75},
+        {"step": 1, "name": "system/cpu_utilization_percentage", "value": 50.0},
         {"step": 1, "name": "grad_norm", "value": 2.0},
         {"step": 1, "name": "epoch", "value": 0},
         {"step": 1, "name": "curation/flipped", "value": 3},
     ]
     figures = curve_figures(metrics)
     assert [figure.title for figure in figures] == ["Loss", "Training accuracy", "Validation accuracy", "grad_norm"]
-    assert figures[2].description.endswith("matched ends at 0.7, opposed ends at 0.9")
+    assert figures[2].description.endswith("matched ends at 0.7, opposed ends at 0.9, mean ends at 0.75")
 
 
 def test_curve_figures_accuracies_of_one_evaluation_are_bars_in_their_order():

@@ -18,7 +18,7 @@ def batch(keys: list[str], counts: list[int], chosen: list[int], rejected: list[
 
 
 def test_recorder_writes_every_pair_once_with_its_samples_key(tmp_path: Path) -> None:
-    trainer, module = SimpleNamespace(is_global_zero=True), SimpleNamespace(names={"test": ["one", "two"]})
+    trainer, module = SimpleNamespace(is_global_zero=True), SimpleNamespace(test_names=["one", "two"])
     recorder = ScoreRecorder(tmp_path)
     recorder.on_test_start(trainer, module)
     # A sample of three responses and two pairs, then a plain one; rewards by the response's number.

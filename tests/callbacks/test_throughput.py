@@ -46,6 +46,17 @@ def test_throughput_new_epoch_starts_anew():
     assert trainer.loggers[0].logged == []
 
 
+def test_throughput_leaves_idle_seconds_out(monkeypatch):
+    clock, idle = iter([0.0, 10.0, 16.0, 16.0]), [1.0]
+    monkeypatch.setattr("callbacks.throughput.time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    callback, trainer = Throughput(every_n_steps=1, idle=lambda: idle[0]), make_trainer()
+    callback.on_train_epoch_start(trainer, None)
+    idle[0] = 3.0  # two of the six seconds
+    trainer.global_step = 1
+    callback.on_train_batch_end(trainer, None, None, BATCH, 0)
+    assert trainer.loggers[0].logged[0][1]["throughput/pairs_per_second"] == 0.5
+
+
 def test_throughput_zero_steps_is_refused():
     with pytest.raises(ConfigError, match="every_n_steps=0"):
         Throughput(every_n_steps=0)

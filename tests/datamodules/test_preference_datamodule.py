@@ -55,7 +55,7 @@ def test_setup_first_time_writes_round_zero_and_tells_trusted_from_open(tmp_path
     data.setup("fit")
     assert ledger_rounds(tmp_path / "ledger") == [0]
     assert data.trusted.tolist() == [True] * 8 + [False] * 12
-    assert data.test_names == ("test",) and len(data.test_indexes["test"]) == 3
+    assert data.test_names == ("test",) and len(data.held_out_indexes["test"]) == 3
     assert data.ledger().accounts()["trained"] == 8 and data.ledger().accounts()["held"] == 12
     assert len(data.lengths) == 20
 
@@ -82,8 +82,8 @@ def test_setup_for_test_only_touches_no_ledger(tmp_path: Path) -> None:
 def test_datamodule_bad_configuration_names_every_problem(tmp_path: Path) -> None:
     specs = [DatasetSpec("a", tmp_path, "trustd"), DatasetSpec("a", tmp_path, "open", weight=-1)]
     with pytest.raises(ConfigError) as caught:
-        make_data(tmp_path, specs, batch_size=0, max_unreadable=2, val=["b"])
-    for part in ("'a' is named 2 times", "'trustd'", "weight -1", "batch_size is 0", "max_unreadable is 2", "['b']"):
+        make_data(tmp_path, specs, batch_size=0, max_unreadable=2)
+    for part in ("'a' is named 2 times", "'trustd'", "weight -1", "batch_size is 0", "max_unreadable is 2"):
         assert part in str(caught.value)
 
 
@@ -290,12 +290,28 @@ def test_score_dataloader_all_responses_in_the_order_given(tmp_path: Path) -> No
 
 
 def test_test_dataloader_one_loader_a_set_with_published_pairs(tmp_path: Path) -> None:
-    data = make_data(tmp_path, val=["test"])
+    data = make_data(tmp_path)
     data.setup("test")
     (loader,) = data.test_dataloader()
     for _ in range(2):  # again and again, unlike an epoch
         assert [edges_of(batch) for batch in loader] == [[(f"test{n}", 0, 1, 0.5, 1.0) for n in range(3)]]
-    assert len(data.val_dataloader()) == 1
+
+
+def test_held_out_set_of_either_role_is_scored_and_never_trained_on(tmp_path: Path) -> None:
+    for name, size in (("trusted", 4), ("watched", 3), ("test", 2)):
+        make_dataset(tmp_path / name, size, prefix=name)
+    specs = [
+        DatasetSpec("trusted", tmp_path / "trusted", "trusted"),
+        DatasetSpec("watched", tmp_path / "watched", "val"),
+    ]
+    data = make_data(tmp_path, [*specs, DatasetSpec("test", tmp_path / "test", "test")])
+    data.setup("fit")
+    assert len(data.index) == 4 and data.test_names == ("test",)
+    for name, size in (("watched", 3), ("test", 2)):
+        held_out = data.held_out(name)
+        batches = list(held_out.score_dataloader(range(size)))
+        assert [key for batch in batches for key in batch.keys] == [f"{name}{n}" for n in range(size)]
+        assert len(held_out.index) == size and all(not len(batch.edge_chosen) for batch in batches)
 
 
 def test_unreadable_samples_are_counted_once_and_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -26,11 +26,10 @@ BOUNDARY = 999  # in place of a batch number
 class ToyModule(LightningModule):
     """A reward for each character, Bradley-Terry over the batch's edges."""
 
-    def __init__(self, validate: bool = False) -> None:
+    def __init__(self) -> None:
         super().__init__()
         torch.manual_seed(0)
         self.rewards = torch.nn.Embedding(256, 1)
-        self.validate = validate
 
     def training_step(self, batch: RewardBatch, batch_idx: int) -> torch.Tensor:
         scores = self.rewards(batch.input_ids)[batch.score_row, batch.score_column, 0]
@@ -43,9 +42,6 @@ class ToyModule(LightningModule):
             int(key[1:]) * 2 + i for key, n in zip(batch.keys, batch.response_counts, strict=True) for i in range(n)
         ]
         return torch.tensor(number, dtype=torch.int64)
-
-    def validation_step(self, batch: RewardBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
-        self.log("val", self.rewards.weight.sum())
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.AdamW(self.parameters(), lr=0.05)
@@ -106,7 +102,7 @@ def make_data(root: Path, ledger_dir: Path, **options: Any) -> PreferenceDataMod
         make_dataset(root / "test", 3, prefix="v")
     settings = {"batch_size": 4, "score_batch_size": 4, "row_tokens": None, "num_workers": 0, "seed": 5, **options}
     specs = [DatasetSpec(name, root / name, name) for name in ("trusted", "open", "test")]
-    return PreferenceDataModule(specs, ToyEncoder(), ledger_dir=ledger_dir, val=["test"], **settings)
+    return PreferenceDataModule(specs, ToyEncoder(), ledger_dir=ledger_dir, **settings)
 
 
 def run(
@@ -114,7 +110,7 @@ def run(
 ) -> tuple[list[Any], torch.Tensor]:
     module, record = ToyModule(), Record()
     data.expected_round = lambda epoch: epoch  # as the rounds at every boundary want it
-    settings = {"max_epochs": EPOCHS, "reload_dataloaders_every_n_epochs": 1, "limit_val_batches": 0, **options}
+    settings = {"max_epochs": EPOCHS, "reload_dataloaders_every_n_epochs": 1, **options}
     trainer = Trainer(
         accelerator="cpu",
         devices=1,
@@ -135,31 +131,21 @@ def ledger_bytes(directory: Path) -> list[bytes]:
     return [(directory / f"round_{number:04d}.parquet").read_bytes() for number in ledger_rounds(directory)]
 
 
-@pytest.mark.parametrize(
-    ("accumulate", "workers", "validate"), [(1, 0, False), (2, 0, False), (2, 0, True), (1, 2, False)], ids=str
-)
-def test_resume_at_every_batch_equals_uninterrupted(
-    tmp_path: Path, accumulate: int, workers: int, validate: bool
-) -> None:
+@pytest.mark.parametrize(("accumulate", "workers"), [(1, 0), (2, 0), (1, 2)], ids=str)
+def test_resume_at_every_batch_equals_uninterrupted(tmp_path: Path, accumulate: int, workers: int) -> None:
     """Every batch is a checkpoint; the resumed run finds the later ledgers of the killed run, and must redo them."""
-    options = {"accumulate_grad_batches": accumulate, "limit_val_batches": int(validate), "num_sanity_val_steps": 0}
+    options = {"accumulate_grad_batches": accumulate}
     data_options = {"num_workers": workers, "batch_size": 2 if accumulate == 2 else 4}
     ledgers = tmp_path / "ledger"
     checkpoints = [
         SaveEachBatch(tmp_path),
         ModelCheckpoint(tmp_path, filename="end-{epoch}", save_top_k=-1, save_on_train_epoch_end=True),
     ]
-    if validate:
-        checkpoints.append(
-            ModelCheckpoint(
-                tmp_path, filename="val-{epoch}", save_top_k=-1, save_on_train_epoch_end=False, monitor="val"
-            )
-        )
     seen, weight = run(make_data(tmp_path, ledgers, **data_options), *checkpoints, **options)
     rounds = ledger_bytes(ledgers)
     assert len(rounds) == EPOCHS + 1 and len({event[0] for event in seen}) == EPOCHS
     found = sorted(tmp_path.glob("*.ckpt"))
-    assert len(found) == len(seen) + (EPOCHS if validate else 0)  # each batch, each boundary, each validation
+    assert len(found) == len(seen)  # each batch, each boundary
     if workers:
         found = found[2::5]
     for path in found:
@@ -167,8 +153,6 @@ def test_resume_at_every_batch_equals_uninterrupted(
         events, last = run(make_data(tmp_path, copy, **data_options), checkpoint=path, **options)
         if path.stem.startswith("end"):
             rest = seen[seen.index((int(path.stem[-1]), BOUNDARY)) + 1 :]
-        elif path.stem.startswith("val"):
-            rest = seen[seen.index((int(path.stem[-1]), BOUNDARY)) :]
         else:
             epoch, batch = map(int, path.stem.split("-"))
             batch -= (batch + 1) % accumulate  # a step begun is taken up again from its first batch
