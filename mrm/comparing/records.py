@@ -26,6 +26,8 @@ NOT_COMPARED = (
     SEED,
 )
 
+CHOOSING = ("evaluation.early_stopping.metric", "evaluation.best.use")
+
 
 @dataclass(frozen=True)
 class RunRecord:
@@ -68,7 +70,8 @@ class RunRecord:
 def comparable(flat: Mapping[str, Any]) -> dict[str, str]:
     """A flat configuration as it is compared: lists of mappings spread out, values as text, what does not count left out.
 
-    Of a data set or a judge that is not used, nothing but that counts.
+    Of a data set or a judge that is not used, nothing but that counts; of what is evaluated while training, nothing, unless weights or the
+    end of the training are chosen by it.
 
     Args:
         flat: dotted key -> value, or -> its text as MLflow has it.
@@ -76,12 +79,19 @@ def comparable(flat: Mapping[str, Any]) -> dict[str, str]:
     spread: dict[str, str] = {}
     for key, value in flat.items():
         _spread(key, _parsed(value) if isinstance(value, str) else value, spread)
-    unused = [key.removesuffix("use") for key, text in spread.items() if key.endswith(".use") and text == "False"]
+    unused = [
+        key.removesuffix("use")
+        for key, text in spread.items()
+        if key.startswith(("data.datasets.", "curation.annotators.")) and key.endswith(".use") and text == "False"
+    ]
+    if not any(spread.get(key, "None") not in ("None", "False") for key in CHOOSING):  # then they only look on
+        unused += [key.removesuffix("role") for key, text in spread.items() if key.endswith(".role") and text == "val"]
+        spread = {key: text for key, text in spread.items() if not key.startswith("evaluation.")}
     return {
         key: text
         for key, text in spread.items()
         if not any(fnmatchcase(key, one) for one in NOT_COMPARED)
-        and not any(key.startswith(part) and key != f"{part}use" for part in unused)
+        and not any(key.startswith(part) and not (key == f"{part}use" and text == "False") for part in unused)
     }
 
 

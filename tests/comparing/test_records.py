@@ -67,3 +67,10 @@ def test_with_defaults_an_older_configuration_equals_a_newer_one() -> None:
     older = {key: text for key, text in whole.items() if key not in ("optim.cycle_peaks", "loss.label_smoothing")}
     assert len(older) == len(whole) - 2 and with_defaults(older) == with_defaults(whole) == whole
     assert with_defaults({**older, "loss.label_smoothing": "0.1"})["loss.label_smoothing"] == "0.1"
+
+
+def test_comparable_sets_that_only_look_on_do_not_count() -> None:
+    plain = comparable(flatten(compose_run_config(["experiment=dt2it_full", "~data.datasets.held_out"])))
+    assert comparable(flatten(compose_run_config(["experiment=dt2it_full", "evaluation.every_n_steps=7"]))) == plain
+    chosen = comparable(flatten(compose_run_config(["experiment=dt2it_full", "evaluation.best.use=true"])))
+    assert chosen["evaluation.best.use"] == "True" and "data.datasets.held_out.role" in chosen
