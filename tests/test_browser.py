@@ -4,14 +4,25 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from callbacks.curation_report import build_report
+from mrm.compare import tables_of
+from mrm.comparing.archive import Archive, write_archive
+from mrm.comparing.comparison import compare_runs
+from mrm.comparing.page import write_comparison
+from mrm.comparing.selecting import choose
 from mrm.construction.construction_report import write_construction_report
+from mrm.diagnose_page import write_diagnostics
+from mrm.evaluation.diagnostics import diagnose
 from tests.browser import check_page
 from tests.callbacks.reporting import four_rounds
 from tests.callbacks.test_curation_report import read
+from tests.comparing.making import FLIP, made_run
+from tests.comparing.test_archive import Source
 from tests.construction.test_construction_report import summary
+from tests.evaluation.test_diagnostics import table
 
 FAULTS = {
     "console": ("<script>console.error('lost')</script>", "lost"),
@@ -63,3 +74,35 @@ def test_report_of_a_run_in_a_browser(tmp_path: Path) -> None:
 def test_report_of_a_construction_in_a_browser(tmp_path: Path) -> None:
     _, page = write_construction_report(tmp_path, summary())
     check_page(page, images=page.read_text(encoding="utf-8").count("<img"))
+
+
+def test_page_of_a_comparison_in_a_browser(tmp_path: Path) -> None:
+    runs = [
+        made_run(name, seed, {"test_style_opposed": 0.9 - fall * rate + seed / 100}, config={FLIP: rate})
+        for name, fall in (("dt2it_full", 0.1), ("an_experiment_with_quite_a_long_name", 0.8))
+        for rate in (0.0, 0.4)
+        for seed in (1, 2, 3)
+    ]
+    store = Archive(write_archive(tmp_path / "runs.jsonl.gz", Source(), runs))
+    comparison = compare_runs(store, choose(store.runs()[0]), reference="dt2it_full")
+    page = write_comparison(
+        tmp_path / "compare.html",
+        comparison,
+        store=store,
+        tables=tables_of(comparison),
+        axis=None,
+        remarks=["A remark."],
+    )
+    pictures = page.read_text(encoding="utf-8").count("<img")
+    assert pictures
+    check_page(page, images=pictures)
+
+
+def test_page_of_diagnostics_in_a_browser(tmp_path: Path) -> None:
+    length = np.random.default_rng(0).integers(5, 90, (60, 2))
+    found = diagnose(table(np.random.default_rng(1).normal(1, 1, 60).tolist(), length=length))
+    facts = {"pairs of": ["/a/long/path/to/shards"] * 3, "samples": 60, "scored by": "/another/long/path/to/a/model"}
+    page = write_diagnostics(tmp_path / "page.html", "What the reward model goes by", facts, found)
+    pictures = page.read_text(encoding="utf-8").count("<img")
+    assert pictures == 2  # reliability, and accuracy by style
+    check_page(page, images=pictures)
