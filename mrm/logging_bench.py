@@ -94,7 +94,8 @@ def logging_figures(pairs: int = PAIRS) -> dict[str, float]:
         trainer = build_trainer(config, folder, build_curation(config, folder), evaluation, loggers)
         watch, epochs = Stopwatch(), EpochSeconds()
         for logger in loggers:
-            watch.time(logger, "log_metrics")
+            for method in ("log_metrics", "save"):
+                watch.time(logger, method)
         callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
         for callback in callbacks:
             if isinstance(callback, (SystemMetrics, Throughput)):

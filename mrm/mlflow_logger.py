@@ -18,6 +18,9 @@ from typing import Any
 from lightning.pytorch.loggers import MLFlowLogger
 from lightning.pytorch.utilities import rank_zero_only
 
+HOLD_S = (
+    10.0  # that figures wait for the others of their logging interval, at most: a call costs more than what it brings
+)
 RETRY_S = 20.0  # between attempts while the store is away
 LAST_TRIES = 4  # at the run's end, LAST_PAUSE_S apart
 LAST_PAUSE_S = 5.0
@@ -40,7 +43,10 @@ def be_brief() -> None:
 
 
 class PatientMLFlowLogger(MLFlowLogger):
-    """Takes every figure at once, and gives it to the store as soon as that takes it."""
+    """Takes every figure at once, and gives those of a logging interval to the store in one call, as soon as that takes it.
+
+    Lightning calls `save` at the end of each interval.
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -70,6 +76,12 @@ class PatientMLFlowLogger(MLFlowLogger):
         now = int(time.time() * 1000)
         told = [(_name(key), float(value)) for key, value in metrics.items()]
         self._metrics += [Metric(key, value, now, step or 0) for key, value in told if self._is_new(key, step, value)]
+        if self._metrics and now - self._metrics[0].timestamp > 1000 * HOLD_S:
+            self.flush()
+
+    @rank_zero_only
+    def save(self) -> None:
+        """Gives the store what waits."""
         self.flush()
 
     def _is_new(self, key: str, step: int | None, value: float) -> bool:
@@ -97,6 +109,7 @@ class PatientMLFlowLogger(MLFlowLogger):
             for step, value in values.items():
                 if step not in stored:
                     self.log_metrics({key: value}, step)
+        self.flush()
 
     @rank_zero_only
     def log_inputs(self, inputs: Iterable[Any]) -> None:

@@ -55,6 +55,7 @@ def finish_mlflow(
     from mrm.mlflow_model import log_model
 
     logger.log_metrics(dict(metrics))
+    logger.save()  # the model gets the tests' figures from the store
     logger.log_inputs(ledger_inputs(ledgers))
     logger.log_files(list(artifacts))
     if model is not None:

@@ -216,7 +216,8 @@ def use_best(evaluation: PeriodicEvaluation, module: RewardModule) -> None:
             "evaluation.best.use=true: the training ended before the first evaluation; give a smaller evaluation.every_n_steps or every_n_epochs."
         )
     chosen = evaluation.best.load(module, evaluation.evaluations)
-    log.info("The best weights are those of step %d: %s", chosen.step, dict(chosen.figures))
+    metric = evaluation.best.metric
+    log.info("The best weights are those of step %d, with %s %.4f", chosen.step, metric, chosen.figures[metric])
 
 
 def gather_result(

@@ -42,10 +42,31 @@ def history(logger: PatientMLFlowLogger, key: str) -> list[tuple[int, float]]:
     return [(m.step, m.value) for m in logger.experiment.get_metric_history(logger.run_id, key)]
 
 
+def test_logger_gives_the_store_an_interval_at_once(logger, monkeypatch) -> None:
+    calls: list[int] = []
+    log_batch = MlflowClient.log_batch
+    monkeypatch.setattr(
+        MlflowClient, "log_batch", lambda *a, **k: (calls.append(len(k.get("metrics", ()))), log_batch(*a, **k))[1]
+    )
+    for step in range(3):
+        logger.log_metrics({"loss": 1.0, "accuracy": 0.5}, step)
+    assert calls == [] and logger.waiting == 6
+    logger.save()
+    assert calls == [6] and logger.waiting == 0
+    logger.log_metrics({"loss": 1.0}, 4)
+    monkeypatch.setattr(
+        mlflow_logger, "HOLD_S", -1.0
+    )  # none waits for long where no interval ends, as within a long round
+    logger.log_metrics({"loss": 1.0}, 5)
+    assert calls == [6, 2]
+
+
 def test_logger_keeps_figures_while_the_store_is_away(logger, monkeypatch, caplog) -> None:
     logger.log_metrics({"loss": 3.0}, 1)
+    logger.save()
     patch = away(monkeypatch)
     logger.log_metrics({"loss": 2.0}, 2)
+    logger.save()
     logger.set_tag("data", "d")
     logger.log_hyperparams({"lr": 1})
     logger.log_inputs([data_input("trusted")])
@@ -54,9 +75,11 @@ def test_logger_keeps_figures_while_the_store_is_away(logger, monkeypatch, caplo
     assert caplog.text.count("they wait: database is locked") == 1  # told once
     patch.undo()
     logger.log_metrics({"loss": 0.5}, 4)
+    logger.save()
     assert logger.waiting == 6  # not before RETRY_S: each attempt may hold a step up
     monkeypatch.setattr(logger, "_retry_at", 0.0)
     logger.log_metrics({"loss": 0.25}, 5)
+    logger.save()
     assert history(logger, "loss") == [(1, 3.0), (2, 2.0), (3, 1.0), (4, 0.5), (5, 0.25)]
     run = logger.experiment.get_run(logger.run_id)
     assert run.data.params == {"lr": "1"} and run.data.tags["data"] == "d"
@@ -67,6 +90,7 @@ def test_logger_of_a_run_killed_while_figures_waited_catches_up(logger) -> None:
     """What only metrics.jsonl has is given later; what comes out the same when steps are done again is not there twice."""
     logger.log_metrics({"loss": 3.0, "test/a:b": 0.5}, 1)
     logger.log_metrics({"loss": float("nan")}, 2)
+    logger.save()
     again = PatientMLFlowLogger(tracking_uri=logger.tracking_uri, run_id=logger.run_id, synchronous=True)
     told = [(1, "loss", 3.0), (1, "test/a:b", 0.5), (2, "loss", float("nan")), (3, "loss", 1.0), (3, "speed", 7.0)]
     again.catch_up([{"step": step, "name": name, "value": value} for step, name, value in told])
@@ -74,6 +98,7 @@ def test_logger_of_a_run_killed_while_figures_waited_catches_up(logger) -> None:
     for step, loss in ((1, 3.0), (2, float("nan")), (3, 0.75), (4, 0.5)):
         again.log_metrics({"loss": loss}, step)
     again.log_metrics({"test/a:b": 0.5}, 1)
+    again.save()
     found = history(again, "loss")
     assert [step for step, _ in found] == [1, 2, 3, 3, 4] and found[2:] == [(3, 1.0), (3, 0.75), (4, 0.5)]
     assert history(again, "speed") == [(3, 7.0)] and history(again, "test/ab") == [(1, 0.5)]
@@ -103,14 +128,17 @@ def test_logger_what_the_store_refuses_does_not_hold_up_the_rest(logger, monkeyp
     logger.log_hyperparams({"lr": 1})
     logger.log_hyperparams({"lr": 2})  # MLflow lets no parameter change
     logger.log_metrics({"loss": 1.0}, 1)
+    logger.save()
     assert logger.refused == 1 and "MLflow refuses 1 params" in caplog.text
     assert history(logger, "loss") == [(1, 1.0)] and logger.waiting == 0
     patch = away(monkeypatch, INVALID_PARAMETER_VALUE)
     logger.log_metrics({"loss": 1.0}, 2)
+    logger.save()
     patch.undo()
     assert logger.refused == 2 and logger.waiting == 0
 
 
 def test_logger_writes_not_a_number_and_odd_names(logger) -> None:
     logger.log_metrics({"test/a:b/accuracy": float("nan")}, 1)
+    logger.save()
     assert "test/ab/accuracy" in logger.experiment.get_run(logger.run_id).data.metrics

@@ -145,6 +145,7 @@ def test_logged_model_is_loaded_by_mlflow_and_scores_rows_as_the_command_does(
     )
     logger.log_hyperparams({"seed": 3})
     logger.log_metrics({"test/a/accuracy": 0.75}, 8)
+    logger.save()
     first, address = log_model(logger, model, 8), log_model(logger, model, 8)  # as a run that was killed at its end
     assert first != address
     (found,) = logger.experiment.search_logged_models([logger.experiment_id])
