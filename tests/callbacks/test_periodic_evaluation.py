@@ -17,7 +17,8 @@ from callbacks.checkpoints import ResumeCheckpoint, newest_checkpoint
 from callbacks.periodic_evaluation import PeriodicEvaluation
 from datamodules.index import Index
 from mrm.errors import MrmError
-from mrm.evaluation.course import EarlyStopping
+from mrm.evaluation.course import EarlyStopping, pair_figures
+from mrm.model.packing import Unreadable
 from tests.callbacks.fakes import ToyBatch
 from tests.datamodules.making import make_dataset
 
@@ -56,9 +57,12 @@ class Line(pl.LightningModule):
 class HeldOut:
     def __init__(self, index: Index) -> None:
         self.index = index
+        self.broken: set[str] = set()
 
     def score_dataloader(self, rows: np.ndarray, responses: Any = None, **_: Any) -> list[ToyBatch]:
-        return [ToyBatch([str(self.index.keys[row])], [2]) for row in rows]
+        keys = [str(self.index.keys[row]) for row in rows]
+        bad = {key: [Unreadable(key, "shard", "damaged")] for key in keys if key in self.broken}
+        return [ToyBatch([], [], bad[key]) if key in bad else ToyBatch([key], [2]) for key in keys]
 
 
 class Data(pl.LightningDataModule):
@@ -251,6 +255,27 @@ def test_evaluation_of_rewards_that_are_not_finite_stops_the_run(tmp_path: Path)
     with pytest.raises(MrmError, match="has diverged: at step 2 rewards of data set 'one'"):
         train(tmp_path / "run", watch(tmp_path / "run"), module=Line(scale=float("nan")))
     assert not (tmp_path / "run" / "best").exists()
+
+
+def test_evaluation_is_over_the_pairs_that_can_be_read(tmp_path: Path) -> None:
+    data, module, evaluation = Data(tmp_path), Line(), watch(tmp_path / "run", best=None)
+    trainer = pl.Trainer(
+        max_epochs=1, accelerator="cpu", callbacks=[evaluation], logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0,
+    )  # fmt: skip
+    data.sets["one"].broken = {"one1", "one3"}
+    rewards: list[np.ndarray] = []
+    predict = module.predict_step
+    module.predict_step = lambda batch, *rest: rewards.append(predict(batch).detach().numpy()) or predict(batch)  # type: ignore[method-assign]
+    trainer.fit(module, data)
+    first = np.stack(rewards[:2])  # of one0 and one2, at the first evaluation
+    expected = pair_figures(first[:, 0], first[:, 1])
+    told = {kind: evaluation.evaluations[0].figures[f"val/one/{kind}"] for kind in expected}
+    assert told == pytest.approx(expected)
+    data.sets["one"].broken = {f"one{number}" for number in range(4)}
+    with pytest.raises(MrmError, match="data set 'one': none of its pairs can be read"):
+        trainer.fit_loop.max_epochs = 2
+        trainer.fit(module, data)
 
 
 def test_evaluation_without_sets_or_intervals_does_nothing(tmp_path: Path) -> None:
