@@ -70,7 +70,7 @@ def test_mixture_weights_source_of_another_data_set_is_refused(index: Index) -> 
 
 
 def test_spec_problems_bad_source_weight_is_named() -> None:
-    problems = spec_problems([DatasetSpec("one", "", "open", 1.0, {"x": -1.0})], [])
+    problems = spec_problems([DatasetSpec("one", "", "open", 1.0, {"x": -1.0})])
     assert problems == ["data set 'one': weight of source 'x' -1.0 is not a number of at least 0"]
 
 
