@@ -53,10 +53,9 @@ from mrm.curate_output import accounts_of, build_report, print_outcome, round_se
 from mrm.curate_scores import given_scores, model_scores
 from mrm.curation.accounts import UNKNOWN
 from mrm.curation.rules import by_source
-from mrm.devices import pick_device
 from mrm.errors import ConfigError, CurationError, MrmError, ShardError, UnreadableSamplesError
-from mrm.model.saving import load_reward_model
 from mrm.run_dirs import write_json
+from mrm.scoring_model import load_scoring_model
 
 MARKER, REPORT, SCORES = "curate.json", "report.json", "scores.jsonl"
 FORMAT = 1  # raise it when the same settings would give another output
@@ -223,19 +222,10 @@ def _absolute(given: str | None) -> str | None:
 
 
 def _scored(config: CurateConfig, pool: PairPool) -> PairScores:
-    device = pick_device(config.device)
-    assert config.model is not None
-    model, encoder = load_reward_model(
-        config.model,
-        max_pixels=config.max_pixels,
-        dtype=config.dtype,
-        attention=config.attention,
-        device=device.type,
-        row_tokens=config.row_tokens,
-    )
+    model, encoder, device = load_scoring_model(config)
     return model_scores(
         pool,
-        model.to(device).eval(),
+        model,
         encoder,
         device=device,
         batch_size=config.batch_size,

@@ -22,14 +22,13 @@ from rich.console import Console
 from datamodules.pair_pools import SHARDS, PairPool, form_of, open_pool
 from datamodules.remote import make_cache
 from mrm.cli import settings_command
-from mrm.devices import pick_device
 from mrm.diagnose_config import DiagnoseConfig, check_diagnose
 from mrm.diagnose_page import print_diagnostics, write_diagnostics
 from mrm.diagnose_scores import Bad, ModelScorer, Rows, check_bad, scored_by_file, scored_by_model, write_lines
 from mrm.errors import ConfigError
 from mrm.evaluation.diagnostics import Diagnostics, diagnose
-from mrm.model.saving import load_reward_model
 from mrm.run_dirs import write_json
+from mrm.scoring_model import load_scoring_model
 
 
 @dataclass(frozen=True)
@@ -85,19 +84,8 @@ def _scored(config: DiagnoseConfig, pools: Sequence[PairPool], bad: Bad) -> tupl
     """The scored pairs, and the resolution they were scored at, in pixels, where that is known."""
     if config.scores is not None:
         return scored_by_file(pools, Path(config.scores), bad, progress=config.progress), None
-    assert config.model is not None, "checked"
-    device = pick_device(config.device)
-    model, encoder = load_reward_model(
-        config.model,
-        max_pixels=config.max_pixels,
-        dtype=config.dtype,
-        attention=config.attention,
-        device=device.type,
-        row_tokens=config.row_tokens,
-    )
-    scorer = ModelScorer(
-        model.to(device).eval(), encoder, device, config.batch_size, config.row_tokens, config.images, config.seed
-    )
+    model, encoder, device = load_scoring_model(config)
+    scorer = ModelScorer(model, encoder, device, config.batch_size, config.row_tokens, config.images, config.seed)
     return scored_by_model(pools, scorer, bad, progress=config.progress), encoder.max_pixels
 
 

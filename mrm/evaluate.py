@@ -21,7 +21,6 @@ from rich.console import Console
 
 from datamodules.benchmarks import Benchmark, open_benchmark
 from mrm.cli import settings_command
-from mrm.devices import pick_device
 from mrm.errors import ConfigError
 from mrm.evaluate_config import OPTIONS, EvaluateConfig, check_evaluate
 from mrm.evaluate_lines import lines_to
@@ -29,8 +28,8 @@ from mrm.evaluate_model import model_scores
 from mrm.evaluate_output import Evaluation, print_evaluation
 from mrm.evaluate_scores import Scores, check_missing, given_scores
 from mrm.evaluation.figures import compute_figures
-from mrm.model.saving import load_reward_model
 from mrm.run_dirs import write_json
+from mrm.scoring_model import load_scoring_model
 
 
 def evaluate(config: EvaluateConfig) -> Evaluation:
@@ -59,20 +58,11 @@ def _scores(config: EvaluateConfig, benchmark: Benchmark) -> tuple[Scores, int |
             scores = given_scores(benchmark, Path(config.scores), lines)
             check_missing(scores, len(benchmark.pairs), config.max_bad, config.output)
         return scores, config.max_pixels
-    assert config.model is not None, "checked"
-    device = pick_device(config.device)
-    model, encoder = load_reward_model(
-        config.model,
-        max_pixels=config.max_pixels,
-        dtype=config.dtype,
-        attention=config.attention,
-        device=device.type,
-        row_tokens=config.row_tokens,
-    )
+    model, encoder, device = load_scoring_model(config)
     with lines_to(benchmark, config.output) as lines:
         scores = model_scores(
             benchmark,
-            model.to(device).eval(),
+            model,
             encoder,
             lines,
             device=device,

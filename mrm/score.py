@@ -28,14 +28,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from datamodules.sources.base import Skipped
 from mrm.cli import settings_command
-from mrm.devices import device_problems, pick_device
+from mrm.devices import device_problems
 from mrm.errors import ConfigError, RecordError, UnreadableSamplesError
 from mrm.model.encoding import Encodable, EncodedSample, Encoder
 from mrm.model.packing import NO_EDGES, check_fits, collate
 from mrm.model.reward_model import RewardModel
-from mrm.model.saving import load_reward_model
 from mrm.preference import Pair
 from mrm.score_input import Candidates, read_candidates
+from mrm.scoring_model import load_scoring_model
 
 NAMED = 5  # bad lines told one by one for each reason; the file of skipped ones has them all
 
@@ -106,7 +106,6 @@ def score(config: ScoreConfig) -> ScoreResult:
     The bad lines are listed in OUTPUT.skipped.jsonl, which is there only if there are any.
     """
     _check(config)
-    device = pick_device(config.device)
     items = read_candidates(Path(config.input))
     result = ScoreResult()
     output, partial, _ = _files(config)
@@ -117,15 +116,7 @@ def score(config: ScoreConfig) -> ScoreResult:
         raise ConfigError(f"output={config.output!r}: cannot be written: {error}.") from error
     try:
         with file:
-            model, encoder = load_reward_model(
-                config.model,
-                max_pixels=config.max_pixels,
-                dtype=config.dtype,
-                attention=config.attention,
-                device=device.type,
-                row_tokens=config.row_tokens,
-            )
-            model = model.to(device).eval()
+            model, encoder, device = load_scoring_model(config)
             with _bad_lines(result, config) as bad:
                 for batch in _batches(_shown(items, config.progress), encoder, config, model.layout, bad):
                     samples = [(sample, encoded) for _, sample, encoded in batch]

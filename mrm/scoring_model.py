@@ -1,0 +1,45 @@
+"""The saved model that a command scores with, as its settings say.
+
+For the commands, which compose: nothing in the rooms of `mrm/` imports this module.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import torch
+
+from mrm.devices import pick_device
+from mrm.model.encoding import Encoder
+from mrm.model.reward_model import RewardModel
+from mrm.model.saving import load_reward_model
+
+
+class ScoringSettings(Protocol):
+    """What the configuration of each such command has, checked. `model` is the `model` folder of a run."""
+
+    model: Any
+    max_pixels: int | None
+    row_tokens: int | None
+    device: str
+    dtype: str
+    attention: str
+
+
+def load_scoring_model(config: ScoringSettings) -> tuple[RewardModel, Encoder, torch.device]:
+    """The model on its device, in evaluation mode, its encoder, and the device.
+
+    Raises:
+        ConfigError: for a folder that holds no reward model, or settings that do not fit it.
+    """
+    assert config.model is not None, "checked"
+    device = pick_device(config.device)
+    model, encoder = load_reward_model(
+        config.model,
+        max_pixels=config.max_pixels,
+        dtype=config.dtype,
+        attention=config.attention,
+        device=device.type,
+        row_tokens=config.row_tokens,
+    )
+    return model.to(device).eval(), encoder, device
