@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-# Okabe and Ito's colours: told apart by colour-blind readers too.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
+from mrm.pages import COLOURS, FigureImage, figure_uri
+
 VALIDATION, TEST = "Validation accuracy", "Test accuracy"
 # Panel by the metric's name, whose group, if any, is its label there; every other metric gets a panel of its own.
 PANELS = (
@@ -31,15 +28,6 @@ HIDDEN = ("epoch", "curation/", "system/")  # the rounds have a table, the machi
 MEAN = "mean"  # over the sets
 MAX_PANELS = 12
 Series = dict[str, list[tuple[int, float]]]  # label -> (step, value) by rising step
-
-
-@dataclass(frozen=True)
-class FigureImage:
-    """A drawn figure: what it shows, in words, and the picture as a data URI."""
-
-    title: str
-    description: str
-    uri: str
 
 
 def curve_figures(metrics: Sequence[Mapping[str, Any]]) -> list[FigureImage]:
@@ -80,7 +68,7 @@ def _bars(title: str, series: Series) -> FigureImage:
     axes.set_xlim(0, 1)
     axes.invert_yaxis()  # the first on top
     shown = ", ".join(f"{label} {value:.4g}" for label, value in zip(labels, values, strict=True))
-    return FigureImage(title, f"{title}: {shown}", _uri(figure))
+    return FigureImage(title, f"{title}: {shown}", figure_uri(figure))
 
 
 def _curves(title: str, series: Series) -> FigureImage:
@@ -105,7 +93,7 @@ def _curves(title: str, series: Series) -> FigureImage:
     else:
         axes.legend(fontsize=7, frameon=False)
     ends = ", ".join(f"{name} ends at {points[-1][1]:.4g}" for name, points in series.items())
-    return FigureImage(title, f"{title} over the optimizer step: {ends}", _uri(figure))
+    return FigureImage(title, f"{title} over the optimizer step: {ends}", figure_uri(figure))
 
 
 def _axes(title: str, xlabel: str, height: float = 3.4) -> tuple[Figure, Any]:
@@ -117,9 +105,3 @@ def _axes(title: str, xlabel: str, height: float = 3.4) -> tuple[Figure, Any]:
     axes.tick_params(labelsize=8)
     axes.spines[["top", "right"]].set_visible(False)
     return figure, axes
-
-
-def _uri(figure: Figure) -> str:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=130, metadata={"Software": None})
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

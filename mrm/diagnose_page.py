@@ -16,11 +16,11 @@ from rich.console import Console
 from rich.table import Table
 
 import callbacks
-from mrm.comparing.drawing import COLOURS, FigureImage, dress, image
+from mrm.comparing.drawing import dress, image
 from mrm.evaluation.calibration import Calibration
 from mrm.evaluation.diagnostics import AccuracyRow, Diagnostics
 from mrm.evaluation.intervals import Interval
-from mrm.pages import format_number, write_page
+from mrm.pages import COLOURS, FigureImage, format_number, write_page
 
 TEMPLATE = Path(callbacks.__file__).parent / "templates" / "diagnostics.html.j2"
 

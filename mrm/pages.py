@@ -9,16 +9,31 @@ import base64
 import io
 import math
 import os
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jinja2
 
 from mrm.errors import RecordError
 from mrm.images import decode_image
 
+if TYPE_CHECKING:  # pages without figures need no matplotlib
+    from matplotlib.figure import Figure
+
 IMAGE_SIDE = 320  # pixels: enough to judge by, and 24 of them stay below a megabyte
 TEXT_LIMIT = 2000  # characters
+# Okabe and Ito's colours: told apart by colour-blind readers too.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
+
+
+@dataclass(frozen=True)
+class FigureImage:
+    """A drawn figure: what it shows, in words, and the picture as a data URI."""
+
+    title: str
+    description: str
+    uri: str
 
 
 def write_page(path: str | os.PathLike[str], template: Path, **values: Any) -> Path:
@@ -59,6 +74,13 @@ def image_uri(data: bytes, side: int = IMAGE_SIDE) -> str | None:
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=85)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def figure_uri(figure: Figure) -> str:
+    """A drawn figure as a data URI."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=130, metadata={"Software": None}, facecolor="white")
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 def format_number(value: object, form: str = "%.4g") -> str:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,22 +14,12 @@ from matplotlib.figure import Figure as Canvas
 from mrm.comparing.axis import Axis, axis_values
 from mrm.comparing.measures import Figure, Measure
 from mrm.errors import ConfigError
+from mrm.pages import COLOURS, FigureImage, figure_uri
 
-# Okabe and Ito's colours: told apart by colour-blind readers too.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 LETTERS = 14  # of a legend in an inch
 FORMATS = (".svg", ".png", ".pdf")
 STABLE: Any = {"svg.hashsalt": "mrm", "svg.fonttype": "none"}  # the same figures give the same file
-
-
-@dataclass(frozen=True)
-class FigureImage:
-    """A drawn figure: what it shows, in words, and the picture as a data URI."""
-
-    title: str
-    description: str
-    uri: str
 
 
 def axis_canvas(axis: Axis, measures: Sequence[Measure], figures: Mapping[str, Mapping[str, Figure]]) -> Canvas:
@@ -123,6 +110,4 @@ def check_format(path: Path) -> None:
 
 def image(canvas: Canvas, title: str, description: str) -> FigureImage:
     """A picture for the page."""
-    buffer = io.BytesIO()
-    canvas.savefig(buffer, format="png", dpi=130, metadata={"Software": None}, facecolor="white")
-    return FigureImage(title, description, "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode())
+    return FigureImage(title, description, figure_uri(canvas))

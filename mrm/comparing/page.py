@@ -9,12 +9,12 @@ from pathlib import Path
 from mrm.comparing.axis import Axis
 from mrm.comparing.comparison import Comparison
 from mrm.comparing.courses import CURVES, ROUND_NAMES, course, noise_course, rounds_of
-from mrm.comparing.drawing import FigureImage, axis_canvas, image
+from mrm.comparing.drawing import axis_canvas, image
 from mrm.comparing.measures import TEST, Measure
 from mrm.comparing.pictures import course_image, difference_image, noise_image
 from mrm.comparing.sources import RunSource
 from mrm.comparing.tables import DIFFERENCES, Table
-from mrm.pages import write_page
+from mrm.pages import FigureImage, write_page
 
 TEMPLATE = Path(__file__).parent / "templates" / "compare.html.j2"
 

@@ -10,10 +10,11 @@ from matplotlib.figure import Figure as Canvas
 
 from mrm.comparing.courses import Course
 from mrm.comparing.differences import Difference
-from mrm.comparing.drawing import COLOURS, MARKERS, FigureImage, dress, image, legend_columns
+from mrm.comparing.drawing import MARKERS, dress, image, legend_columns
 from mrm.comparing.measures import ACCURACY
 from mrm.comparing.tables import signed
 from mrm.evaluation.intervals import Interval
+from mrm.pages import COLOURS, FigureImage
 
 PICTURED = 40  # differences in one picture; the table has all
 LEGEND = 10  # lines a legend is readable with

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,9 +13,8 @@ from matplotlib.figure import Figure
 from mrm.construction.agreement import KEPT
 from mrm.construction.agreement_report import Histogram
 from mrm.construction.style_figures import StyleFigures
+from mrm.pages import COLOURS, figure_uri
 
-# Okabe and Ito's colours: told apart by colour-blind readers too.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKERS = ("o", "s", "^", "D", "v", "P")
 
 
@@ -39,7 +36,7 @@ def strength_figure(histogram: Histogram) -> FigureImage:
     axes.set_xlim(edges[0], edges[-1])
     axes.set_ylabel("pairs", fontsize=8)
     told = ", ".join(f"{a:.2f} to {b:.2f}: {n:,}" for a, b, n in zip(edges[:-1], edges[1:], counts, strict=True) if n)
-    return FigureImage(f"Pairs by strength: {told}", _uri(figure))
+    return FigureImage(f"Pairs by strength: {told}", figure_uri(figure))
 
 
 def reason_figure(reasons: Mapping[str, int]) -> FigureImage:
@@ -53,7 +50,7 @@ def reason_figure(reasons: Mapping[str, int]) -> FigureImage:
     axes.margins(x=0.25)
     axes.invert_yaxis()  # the first on top
     told = ", ".join(f"{reason} {label}" for reason, label in zip(reasons, labels, strict=True))
-    return FigureImage(f"Pairs by decision: {told}", _uri(figure))
+    return FigureImage(f"Pairs by decision: {told}", figure_uri(figure))
 
 
 def leaning_figure(style: Mapping[str, StyleFigures], target: float | None) -> FigureImage:
@@ -73,7 +70,7 @@ def leaning_figure(style: Mapping[str, StyleFigures], target: float | None) -> F
             [found[names[n]] for n in places],
             places,
             MARKERS[i % len(MARKERS)],
-            color=COLOURS[i % len(COLOURS)],
+            color=COLOURS[i % len(MARKERS)],
             markersize=6,
             label=f"{state}, probe {figures.probe.accuracy:.3f}" if math.isfinite(figures.probe.accuracy) else state,
         )
@@ -83,7 +80,7 @@ def leaning_figure(style: Mapping[str, StyleFigures], target: float | None) -> F
     axes.set_xlim(0, 1)
     if style:
         figure.legend(loc="outside lower center", fontsize=8, frameon=False, ncols=3)
-    return FigureImage("Style and winning. " + "; ".join(told), _uri(figure))
+    return FigureImage("Style and winning. " + "; ".join(told), figure_uri(figure))
 
 
 def _axes(title: str, xlabel: str, height: float = 3.2) -> tuple[Figure, Any]:
@@ -95,9 +92,3 @@ def _axes(title: str, xlabel: str, height: float = 3.2) -> tuple[Figure, Any]:
     axes.tick_params(labelsize=8)
     axes.spines[["top", "right"]].set_visible(False)
     return figure, axes
-
-
-def _uri(figure: Figure) -> str:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=130, metadata={"Software": None})
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
