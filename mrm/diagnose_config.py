@@ -17,6 +17,7 @@ from mrm.curate_config import file_names
 from mrm.devices import device_problems
 from mrm.errors import ConfigError
 from mrm.output_files import output_problems
+from mrm.scoring_model import source_problems
 
 
 @dataclass
@@ -58,12 +59,7 @@ def check_diagnose(config: DiagnoseConfig) -> list[str]:
         problems.append(f"pairs={config.pairs!r}: a name in it is empty; name a folder of shards or a file of pairs.")
     if len(set(names)) != len(names):
         problems.append(f"pairs={names}: the same one is named twice.")
-    if (config.model is None) == (config.scores is None):
-        problems.append(f"model, scores: give one of both; found model={config.model!r} and scores={config.scores!r}.")
-    if config.model is not None and not Path(config.model).is_dir():
-        problems.append(f"model={config.model!r}: there is no such folder; give the `model` folder of a finished run.")
-    if config.scores is not None and not Path(config.scores).is_file():
-        problems.append(f"scores={config.scores!r}: there is no such file.")
+    problems += source_problems(config.model, config.scores)
     read: list[tuple[str, str | Path]] = [("pairs", path) for name in names if name for path in _files_of(name)]
     read += [("scores", config.scores)] if config.scores else []
     problems += output_problems(read, [(name, getattr(config, name)) for name in ("output", "json", "lines")])

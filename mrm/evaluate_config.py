@@ -6,7 +6,6 @@ For the commands, which compose: nothing in the rooms of `mrm/` imports this mod
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from pathlib import Path
 
 from omegaconf import MISSING
 
@@ -16,6 +15,7 @@ from mrm.errors import ConfigError
 from mrm.evaluation.bootstrap import SEED
 from mrm.evaluation.intervals import DRAWS
 from mrm.output_files import output_problems
+from mrm.scoring_model import source_problems
 
 # Settings of the scoring, which does not happen where scores are given.
 SCORING = ("media_dir", "frames", "batch_size", "row_tokens", "device", "dtype", "attention")
@@ -59,12 +59,7 @@ def check_evaluate(config: EvaluateConfig) -> str:
         name, _ = get_reader(config.benchmark)
     except ConfigError as error:
         problems.append(str(error))
-    if (config.model is None) == (config.scores is None):
-        problems.append(f"model, scores: give one of both; found model={config.model!r} and scores={config.scores!r}.")
-    if config.model is not None and not Path(config.model).is_dir():
-        problems.append(f"model={config.model!r}: there is no such folder; give the `model` folder of a finished run.")
-    if config.scores is not None and not Path(config.scores).is_file():
-        problems.append(f"scores={config.scores!r}: there is no such file.")
+    problems += source_problems(config.model, config.scores)
     problems += _without_effect(config, name)
     for key, low in (("batch_size", 1), ("row_tokens", 1), ("max_pixels", 1), ("frames", 0), ("draws", 100)):
         value = getattr(config, key)

@@ -1,10 +1,11 @@
-"""The saved model that a command scores with, as its settings say.
+"""Where a command's scores come from: the saved model that its settings name, or a file.
 
 For the commands, which compose: nothing in the rooms of `mrm/` imports this module.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -24,6 +25,18 @@ class ScoringSettings(Protocol):
     device: str
     dtype: str
     attention: str
+
+
+def source_problems(model: str | None, scores: str | None) -> list[str]:
+    """What is wrong with where scores come from: a model or a file, one of both."""
+    problems = []
+    if (model is None) == (scores is None):
+        problems.append(f"model, scores: give one of both; found model={model!r} and scores={scores!r}.")
+    if model is not None and not Path(model).is_dir():
+        problems.append(f"model={model!r}: there is no such folder; give the `model` folder of a finished run.")
+    if scores is not None and not Path(scores).is_file():
+        problems.append(f"scores={scores!r}: there is no such file.")
+    return problems
 
 
 def load_scoring_model(config: ScoringSettings) -> tuple[RewardModel, Encoder, torch.device]:
