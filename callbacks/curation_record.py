@@ -36,15 +36,25 @@ def check_caps(before: Ledger, after: Ledger, spec: RoundSpec, opened: np.ndarra
         opened: bool[P], the pairs of the open pool.
 
     Raises:
-        CurationError: if more labels were turned, by scores or by votes, or more pairs dropped than the caps allow.
+        CurationError: if more labels were turned, by scores or by votes, or more pairs dropped than the caps allow, in the pool or
+            in a source that has caps of its own.
     """
-    turned = int((opened & (after.flipped != before.flipped)).sum())
-    dropped = int((opened & (after.decision == Decision.DROP) & (after.decided == after.round)).sum())
-    for count, cap, verb, setting in (
-        (turned, spec.max_flipped, "flip", "max_flipped"),
-        (dropped, spec.max_dropped, "drop", "max_dropped"),
-    ):
-        check_cap(count, int(opened.sum()), cap, round_number=after.round, verb=verb, setting=setting)
+    turned = opened & (after.flipped != before.flipped)
+    dropped = opened & (after.decision == Decision.DROP) & (after.decided == after.round)
+    caps = {"max_flipped": (turned, "flip"), "max_dropped": (dropped, "drop")}
+    groups: list[tuple[str, np.ndarray, dict[str, float]]] = [
+        ("", opened, {name: getattr(spec, name) for name in caps})
+    ]
+    groups += [
+        (f"sources.{source}.", opened & (after.source == source), {name: own[name] for name in caps if name in own})
+        for source, own in spec.sources.items()
+        if not caps.keys().isdisjoint(own)
+    ]
+    for where, pairs, own in groups:
+        for name, cap in own.items():
+            rows, verb = caps[name]
+            count, total = int((rows & pairs).sum()), int(pairs.sum())
+            check_cap(count, total, cap, round_number=after.round, verb=verb, setting=f"{where}{name}")
 
 
 def check_active_share(ledger: Ledger, opened: np.ndarray, min_active_share: float) -> None:

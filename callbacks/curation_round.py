@@ -119,7 +119,7 @@ def warning_of(record: Mapping[str, Any], spec: RoundSpec) -> str | None:
     """What a person should be told of a round: that a share was not set by the noise, as was asked for; None if nothing."""
     unknown = {"the pool": record, **record["sources"]}
     asked = {"the pool": spec.distrust_share is None}
-    asked |= {name: rules.get("distrust_share", 0) in (None, AUTO) for name, rules in spec.sources.items()}
+    asked |= {name: rules.get("distrust_share") == AUTO for name, rules in spec.sources.items()}
     told = [
         f"of {name} the noise cannot be estimated ({unknown[name]['noise_estimate_unknown']}): "
         + (

@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 import numpy as np
 
 from callbacks.annotating import Annotators
+from callbacks.score_passes import ScorePass
 from mrm.curation.policy import MISSING_VOTES
 from mrm.curation.rules import STEPS_OF, Rules, parse_share, source_problems
 from mrm.errors import ConfigError
@@ -26,15 +28,12 @@ class RoundSpec:
     Args:
         after_epoch: the 0-based epoch at whose end it runs.
         steps: of `score`, `correct`, `filter`, `annotate`, in this order.
-        correct_mode, down_weight: see `mrm.curation.rules.Rules`.
+        correct_mode, down_weight, max_flipped, max_dropped: see `mrm.curation.rules.Rules`.
         admit_weight: weight of the pairs that `correct` admits or flips, until a `filter` confirms them, in (0, 1]. A pool
             half of whose noise is left teaches a model to agree with the other half; 1 is the released method.
         distrust_share, dead_zone, agreement: see `mrm.curation.rules.Rules`; a `distrust_share` of None is set by the estimated
             noise, `auto` where a person writes it.
         missing: what becomes of a queued pair that not all votes arrived for: `wait`, or `drop` as released.
-        max_flipped: the largest share of the open pool whose labels the round may turn, by scores or votes, in [0, 1]; a round
-            that would turn more stops the run.
-        max_dropped: the same of the pairs that it may drop.
         sources: source -> fields of `Rules` that it has of its own. The negatives of a source with a `distrust_share` are ranked by
             themselves.
     """
@@ -79,9 +78,13 @@ def round_spec(spec: RoundSpec | Mapping[str, Any]) -> RoundSpec:
 
 
 def check_settings(
-    schedule: Sequence[RoundSpec], annotators: Annotators | None, restart: str, min_active_share: float
+    schedule: Sequence[RoundSpec], annotators: Annotators | None, restart: str, min_active_share: float, *, passes: int
 ) -> None:
     """Checks what can be checked without a trainer.
+
+    Args:
+        schedule, annotators, restart, min_active_share: of `IterativeCuration`.
+        passes: score passes of a round.
 
     Raises:
         ConfigError: listing every problem.
@@ -92,6 +95,10 @@ def check_settings(
         problems.append(f"after_epoch must rise from round to round and not be negative, found {epochs}.")
     for number, spec in enumerate(schedule, start=1):
         problems += [f"round {number}: {problem}" for problem in _spec_problems(spec)]
+        if passes == 1 and "unanimous" in _values(spec, "agreement"):
+            problems.append(
+                f"round {number}: agreement=unanimous has an effect only with several score passes; there is one."
+            )
         if "annotate" in spec.steps:
             if annotators is None:
                 problems.append(f"round {number}: `annotate` needs annotators, none are given.")
@@ -122,8 +129,10 @@ def check_settings(
     _raise(problems)
 
 
-def check_run(schedule: Sequence[RoundSpec], restart: str, trainer: pl.Trainer, datamodule: Any) -> None:
-    """Checks a schedule against the run that it is part of.
+def check_run(
+    schedule: Sequence[RoundSpec], restart: str, trainer: pl.Trainer, datamodule: Any, passes: Sequence[ScorePass]
+) -> None:
+    """Checks a schedule and its score passes against the run that they are part of.
 
     Raises:
         ConfigError: listing every problem.
@@ -145,6 +154,11 @@ def check_run(schedule: Sequence[RoundSpec], restart: str, trainer: pl.Trainer, 
     known = [index.source_names[number] for number in np.unique(index.source[~datamodule.trusted])]
     for number, spec in enumerate(schedule, start=1):
         problems += [f"round {number}: {p}" for p in source_problems(spec.rules, spec.sources, known)]
+    problems += [
+        f"a score pass has path={spec.path}: there is no such folder; give the `model` folder of a finished run."
+        for spec in passes
+        if spec.path is not None and not Path(spec.path).is_dir()
+    ]
     last = (trainer.max_epochs or -1) - 1
     if last >= 0 and not trainer.fast_dev_run:
         late = [spec.after_epoch for spec in schedule if spec.after_epoch > last]
@@ -169,11 +183,12 @@ def _spec_problems(spec: RoundSpec) -> list[str]:
     problems += spec.rules.problems()
     if spec.missing not in MISSING_VOTES:
         problems.append(f"missing={spec.missing!r} is none of {', '.join(MISSING_VOTES)}.")
-    for name in ("max_flipped", "max_dropped"):
-        cap = getattr(spec, name)
-        if not 0 <= cap <= 1:
-            problems.append(f"{name}={cap!r} must be in [0, 1].")
     problems += source_problems(spec.rules, spec.sources, None)
+    if not problems and {"correct", "filter"} <= set(spec.steps) and "weight" in _values(spec, "correct_mode"):
+        problems.append(
+            "correct_mode=weight has no effect in a round that filters, too: the filter queues every pair that was distrusted. Let"
+            " a later round filter, or take another mode."
+        )
     problems += [
         f"sources.{source}.{name}: has an effect only with {' or '.join(f'`{step}`' for step in STEPS_OF[name])}."
         for source, given in spec.sources.items()
@@ -181,6 +196,12 @@ def _spec_problems(spec: RoundSpec) -> list[str]:
         if name in STEPS_OF and not set(STEPS_OF[name]) & set(spec.steps)
     ]
     return problems
+
+
+def _values(spec: RoundSpec, name: str) -> set[Any]:
+    """What a setting is in the pool, or in any source that has its own."""
+    owns = [own for own in spec.sources.values() if isinstance(own, Mapping) and name in own]
+    return {getattr(spec, name), *(own[name] for own in owns)}
 
 
 def _raise(problems: list[str]) -> None:

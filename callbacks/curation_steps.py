@@ -105,7 +105,7 @@ def record_scores(ledger: Ledger, fresh: np.ndarray, scores: PairScores) -> Ledg
     known, unknown = fresh & finite, fresh & ~finite
 
     def column(old: np.ndarray, new: np.ndarray) -> np.ndarray:
-        return np.where(fresh, np.where(known, new, np.nan), old).astype(np.float32)
+        return np.where(fresh, np.where(known, new, np.nan), old).astype(old.dtype)
 
     with np.errstate(invalid="ignore"):  # of pairs that are not known
         chosen, rejected = (side.mean(axis=0, dtype=np.float64) for side in (scores.chosen, scores.rejected))

@@ -13,6 +13,7 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
@@ -31,6 +32,7 @@ from callbacks.round_inputs import PairScores, Votes
 from callbacks.score_passes import FROM_TRAINING, ScorePass, pass_problems, score_pairs, score_pass
 from callbacks.training_scores import TrainingScores
 from datamodules.ledger import Decision, Ledger, set_aside_after
+from datamodules.tarscan import folder_digest
 from mrm.curation.judge_accounts import judge_accounts
 from mrm.errors import ConfigError, LedgerError
 
@@ -81,9 +83,11 @@ class IterativeCuration(pl.Callback):
         self.seconds: list[dict[str, float]] = []
         self._truth: np.ndarray | None = None  # read once; for the records only
         self._base_state: dict[str, torch.Tensor] | None = None
-        check_settings(self.schedule, self.annotators, restart, min_active_share)
+        self._digests: dict[str, str] = {}
         if problems := pass_problems(self.passes):
             raise ConfigError("the pool cannot be scored as configured:\n- " + "\n- ".join(problems))
+        passes = sum(spec.count for spec in self.passes)  # 1 of all kinds but `dropout`
+        check_settings(self.schedule, self.annotators, restart, min_active_share, passes=passes)
         if any(spec.kind in FROM_TRAINING for spec in self.passes) and not self.recorded.enabled:
             raise ConfigError("score passes that go by training's own scores need the callback that records them.")
 
@@ -103,7 +107,9 @@ class IterativeCuration(pl.Callback):
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self.schedule:
-            check_run(self.schedule, self.restart, trainer, trainer.datamodule)
+            check_run(self.schedule, self.restart, trainer, trainer.datamodule, self.passes)
+            digests = self._model_digests() if trainer.is_global_zero else {}  # gigabytes: one process reads them
+            self._digests = trainer.strategy.broadcast(digests)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._ask_beside(trainer, self.expected_round(trainer.current_epoch))  # goes on with what a killed run began
@@ -140,7 +146,13 @@ class IterativeCuration(pl.Callback):
             "restart": self.restart,
             "passes": [asdict(spec) for spec in self.passes],
         }
+        if digests := self._digests or self._model_digests():
+            settings["models"] = digests  # a folder may hold another model tomorrow
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+
+    def _model_digests(self) -> dict[str, str]:
+        """Of the saved models that score, by path."""
+        return {spec.path: folder_digest(Path(spec.path)) for spec in self.passes if spec.path is not None}
 
     def _run_round(self, number: int, spec: RoundSpec, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         datamodule, started = trainer.datamodule, time.monotonic()

@@ -30,7 +30,7 @@ class Judged:
 
     Args:
         row: int64 [V], the pair's row in the ledger. round: int64 [V].
-        margin: float32 [V], the model's, as published; NaN where unscored.
+        margin: float64 [V], the model's, as published; NaN where unscored.
         side: int8 [V], 1 the votes are for the published choice, -1 against it, 0 unsettled.
         missing: bool [V], unsettled since not all votes arrived; other unsettled ones are ties.
     """

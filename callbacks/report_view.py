@@ -40,7 +40,7 @@ class RoundView:
         ledger: the snapshot itself.
         state: int8 [P], numbers of `STATES`.
         fresh: bool [P], decided about in this round, and not trusted.
-        chosen_score, rejected_score: float32 [P], of the label in use before the round; NaN where unscored.
+        chosen_score, rejected_score: float64 [P], of the label in use before the round; NaN where unscored.
     """
 
     ledger: Ledger
@@ -61,7 +61,7 @@ class RoundView:
 
     @property
     def margin(self) -> np.ndarray:
-        """float32 [P]: score of the chosen response minus that of the rejected one; negative: the model contradicts the label."""
+        """float64 [P]: score of the chosen response minus that of the rejected one; negative: the model contradicts the label."""
         return self.chosen_score - self.rejected_score
 
 

@@ -16,8 +16,8 @@ class PairScores:
     """What the score passes say of the pairs. Dimensions: S passes (checkpoints, seeds, models), at least one; P pairs.
 
     Args:
-        chosen: float32[S, P], score of the response published as chosen; NaN where not asked for or unknown.
-        rejected: float32[S, P], of the other one.
+        chosen: float[S, P], score of the response published as chosen; NaN where not asked for or unknown.
+        rejected: float[S, P], of the other one.
         reasons: object[P], why a pair's sample could not be read; "" where it could.
     """
 

@@ -57,8 +57,8 @@ _TYPES: Final = {
     "pair": pa.int16(),
     "source": pa.string(),
     "strength": pa.float32(),
-    "chosen_score": pa.float32(),
-    "rejected_score": pa.float32(),
+    "chosen_score": pa.float64(),  # means of several passes: in 32 bits a small margin of large scores would be a tie
+    "rejected_score": pa.float64(),
     "spread": pa.float32(),
     "vote_share": pa.float32(),
     "decision": pa.string(),
@@ -79,7 +79,7 @@ class Ledger:
         key: Texts or object [P]. source, decision, reason: object [P], strings.
         pair: int16 [P], number within the sample.
         strength: float32 [P], as published; NaN where unknown.
-        chosen_score, rejected_score: float32 [P], of those published as chosen and rejected, means over the score passes; NaN where
+        chosen_score, rejected_score: float64 [P], of those published as chosen and rejected, means over the score passes; NaN where
             unscored.
         spread: float32 [P], standard deviation of their difference over the passes, 0 of one pass; NaN where unscored.
         vote_share: float32 [P], the share of the annotators' votes for the published choice; NaN where none was asked for or not
@@ -163,8 +163,8 @@ class Ledger:
             pair=pair,
             source=source,
             strength=strength,
-            chosen_score=np.full(pairs, np.nan, np.float32),
-            rejected_score=np.full(pairs, np.nan, np.float32),
+            chosen_score=np.full(pairs, np.nan),
+            rejected_score=np.full(pairs, np.nan),
             spread=np.full(pairs, np.nan, np.float32),
             vote_share=np.full(pairs, np.nan, np.float32),
             decision=names[trusted.astype(np.int64)],

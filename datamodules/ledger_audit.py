@@ -224,21 +224,30 @@ def _matched(a: Ledger, b: Ledger) -> tuple[Array, Array]:
 
 @dataclass(frozen=True, eq=False)
 class Undone:
-    """A ledger with a round taken back.
+    """A ledger with a round taken back. All of its masks are bool [P] and of pairs that the round decided about.
 
     Args:
         ledger: under the newest round's number.
-        taken_back: bool [P], pairs that returned to what the round before had said.
-        decided_again: bool [P], pairs that the round decided about and a later one, too: they keep what the later one said.
+        taken_back: pairs that returned to what the round before had said.
+        confirmed: those of them that later rounds had decided about and left as the round made them: what rested on the round
+            goes with it.
+        relabelled: pairs that keep what a later round decided, but for the label that the round had turned, which is turned back.
+        decided_again: pairs that keep all of what a later round decided.
     """
 
     ledger: Ledger
     taken_back: Array
+    confirmed: Array
+    relabelled: Array
     decided_again: Array
 
 
 def take_back(newest: Ledger, of_round: Ledger, before: Ledger) -> Undone:
-    """Takes back what a round decided.
+    """Takes back what a round decided, as far as nothing else has been decided since.
+
+    A later round that left a pair in its place under its label has only confirmed it, and by the same label: such pairs return to
+    where they were, too. One that took a pair out, or brought it back, decided for itself; only judges decide on a label
+    for themselves, so that a label which the round turned is turned back unless they have been asked since.
 
     Args:
         newest: the newest ledger.
@@ -256,16 +265,27 @@ def take_back(newest: Ledger, of_round: Ledger, before: Ledger) -> Undone:
             raise LedgerError(
                 f"the ledgers of rounds {ledger.round} and {newest.round} are of different pools ({len(ledger)} and {len(newest)} pairs)."
             )
-    taken_back = newest.decided == number
-    decided_again = (of_round.decided == number) & (newest.decided > number)
+    decided, later = of_round.decided == number, newest.decided > number
+    asked = ~_equal(newest.vote_share, of_round.vote_share)
+    same = (newest.active == of_round.active) & (newest.flipped == of_round.flipped)
+    confirmed = decided & later & same & ~asked
+    taken_back = (decided & ~later) | confirmed
+    turned = (of_round.flipped != before.flipped) & (newest.flipped == of_round.flipped)
+    relabelled = decided & ~taken_back & turned & ~asked
     columns = {
         name: np.where(taken_back, getattr(before, name), getattr(newest, name))
         for name in COLUMNS
         if name not in NAMES
     }
+    columns["flipped"] = np.where(relabelled, before.flipped, columns["flipped"])
     ledger = replace(newest, **columns, policy_fingerprint=f"{newest.policy_fingerprint} without round {number}")
     ledger.check_balanced()
-    return Undone(ledger, taken_back, decided_again)
+    return Undone(ledger, taken_back, confirmed, relabelled, decided & ~taken_back & ~relabelled)
+
+
+def _equal(a: Array, b: Array) -> Array:
+    """bool [P]: equal, or both NaN."""
+    return (a == b) | (np.isnan(a) & np.isnan(b))
 
 
 def names(ledger: Ledger, rows: Array, limit: int) -> list[str]:

@@ -109,7 +109,7 @@ def curated(ledger: Ledger, seed: int = 0) -> Ledger:
     kind = rng.integers(0, 10, len(ledger))
     decision = np.array([Decision.FLIP, Decision.DROP, *[Decision.KEEP] * 8], dtype=object)[kind]
     reason = np.array(["lower half of the negatives", "votes tied", *["chosen above rejected"] * 8], dtype=object)[kind]
-    chosen, rejected = rng.standard_normal((2, len(ledger)), dtype=np.float32)
+    chosen, rejected = rng.standard_normal((2, len(ledger)))
     scores = {"chosen_score": chosen, "rejected_score": rejected}
     flags = {"flipped": kind == 0, "active": kind != 1}
     return dataclasses.replace(ledger, decision=decision, reason=reason, round=1, **scores, **flags)

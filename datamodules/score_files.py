@@ -34,7 +34,7 @@ _SCHEMA = pa.schema(
         ("pair", pa.int64()),
     ]
 )
-_MOST = float(np.finfo(np.float32).max)  # what a ledger can hold
+_MOST = float(np.finfo(np.float32).max)  # the spread of several passes is kept in 32 bits
 _BLOCK = 1 << 24
 _ALLOWED = '{"chosen": NUMBER, "rejected": NUMBER}, or {"unreadable": "why"}'
 
@@ -73,10 +73,13 @@ def write_scores(path: Path, keys: Texts, pairs: Array, chosen: Array, rejected:
     Args:
         path: the file; an earlier one is replaced.
         keys, pairs: names of the pairs [P].
-        chosen, rejected: float32 [P], finite where there is no reason.
+        chosen, rejected: float [P], finite where there is no reason.
         reasons: object [P].
     """
-    columns = (keys.tolist(), pairs.tolist(), chosen.astype(str), rejected.astype(str), reasons)
+    sides = [
+        side.astype(np.float64).astype(str) for side in (chosen, rejected)
+    ]  # read again, they are the same to the bit
+    columns = (keys.tolist(), pairs.tolist(), *sides, reasons)
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with partial.open("w") as file:

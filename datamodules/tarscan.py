@@ -104,6 +104,13 @@ def file_digest(path: Path) -> str:
     return digest.hexdigest()
 
 
+def folder_digest(folder: Path) -> str:
+    """The sha256, in hex, of the names and contents of all files in a folder."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    told = [f"{path.relative_to(folder)}\0{file_digest(path)}" for path in files]
+    return hashlib.sha256("\0".join(told).encode()).hexdigest()
+
+
 def verify_shards(directory: str | os.PathLike[str], *, digests: bool = False) -> None:
     """Checks a directory's tars against its manifest: names and sizes, with `digests` also every byte.
 

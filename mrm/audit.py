@@ -6,8 +6,9 @@ show    run=DIR: pairs by source and decision, a table row a round and source (s
         run=DIR key=KEY [pair=N]: what happened to the pairs of a sample in every round, and why; with their texts, where the
         data are reachable. decision=flip [round=N]: the pairs that (round N) decided so about.
 diff    run=A other=B [round=N]: pairs by decision in A and decision in B, pairs that only one has, and the first by name.
-undo    run=DIR round=N output=FILE.parquet: the newest ledger with what round N decided taken back. Pairs that a later round
-        decided about again keep that, and are counted and named. `export ledger=FILE.parquet` makes data of it.
+undo    run=DIR round=N output=FILE.parquet: the newest ledger with what round N decided taken back, and with it what later rounds
+        only confirmed. Pairs that a later round took out or brought back keep that; a label that round N turned is turned back
+        unless judges have been asked since. All are counted and named. `export ledger=FILE.parquet` makes data of it.
 export  run=DIR output=FILE [form=jsonl|csv|parquet|llama_factory|shards]: the newest ledger (or round=N, or ledger=FILE) as a
         table, or the pool as it says: pairs in use, flipped ones turned. decision= and source= pick some of the pairs.
 """
@@ -119,10 +120,15 @@ def print_undo(config: UndoConfig) -> None:
     """Undoes a round and prints what became of its pairs."""
     result = undo(config)
     undone = result.undone
-    back, again = np.flatnonzero(undone.taken_back), np.flatnonzero(undone.decided_again)
+    told = {
+        f"pairs are as round {config.round} found them": undone.taken_back,
+        "of them had been confirmed by a later round": undone.confirmed,
+        "keep what a later round decided, under the label that they had before": undone.relabelled,
+        "keep all of what a later round decided": undone.decided_again,
+    }
+    rows = {text: np.flatnonzero(mask) for text, mask in told.items()}
     lines = [
-        counted_line(f"{len(back)} pairs are as round {config.round} found them", undone.ledger, back, config.limit),
-        counted_line(f"{len(again)} keep what a later round decided", undone.ledger, again, config.limit),
+        *(counted_line(f"{len(found)} {text}", undone.ledger, found, config.limit) for text, found in rows.items()),
         f"Accounts {undone.ledger.accounts()}",
         f"Ledger   {result.path}",
     ]

@@ -121,7 +121,8 @@ class RoundConfig:
     missing: str | None = None  # wait | drop: queued pairs that not all votes arrived for. Default wait
     max_flipped: float | None = None  # a round that turns more of the open pool's labels stops the run. Default 0.5
     max_dropped: float | None = None  # the same for the pairs that it drops. Default 0.5
-    # source -> any of correct_mode, distrust_share, down_weight, admit_weight, dead_zone, agreement: its own instead
+    # source -> any of correct_mode, distrust_share, down_weight, admit_weight, dead_zone, agreement: its own instead; and
+    # max_flipped, max_dropped: of its own pairs, besides the pool's
     sources: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 

@@ -33,7 +33,7 @@ from mrm.config import (
     TrainerConfig,
 )
 from mrm.construct_config import check_calling, check_model, check_rubrics, used
-from mrm.curation.rules import AUTO
+from mrm.curation.rules import AUTO, Rules, source_problems
 from mrm.errors import ConfigError, ShardError, suggest
 from mrm.evaluation_checks import evaluation_problems
 from mrm.model.attention import ATTENTION
@@ -299,10 +299,8 @@ def _check_round(path: str, spec: RoundConfig, problems: Problems) -> None:
         problems.append(
             f"{path}.down_weight={spec.down_weight}: is needed with correct_mode=weight, and has an effect only there."
         )
+    problems += [f"{path}.{problem}" for problem in source_problems(Rules(), spec.sources, None)]
     for source, rules in spec.sources.items():
-        empty = [str(name) for name, value in rules.items() if value is None]
-        if empty:
-            problems.append(f"{path}.sources.{source}: {', '.join(empty)} without a value; give one or leave it out.")
         mode = rules.get("correct_mode", spec.correct_mode)
         if mode == "weight" and spec.down_weight is None and "down_weight" not in rules:
             problems.append(f"{path}.sources.{source}.down_weight: is needed with correct_mode=weight.")

@@ -8,7 +8,7 @@ of both it is, is told by its content). Scores: JSON Lines, a line a pair in the
 
 rule: `correct` flips the more negative half of the pairs that the scores contradict (correct_mode=flip|drop|weight,
 distrust_share=0.5|auto); `filter` keeps only the pairs that the scores agree with strictly (dead_zone=0.0) and queues the others:
-they are left out, and named, not dropped; `correct_filter` does both, by the same scores. A source's own settings:
+they are left out, and named, not dropped (at least min_active_share=0.25 of the pool must stay, else nothing is written); `correct_filter` does both, by the same scores. A source's own settings:
 sources="{NAME: {distrust_share: auto, dead_zone: 0.1}}".
 
 FOLDER holds ledger/round_0000.parquet and round_0001.parquet (a row a pair: scores, decision, reason), report.json, the
@@ -31,6 +31,7 @@ from typing import Any
 
 import numpy as np
 
+from callbacks.curation_record import check_active_share
 from callbacks.curation_round import RoundOutcome, begin_round, decide_round, warning_of
 from callbacks.curation_schedule import RoundSpec
 from callbacks.pool_scoring import pair_truth
@@ -45,7 +46,7 @@ from datamodules.prepare import is_mount, locked, target_of
 from datamodules.reading import read_record
 from datamodules.remote import is_remote, make_cache
 from datamodules.score_files import write_scores
-from datamodules.tarscan import file_digest
+from datamodules.tarscan import file_digest, folder_digest
 from datamodules.texts import distinct
 from mrm.cli import settings_command
 from mrm.curate_config import LEDGER_FORM, CurateConfig, check_curate
@@ -133,17 +134,11 @@ def _recipe(config: CurateConfig, spec: RoundSpec, files: Sequence[Path], pool: 
     if config.model is None:
         recipe["scores"] = [file_digest(file) for file in files]
     else:
-        recipe["model"] = _folder_digest(Path(config.model))
+        recipe["model"] = folder_digest(Path(config.model))
         recipe |= {"max_pixels": config.max_pixels, "dtype": config.dtype, "row_tokens": config.row_tokens}
     if config.model is not None or recipe["form"] == SHARDS:
         recipe["media_dir"] = config.media_dir  # else no image is looked at
     return json.loads(json.dumps(recipe))
-
-
-def _folder_digest(folder: Path) -> str:
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    told = [f"{path.relative_to(folder)}\0{file_digest(path)}" for path in files]
-    return hashlib.sha256("\0".join(told).encode()).hexdigest()
 
 
 def _earlier(target: Path, recipe: dict[str, Any]) -> CurateResult | None:
@@ -266,6 +261,7 @@ def _decide(
             truth=truth,
         )
         _check_bad(pool, unreadable_of(outcome.ledger), config.max_bad)
+        check_active_share(outcome.ledger, np.ones(pairs, bool), config.min_active_share)
         if told := warning_of(outcome.record, spec):
             log.warning("%s", told)
         if form == LEDGER_FORM:

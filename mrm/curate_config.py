@@ -26,6 +26,11 @@ RULES = {
 }
 LEDGER_FORM = "ledger"
 FORMS = (LEDGER_FORM, SHARDS, LLAMA_FACTORY)
+MODE_OF = {
+    "down_weight": "weight",
+    "max_flipped": "flip",
+    "max_dropped": "drop",
+}  # setting -> what it has an effect with
 ROUND_SETTINGS = (
     *("correct_mode", "distrust_share", "down_weight", "dead_zone", "agreement"),
     *("max_flipped", "max_dropped"),
@@ -50,6 +55,7 @@ class CurateConfig:
     agreement: str | None = None  # mean | unanimous, of several passes
     max_flipped: float | None = None
     max_dropped: float | None = None
+    min_active_share: float = 0.25  # a round that would leave less of the pool in use writes nothing
     sources: Any = None  # {SOURCE: {setting: value}}
     media_dir: str | None = None  # where the file's image paths start; null takes its folder
     max_bad: float = 0.01  # share of unreadable samples that stops the curation; 1 never does
@@ -83,6 +89,9 @@ def check_curate(config: CurateConfig) -> tuple[RoundSpec, list[Path]]:
         problems.append(f"scores={config.scores!r}: a name in it is empty; name a file.")
     files = [Path(name) for name in given if name]
     problems += [f"scores={str(file)!r}: there is no such file." for file in files if not file.is_file()]
+    twice = sorted({str(file) for file in files if sum(file.resolve() == other.resolve() for other in files) > 1})
+    if twice:
+        problems.append(f"scores: {', '.join(twice)} stand for one file; give each pass once.")
     if config.model is not None and not Path(config.model).is_dir():
         problems.append(f"model={config.model!r}: there is no such folder; give the `model` folder of a finished run.")
     if config.form not in (None, *FORMS):
@@ -100,7 +109,7 @@ def check_curate(config: CurateConfig) -> tuple[RoundSpec, list[Path]]:
     problems += found
     try:
         if spec is not None:
-            check_settings([spec], None, "warm", 0.0)
+            check_settings([spec], None, "warm", config.min_active_share, passes=max(len(files), 1))
     except ConfigError as error:
         problems += [line.removeprefix("- ").removeprefix("round 1: ") for line in str(error).splitlines()[1:]]
     if problems:
@@ -139,9 +148,13 @@ def _round(config: CurateConfig) -> tuple[RoundSpec | None, list[str]]:
     for name in given if steps else ():
         if name in STEPS_OF and not set(STEPS_OF[name]) & set(steps or ()):
             problems.append(f"{name}={given[name]}: has no effect with rule={config.rule}; leave it out.")
-    if "down_weight" in given and given.get("correct_mode") != "weight":
-        if not any(isinstance(rules, dict) and rules.get("correct_mode") == "weight" for rules in sources.values()):
-            problems.append(f"down_weight={given['down_weight']}: has an effect only with correct_mode=weight.")
+    modes = {given.get("correct_mode", "flip")}
+    modes |= {rules.get("correct_mode") for rules in sources.values() if isinstance(rules, dict)}
+    problems += [
+        f"{name}={given[name]}: has an effect only with correct_mode={mode}."
+        for name, mode in MODE_OF.items()
+        if name in given and mode not in modes and "correct" in (steps or ())
+    ]
     if steps is None:
         return None, problems
     return round_spec({"after_epoch": 0, "steps": steps, "sources": sources, **given}), problems

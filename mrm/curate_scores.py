@@ -48,12 +48,7 @@ def given_scores(files: Sequence[Path], keys: Texts, pairs: Array) -> PairScores
     for file in files:
         *scores, why = read_scores(file, keys, pairs)
         reasons = np.where(reasons == "", why, reasons)
-        passes.append([np.asarray(side, np.float32) for side in scores])
-        lost = int(((scores[0] != scores[1]) & (passes[-1][0] == passes[-1][1]) & (why == "")).sum())
-        if lost:
-            log.warning(
-                "%s: %d pairs differ by less than a ledger's 32-bit scores can tell: they count as ties.", file, lost
-            )
+        passes.append(scores)
     chosen, rejected = (np.stack(side) for side in zip(*passes, strict=True))
     return PairScores(chosen, rejected, reasons)
 

@@ -57,8 +57,8 @@ def make_ledger(pairs: int, seed: int = 0) -> Ledger:
         round=0,
         index_fingerprint="made",
         strength=unknown,
-        chosen_score=unknown,
-        rejected_score=unknown,
+        chosen_score=unknown.astype(np.float64),
+        rejected_score=unknown.astype(np.float64),
         spread=unknown,
         vote_share=unknown,
     )

@@ -144,13 +144,16 @@ def test_diff_main_prints_and_ends_well(run: Path, capsys: pytest.CaptureFixture
 # -- undo
 
 
-def test_undo_takes_back_what_stands_and_names_what_was_decided_again(run: Path, tmp_path: Path) -> None:
+def test_undo_takes_back_what_stands_or_was_confirmed_and_names_what_was_decided_again(
+    run: Path, tmp_path: Path
+) -> None:
     result = undo(UndoConfig(str(run), 1, str(tmp_path / "undone.parquet")))
     ledger = Ledger.read(result.path)
-    assert ledger.decision.tolist() == ["trusted", "trusted", "keep", "queue", "held", "held"]
-    assert np.flatnonzero(result.undone.taken_back).tolist() == [4, 5]
-    assert np.flatnonzero(result.undone.decided_again).tolist() == [2, 3]
-    assert ledger.accounts() == {"pairs": 6, "trained": 3, "dropped": 0, "queued": 1, "held": 2, "unreadable": 0}
+    assert ledger.decision.tolist() == ["trusted", "trusted", "held", "queue", "held", "held"]
+    assert np.flatnonzero(result.undone.taken_back).tolist() == [2, 4, 5] and not ledger.flipped.any()
+    assert np.flatnonzero(result.undone.confirmed).tolist() == [2]  # flipped by round 1, kept by round 2
+    assert np.flatnonzero(result.undone.decided_again).tolist() == [3]
+    assert ledger.accounts() == {"pairs": 6, "trained": 2, "dropped": 0, "queued": 1, "held": 3, "unreadable": 0}
     assert "round_0002.parquet" in {path.name for path in (run / "ledger").iterdir()}
 
 
@@ -183,8 +186,9 @@ def test_undo_what_cannot_be_is_refused(run: Path, tmp_path: Path) -> None:
 def test_undo_main_names_the_pairs(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["undo", f"run={run}", "round=1", f"output={tmp_path / 'u.parquet'}"])
     shown = capsys.readouterr().out
-    assert "2 pairs are as round 1 found them: o/0, p/0." in shown
-    assert "2 keep what a later round decided: m/0, m/1." in shown
+    assert "3 pairs are as round 1 found them: m/0, o/0, p/0." in shown
+    assert "1 of them had been confirmed by a later round: m/0." in shown
+    assert "1 keep all of what a later round decided: m/1." in shown
 
 
 # -- export

@@ -95,8 +95,28 @@ def test_curate_filter_keeps_strict_agreement_and_queues_the_rest(config: Curate
 
 
 def test_curate_filter_dead_zone_keeps_only_what_is_clear(config: CurateConfig) -> None:
-    config.rule, config.dead_zone = "filter", 1.0
+    config.rule, config.dead_zone, config.min_active_share = "filter", 1.0, 0.1
     assert np.flatnonzero(curate(config).ledger.active).tolist() == [2]
+
+
+def test_curate_filter_that_would_empty_the_pool_writes_nothing(config: CurateConfig) -> None:
+    config.rule, config.dead_zone = "filter", 1.0  # 1 of 9 is below a quarter
+    with pytest.raises(CurationError, match="would leave 1 of 9 open pairs in use .* min_active_share=0.25"):
+        curate(config)
+    assert not Path(config.output).exists()
+
+
+def test_curate_small_margins_of_large_scores_are_no_ties(config: CurateConfig) -> None:
+    lines = [{"chosen": 1e6 + (1e-3 if number % 2 else -1e-3), "rejected": 1e6} for number in range(9)]
+    write_jsonl(Path(config.scores), lines)
+    config.rule = "filter"
+    assert np.flatnonzero(curate(config).ledger.active).tolist() == [1, 3, 5, 7]
+
+
+def test_curate_cap_of_a_source_counts_its_own_pairs(shards: CurateConfig) -> None:
+    shards.sources, shards.max_flipped, shards.distrust_share = "{made: {max_flipped: 0.1}}", 1.0, 1.0
+    with pytest.raises(CurationError, match=r"sources.made.max_flipped=0.1 of them"):
+        curate(shards)
 
 
 def test_curate_correct_and_filter_in_sequence(config: CurateConfig) -> None:
@@ -145,7 +165,7 @@ def test_curate_cap_stops_before_anything_is_written(config: CurateConfig, tmp_p
 
 
 def test_curate_sources_have_settings_of_their_own(config: CurateConfig) -> None:
-    config.rule, config.sources = "filter", "{open: {dead_zone: 0.75}}"
+    config.rule, config.sources, config.min_active_share = "filter", "{open: {dead_zone: 0.75}}", 0.2
     assert np.flatnonzero(curate(config).ledger.active).tolist() == [2, 6]
 
 
@@ -306,7 +326,7 @@ def test_curate_shards_again_keeps_what_was_decided_before(shards: CurateConfig,
 
 def test_curate_nothing_in_use_is_told(shards: CurateConfig) -> None:
     score_file(Path(shards.scores), [-2.0, -1.0, 0.0, -3.0])
-    shards.rule = "filter"
+    shards.rule, shards.min_active_share = "filter", 0.0
     with pytest.raises(CurationError, match="leaves no pair in use"):
         curate(shards)
     shards.form = "ledger"
@@ -355,6 +375,12 @@ def test_curate_damaged_shard_leaves_the_sample_out_by_name(shards: CurateConfig
         ({"dead_zone": 1}, "dead_zone=1: has no effect with rule=correct"),
         ({"down_weight": 0.5}, "down_weight=0.5: has an effect only with correct_mode=weight"),
         ({"rule": "filter", "distrust_share": 0.5}, "distrust_share=0.5: has no effect with rule=filter"),
+        ({"rule": "filter", "max_flipped": 0.5}, "max_flipped=0.5: has no effect with rule=filter"),
+        ({"max_dropped": 0.5}, "max_dropped=0.5: has an effect only with correct_mode=drop"),
+        ({"agreement": "unanimous"}, "unanimous has an effect only with several score passes"),
+        ({"rule": "correct_filter", "correct_mode": "weight"}, "the filter queues every pair that was distrusted"),
+        ({"min_active_share": 2}, "min_active_share=2 must be in"),
+        ({"sources": "{made: {distrust_share: null}}"}, "sources.made: distrust_share without a value"),
         ({"max_bad": 2}, "max_bad=2: must be in"),
         ({"batch_size": 0}, "batch_size=0: must be at least 1"),
         ({"sources": "[1]"}, "sources='.1.': must be a mapping"),
@@ -366,6 +392,12 @@ def test_curate_settings_that_cannot_be_are_told(config: CurateConfig, change: d
     for name, value in change.items():
         setattr(config, name, value)
     with pytest.raises(ConfigError, match=told):
+        curate(config)
+
+
+def test_curate_one_file_of_scores_twice_is_no_second_pass(config: CurateConfig) -> None:
+    config.scores = [config.scores, str(Path(config.scores).parent / "." / Path(config.scores).name)]
+    with pytest.raises(ConfigError, match="s.jsonl.* stand for one file"):
         curate(config)
 
 

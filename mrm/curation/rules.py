@@ -19,6 +19,8 @@ STEPS_OF = {  # field -> the steps of a round that it has an effect on
     "admit_weight": ("correct",),
     "dead_zone": ("filter",),
     "agreement": ("correct", "filter"),
+    "max_flipped": ("correct", "annotate"),
+    "max_dropped": ("correct", "annotate"),
 }
 
 
@@ -35,6 +37,8 @@ class Rules:
         dead_zone: score differences up to this are no agreement, at least 0; what the filter queues then is uncertain.
         agreement: of several score passes: `mean` decides by their mean; under `unanimous` a pair is distrusted only if every
             pass is against its label too, and kept by the filter only if every pass is for it.
+        max_flipped, max_dropped: the largest shares of the pairs whose labels a round may turn, by scores or votes, and which it may
+            drop, in [0, 1]. The default's are shares of the whole pool, a source's own are of that source's pairs.
     """
 
     correct_mode: str = "flip"
@@ -43,6 +47,8 @@ class Rules:
     admit_weight: float = 1.0
     dead_zone: float = 0.0
     agreement: str = "mean"
+    max_flipped: float = 0.5
+    max_dropped: float = 0.5
 
     def problems(self) -> list[str]:
         """What cannot be: one sentence a field."""
@@ -61,6 +67,10 @@ class Rules:
             problems.append(f"dead_zone={self.dead_zone!r} must be a number of at least 0.")
         if self.agreement not in AGREEMENTS:
             problems.append(f"agreement={self.agreement!r} is none of {', '.join(AGREEMENTS)}.")
+        for name in ("max_flipped", "max_dropped"):
+            cap = getattr(self, name)
+            if not (_number(cap) and 0 <= cap <= 1):
+                problems.append(f"{name}={cap!r} must be in [0, 1].")
         return problems
 
 
@@ -129,7 +139,12 @@ def source_problems(
             f"sources.{source}.{name}: there is no such rule; the rules are {', '.join(STEPS_OF)}.{suggest(name, STEPS_OF)}"
             for name in unknown
         ]
-        if not unknown:
+        empty = [str(name) for name, value in given.items() if value is None]
+        if (
+            empty
+        ):  # in a round's own settings an empty one is the default, here it could be read as the pool's or as `auto`
+            problems.append(f"sources.{source}: {', '.join(empty)} without a value; give one or leave it out.")
+        if not unknown and not empty:
             already = default.problems()
             found = _override(default, given).problems()
             problems += [f"sources.{source}: {problem}" for problem in found if problem not in already]

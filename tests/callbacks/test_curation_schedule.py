@@ -5,6 +5,7 @@ import pytest
 
 from callbacks.curation_schedule import RoundSpec, round_spec
 from callbacks.iterative_curation import IterativeCuration
+from callbacks.score_passes import ScorePass
 from mrm.curation.rules import Rules
 from mrm.errors import ConfigError
 from tests.callbacks.fakes import make_annotators
@@ -36,6 +37,14 @@ def test_round_spec_unknown_field_names_it_and_the_known_ones():
             r"unknown step\(s\) \['korrect'\].*score, correct, filter, annotate",
         ),
         ([{**GOOD, "steps": []}], {}, "unknown step"),
+        ([{**GOOD, "sources": {"a": {"distrust_share": None}}}], {}, "sources.a: distrust_share without a value"),
+        ([{**GOOD, "sources": {"a": {"max_flipped": 2}}}], {}, "sources.a: max_flipped=2 must be in"),
+        ([{**GOOD, "agreement": "unanimous"}], {}, "unanimous has an effect only with several score passes"),
+        (
+            [{**GOOD, "steps": ["score", "correct", "filter"], "correct_mode": "weight"}],
+            {},
+            "the filter queues every pair that was distrusted",
+        ),
         ([{**GOOD, "steps": ["correct", "score"]}], {}, "in the order"),
         ([{**GOOD, "steps": ["score", "score"]}], {}, "in the order"),
         ([{**GOOD, "steps": ["correct"]}], {}, "put `score` before"),
@@ -83,7 +92,21 @@ def test_policy_fingerprint_every_field_of_a_round_changes_it():
     }  # fmt: skip
     assert changes.keys() == {field.name for field in dataclasses.fields(RoundSpec)}
     variants = [GOOD, *({**GOOD, name: value} for name, value in changes.items())]
-    assert len({IterativeCuration([spec]).policy_fingerprint(1) for spec in variants}) == len(variants)
+    passes = [ScorePass("dropout", 2)]  # several: unanimity of one is refused
+    prints = {IterativeCuration([spec], passes=passes).policy_fingerprint(1) for spec in variants}
+    assert len(prints) == len(variants)
+
+
+def test_policy_fingerprint_follows_the_content_of_a_saved_model_and_not_its_path(tmp_path):
+    def fingerprint(folder: str) -> str:
+        return IterativeCuration([GOOD], passes=[ScorePass("model", path=str(tmp_path / folder))]).policy_fingerprint(1)
+
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "weights").write_text("1")
+    first = fingerprint("a")
+    assert first == fingerprint("a")
+    (tmp_path / "a" / "weights").write_text("2")
+    assert fingerprint("a") != first
 
 
 def test_settings_with_several_faults_lists_them_all():

@@ -71,7 +71,9 @@ def test_compare_same_decision_with_another_label_or_weight_is_a_difference():
 def test_take_back_returns_pairs_to_the_round_before_and_leaves_later_decisions():
     before = ledger_of(1, [FLIP, KEEP, QUEUE, KEEP], [1] * 4, reason=["a", "b", "c", "d"], weight=[0.5, 1, 1, 1])
     of_round = ledger_of(2, [KEEP, DROP, KEEP, KEEP], [2, 2, 2, 1], flipped=[True, False, False, False])
-    newest = ledger_of(3, [KEEP, DROP, QUEUE, KEEP], [2, 2, 3, 3], flipped=[True, False, False, False])
+    newest = ledger_of(
+        3, [KEEP, DROP, QUEUE, KEEP], [2, 2, 3, 3], flipped=[True, False, False, False]
+    )  # one queued again
     undone = take_back(newest, of_round, before)
     assert undone.taken_back.tolist() == [True, True, False, False]
     assert undone.decided_again.tolist() == [False, False, True, False]  # the last was not round 2's
@@ -80,6 +82,30 @@ def test_take_back_returns_pairs_to_the_round_before_and_leaves_later_decisions(
     assert ledger.decided.tolist() == [1, 1, 3, 3] and ledger.round == 3
     assert ledger.weight.tolist() == [0.5, 1, 1, 1] and ledger.reason[:2].tolist() == ["a", "b"]
     assert ledger.active.tolist() == [True, True, False, True]
+
+
+def test_take_back_takes_confirmations_along_and_turns_labels_back():
+    """Round 1 flips all six. Later: nothing; confirmed; queued; judges bring one back as flipped; one they turn; judges tie, dropped."""
+    nan = np.nan
+    before = ledger_of(0, [HELD] * 6, [0] * 6)
+    of_round = ledger_of(1, [FLIP] * 6, [1] * 6)
+    newest = ledger_of(
+        2,
+        [FLIP, KEEP, QUEUE, Decision.RESTORE, Decision.RESTORE, DROP],
+        [1, 2, 2, 2, 2, 2],
+        flipped=[True, True, True, True, False, True],
+        active=[True, True, False, True, True, False],
+        vote_share=[nan, nan, nan, 0.0, 1.0, 0.5],
+    )
+    undone = take_back(newest, of_round, before)
+    assert undone.taken_back.tolist() == [True, True, False, False, False, False]
+    assert undone.confirmed.tolist() == [False, True, False, False, False, False]
+    assert undone.relabelled.tolist() == [False, False, True, False, False, False]
+    assert undone.decided_again.tolist() == [False, False, False, True, True, True]
+    ledger = undone.ledger
+    assert ledger.decision.tolist() == [HELD, HELD, QUEUE, Decision.RESTORE, Decision.RESTORE, DROP]
+    assert ledger.flipped.tolist() == [False, False, False, True, False, True]
+    assert ledger.active.tolist() == [False, False, False, True, True, False]
 
 
 def test_take_back_of_the_newest_round_is_the_round_before():

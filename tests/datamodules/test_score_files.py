@@ -93,8 +93,8 @@ def test_write_scores_reads_back_exactly(tmp_path):
     reasons = np.array(["", 'no "image"', ""], object)
     write_scores(tmp_path / "s.jsonl", KEYS, PAIRS, chosen, rejected, reasons)
     read = read_scores(tmp_path / "s.jsonl", KEYS, PAIRS)
-    np.testing.assert_array_equal(read[0].astype(np.float32), chosen)
-    np.testing.assert_array_equal(read[1].astype(np.float32), rejected)
+    np.testing.assert_array_equal(read[0], chosen.astype(np.float64))
+    np.testing.assert_array_equal(read[1], rejected.astype(np.float64))
     assert read[2].tolist() == reasons.tolist()
     assert json.loads((tmp_path / "s.jsonl").read_text().splitlines()[1]) == {
         "unreadable": 'no "image"',
