@@ -30,6 +30,7 @@ def test_both_ways_give_the_same_rewards():
 
 def test_bench_writes_all_ratios_and_tells_memory_and_time(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(module, "STANDARD", {name: Shape(1, 4, 6, 3, 2) for name in RATIOS})
+    monkeypatch.setattr(module, "POOL_PAIRS", 32)
     monkeypatch.setattr(module, "data_bench", lambda config, console: {"data_decode_vs_pil": 1.0})
     monkeypatch.setattr(
         module, "logging_figures", lambda pairs: {"logging_overhead": 0.01}
