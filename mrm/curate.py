@@ -14,7 +14,8 @@ sources="{NAME: {distrust_share: auto, dead_zone: 0.1}}".
 FOLDER holds ledger/round_0000.parquet and round_0001.parquet (a row a pair: scores, decision, reason), report.json, the
 model's scores.jsonl, which `scores=` takes, and the curated pool in the input's form (form=ledger|shards|llama_factory): `shards/`,
 samples with their active pairs only, or `pairs.json`, the input's records as they were, flipped ones with chosen and rejected in
-each other's place. It appears when it is whole; the same command again finds it done. `python -m mrm.audit` looks into it.
+each other's place. It appears when it is whole; the same command again finds it done, and one that was killed goes on with
+what its model has scored (FOLDER.scoring.jsonl). `python -m mrm.audit` looks into it.
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ from datamodules.tarscan import file_digest, folder_digest
 from datamodules.texts import distinct
 from mrm.cli import settings_command
 from mrm.curate_config import LEDGER_FORM, CurateConfig, check_curate
+from mrm.curate_journal import ScoreJournal
 from mrm.curate_output import accounts_of, build_report, print_outcome, round_settings, unreadable_of
 from mrm.curate_scores import given_scores, model_scores
 from mrm.curation.accounts import UNKNOWN
@@ -59,6 +61,7 @@ from mrm.run_dirs import write_json
 from mrm.scoring_model import load_scoring_model
 
 MARKER, REPORT, SCORES = "curate.json", "report.json", "scores.jsonl"
+JOURNAL = "scoring.jsonl"  # beside the output, while a model scores
 FORMAT = 1  # raise it when the same settings would give another output
 
 log = logging.getLogger(__name__)
@@ -173,6 +176,7 @@ def _build(
 ) -> CurateResult:
     staging = target.parent / f".{target.name}.curating"
     kept = Path(f"{target}.{SCORES}")  # a model's scores, until all is done
+    journal: ScoreJournal | None = None
     before, keys = pool.opening_ledger(), pool.keys[pool.pair_sample]
     by_source(spec.rules, spec.sources, distinct(before.source))  # told before anything is scored
     _check_bad(pool, pool.problems, config.max_bad)
@@ -183,7 +187,9 @@ def _build(
         if config.model is None:
             scores = given_scores(files, keys, before.pair)
         else:
-            scores = _scored(config, pool)
+            scored_by = {name: value for name, value in recipe.items() if name not in ("round", "form")}
+            journal = ScoreJournal(Path(f"{target}.{JOURNAL}"), scored_by | {"batch_size": config.batch_size})
+            scores = _scored(config, pool, journal)
             write_scores(kept, keys, before.pair, scores.chosen[0], scores.rejected[0], scores.reasons)
             scored = True
         outcome, written = _decide(config, spec, pool, before, scores, staging, recipe)
@@ -200,14 +206,20 @@ def _build(
         if scored:
             kept.replace(staging / SCORES)
         os.rename(staging, target)
+        if journal is not None:
+            journal.remove()
     except MrmError as error:
         if not scored:
             raise
+        if journal is not None:
+            journal.remove()  # the scores hold all of it
         told = f"{error} The model's scores are in {kept}: give scores={kept} in the place of model= to decide by them."
         raise type(error)(told) from error
     except OSError as error:
         raise ConfigError(f"output: {target} cannot be written: {error}.") from error
     finally:
+        if journal is not None:
+            journal.close()
         shutil.rmtree(staging, ignore_errors=True)
     return CurateResult(target, report["accounts"], report)
 
@@ -216,7 +228,7 @@ def _absolute(given: str | None) -> str | None:
     return given if given is None or is_remote(given) else str(Path(given).absolute())
 
 
-def _scored(config: CurateConfig, pool: PairPool) -> PairScores:
+def _scored(config: CurateConfig, pool: PairPool, journal: ScoreJournal) -> PairScores:
     model, encoder, device = load_scoring_model(config)
     return model_scores(
         pool,
@@ -228,6 +240,7 @@ def _scored(config: CurateConfig, pool: PairPool) -> PairScores:
         workers=config.workers,
         max_bad=config.max_bad,
         progress=config.progress,
+        journal=journal,
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from operator import length_hint
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from datamodules.score_files import read_scores
 from datamodules.sources.base import Counted
 from datamodules.texts import Texts
 from datamodules.unreadable import UnreadableCount
+from mrm.curate_journal import ScoreJournal
 from mrm.model.encoding import Encoder
 from mrm.model.packing import RewardBatch, Unreadable
 from mrm.model.reward_model import RewardModel
@@ -64,6 +65,7 @@ def model_scores(
     workers: int,
     max_bad: float,
     progress: bool,
+    journal: ScoreJournal,
 ) -> PairScores:
     """One pass of a model over a pool: every response once, in packed rows. Samples that are no pairs are not read.
 
@@ -75,6 +77,7 @@ def model_scores(
         workers: processes that read; 0 reads in this one.
         max_bad: share of the samples that may have no scores before the scoring stops.
         progress: whether a bar shows how far it is.
+        journal: batches that are scored already are taken from it, and others kept in it.
 
     Raises:
         UnreadableSamplesError: past `max_bad`.
@@ -86,28 +89,37 @@ def model_scores(
     if reasons:
         wanted = ~np.isin(pool.keys.tolist(), list(reasons))
     unreadable = UnreadableCount(max_bad, "max_bad")
-    expected: deque[Array] = deque()
+    expected: deque[tuple[int, dict[str, int]]] = deque()
+
+    def place(names: dict[str, int], found: Mapping[str, Any]) -> None:
+        for key, own in found.items():
+            rewards[first[names[key]] : first[names[key] + 1]] = own
 
     def works() -> Iterator[Any]:
-        for numbers, work in pool.feed(wanted, batch_size, encoder.max_pixels):
-            expected.append(numbers)
-            yield work
+        for batch, (numbers, work) in enumerate(pool.feed(wanted, batch_size, encoder.max_pixels)):
+            names = {pool.keys[int(number)]: int(number) for number in numbers}
+            if batch in journal.done:
+                place(names, journal.done[batch])
+            else:
+                expected.append((batch, names))
+                yield work
 
     dataset = pool.dataset(encoder, row_tokens, model.layout)
     batches = Workers(dataset, num_workers=workers).run(works())
-    total = -(-int(wanted.sum()) // batch_size)
+    total = -(-int(wanted.sum()) // batch_size) - len(journal.done)
     with torch.inference_mode():
         for batch in _shown(Counted(batches, total), progress):
-            numbers = expected.popleft()
+            number, names = expected.popleft()
             bad = {item.key for item in batch.unreadable}
-            names = {pool.keys[int(number)]: int(number) for number in numbers}
             assert list(key for key in names if key not in bad) == batch.keys, "batches come in the order of their work"
             if batch.keys:
                 found = model(batch.to(device)).float().cpu().numpy()
                 ends = np.cumsum(batch.response_counts)[:-1]
-                for key, own in zip(batch.keys, np.split(found, ends), strict=True):
-                    rewards[first[names[key]] : first[names[key] + 1]] = own
+                found_of = dict(zip(batch.keys, np.split(found, ends), strict=True))
+                place(names, found_of)
                 batch = _with_diverged(batch, rewards, first, names, pool.name)
+                if not batch.unreadable:
+                    journal.add(number, {key: own.tolist() for key, own in found_of.items()})
             unreadable.note(
                 dataclasses.replace(batch, unreadable=[_of(pool, item) for item in batch.unreadable]),
                 {pool.name: len(pool)},

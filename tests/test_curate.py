@@ -19,6 +19,7 @@ from mrm.curate import CurateConfig, CurateResult, curate, main
 from mrm.errors import ConfigError, CurationError, UnreadableSamplesError
 from mrm.model.backbones import TINY_DIRECTORY
 from mrm.model.encoding import Encoder
+from mrm.model.packing import RewardBatch
 from mrm.model.reward_model import RewardModel
 from mrm.model.saving import save_reward_model
 from mrm.preference import Pair
@@ -519,6 +520,7 @@ def test_curate_model_scores_are_kept_where_the_round_stops(shards: CurateConfig
         curate(shards)
     except CurationError as error:
         assert f"give scores={tmp_path / 'out.scores.jsonl'}" in str(error)
+        assert not (tmp_path / "out.scoring.jsonl").exists()
         shards.model, shards.scores, shards.max_flipped = None, str(tmp_path / "out.scores.jsonl"), 1.0
         assert curate(shards).accounts["flipped"] > 0
     else:
@@ -552,3 +554,31 @@ def test_curate_math_v_accounts_balance_and_shards_hold_what_is_in_use(tmp_path:
     index = Index.load(result.path / "shards")
     assert index.n_pairs == accounts["kept"] + accounts["flipped"] == result.report["written"]["pairs"]
     assert len(index) + result.report["written"]["without_pairs"] == prepared.written
+
+
+def test_curate_model_killed_goes_on_with_what_it_has_scored(
+    config: CurateConfig, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "nowhere").mkdir()
+    for number in range(9):
+        (tmp_path / "nowhere" / f"{number}.png").write_bytes(png(f"rgb({number * 20},9,9)"))
+    config.model, config.scores, config.device, config.batch_size = str(model), None, "cpu", 2
+    plain, calls = RewardModel.forward, []
+
+    def counted(self: RewardModel, batch: RewardBatch) -> torch.Tensor:
+        calls.append(batch.keys)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return plain(self, batch)
+
+    monkeypatch.setattr(RewardModel, "forward", counted)
+    with pytest.raises(KeyboardInterrupt):
+        curate(config)
+    journal = Path(f"{config.output}.scoring.jsonl")
+    assert journal.is_file() and not Path(config.output).exists()
+    journal.write_bytes(journal.read_bytes()[:-9])  # the third batch's line is cut
+    again = curate(config)
+    assert len(calls) == 4 + 3 and calls[4] == calls[2]  # five batches, of which two were whole
+    assert not journal.exists()
+    config.output = str(tmp_path / "undisturbed")
+    np.testing.assert_array_equal(again.ledger.chosen_score, curate(config).ledger.chosen_score)
