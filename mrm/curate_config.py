@@ -92,7 +92,7 @@ def check_curate(config: CurateConfig) -> tuple[RoundSpec, list[Path]]:
     twice = sorted({str(file) for file in files if sum(file.resolve() == other.resolve() for other in files) > 1})
     if twice:
         problems.append(f"scores: {', '.join(twice)} stand for one file; give each pass once.")
-    if config.model is not None and not Path(config.model).is_dir():
+    if config.model is not None and not (config.model and Path(config.model).is_dir()):
         problems.append(f"model={config.model!r}: there is no such folder; give the `model` folder of a finished run.")
     if config.form not in (None, *FORMS):
         problems.append(f"form={config.form!r}: must be one of {', '.join(FORMS)}.{suggest(str(config.form), FORMS)}")

@@ -229,7 +229,7 @@ def _check(config: ScoreConfig) -> None:
     problems += device_problems(config.device)
     if not 0 <= config.max_bad <= 1:
         problems.append(f"max_bad={config.max_bad}: must be in [0, 1].")
-    if not Path(config.model).is_dir():
+    if not (config.model and Path(config.model).is_dir()):
         problems.append(f"model={config.model!r}: there is no such folder; give the `model` folder of a finished run.")
     if not Path(config.input).is_file():
         problems.append(f"input={config.input!r}: there is no such file.")

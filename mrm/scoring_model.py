@@ -32,7 +32,7 @@ def source_problems(model: str | None, scores: str | None) -> list[str]:
     problems = []
     if (model is None) == (scores is None):
         problems.append(f"model, scores: give one of both; found model={model!r} and scores={scores!r}.")
-    if model is not None and not Path(model).is_dir():
+    if model is not None and not (model and Path(model).is_dir()):  # an empty name is the current folder
         problems.append(f"model={model!r}: there is no such folder; give the `model` folder of a finished run.")
     if scores is not None and not Path(scores).is_file():
         problems.append(f"scores={scores!r}: there is no such file.")

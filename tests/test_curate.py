@@ -365,6 +365,7 @@ def test_curate_damaged_shard_leaves_the_sample_out_by_name(shards: CurateConfig
         ({"input": None}, "shards, input: give one of both"),
         ({"model": "m"}, "model, scores: give one of both"),
         ({"scores": None}, "model, scores: give one of both"),
+        ({"scores": None, "model": ""}, "model='': there is no such folder"),
         ({"scores": "none.jsonl"}, "scores='none.jsonl': there is no such file"),
         ({"scores": ""}, "scores='': a name in it is empty"),
         ({"scores": "[]"}, "scores='..': a name in it is empty"),

@@ -47,10 +47,10 @@ class Course:
 
 
 def rounds_of(history: History) -> dict[int, dict[str, float]]:
-    """Round -> its figures, from a run's metrics: a round logs all of them at one step."""
+    """Round -> its figures, from a run's metrics: a round logs all of them at one step. What is not finite is no figure."""
     at_step: dict[int, dict[str, float]] = defaultdict(dict)
     for entry in history:
-        if str(entry["name"]).startswith("curation/"):
+        if str(entry["name"]).startswith("curation/") and math.isfinite(entry["value"]):
             at_step[int(entry["step"])][str(entry["name"]).removeprefix("curation/")] = float(entry["value"])
     return {int(figures["round"]): figures for _, figures in sorted(at_step.items()) if "round" in figures}
 

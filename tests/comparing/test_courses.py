@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mrm.comparing.courses import course, noise_course
+from mrm.comparing.courses import course, noise_course, rounds_of
 from mrm.comparing.grouping import align
 from tests.comparing.making import made_run
 
@@ -29,6 +29,12 @@ def test_course_bins_steps_and_leaves_out_what_is_not_a_number() -> None:
 
 def test_course_of_a_single_step_is_a_point() -> None:
     assert course("full", [history([2.0], first=5)], "train/loss").mean.tolist() == [2.0]
+
+
+def test_rounds_of_a_run_have_its_figures_by_round_and_nothing_that_is_no_number() -> None:
+    figures = {"round": [1.0, 2.0], "noise_after": [0.1, float("nan")], "noise_estimate_error": [float("inf"), 0.5]}
+    told = [entry for name, values in figures.items() for entry in history(values, f"curation/{name}")]
+    assert rounds_of(told) == {1: {"round": 1.0, "noise_after": 0.1}, 2: {"round": 2.0, "noise_estimate_error": 0.5}}
 
 
 def test_noise_course_begins_before_the_first_round() -> None:
