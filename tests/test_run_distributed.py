@@ -93,3 +93,17 @@ def test_run_on_two_processes_curates_as_one_does(small_run: Callable[..., RunCo
             assert getattr(one, name).tolist() == getattr(two, name).tolist(), name
         for name in ("chosen_score", "rejected_score", "vote_share"):
             np.testing.assert_allclose(getattr(one, name), getattr(two, name), atol=1e-3, err_msg=name)
+
+
+def test_run_on_two_processes_stops_early_on_both(small_run: Callable[..., RunConfig], tmp_path: Path) -> None:
+    made = small_run(
+        "experiment=dt2it_only_trusted", "trainer.strategy=ddp", "trainer.devices=2", "data.batch_size=1",
+        "trainer.max_epochs=4", "report.enabled=false", "evaluation.every_n_steps=1",
+        "evaluation.early_stopping={metric: val/loss, patience: 2, min_delta: 1000}",
+    )  # fmt: skip
+    made.output_root = str(tmp_path / "runs")
+    (tmp_path / "c.yaml").write_text(to_yaml(made))
+    done = torchrun("-m", "tests.distributed_run", str(tmp_path / "c.yaml"))
+    assert done.stdout.count("group left: True") == 2
+    results = json.loads((tmp_path / "runs" / "latest" / "results.json").read_text())
+    assert results["evaluation"]["stopped_early"] and results["evaluation"]["last"]["step"] == 3
