@@ -28,9 +28,9 @@ from datamodules.ledger import Ledger, ledger_rounds, round_path
 from datamodules.ledger_audit import LedgerDiff, Undone, compare, find_ledgers, names, read_round, take_back
 from mrm.audit_config import DiffConfig, ExportConfig, ShowConfig, UndoConfig
 from mrm.audit_export import ExportResult, export, print_export
-from mrm.audit_lines import check_output, counted_line, open_console, print_lines
+from mrm.audit_lines import check_output, counted_line, print_lines
 from mrm.audit_show import PairStory, Shown, print_show, show
-from mrm.cli import parse_settings, words_command
+from mrm.cli import open_console, parse_settings, words_command
 from mrm.errors import ConfigError, LedgerError, suggest
 
 __all__ = ["ExportResult", "PairStory", "Shown", "diff", "export", "main", "show", "undo"]

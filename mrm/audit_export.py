@@ -22,8 +22,9 @@ from datamodules.ledger_audit import find_ledgers, read_round, select
 from datamodules.pair_pools import LLAMA_FACTORY, SHARDS
 from mrm.audit_config import ExportConfig
 from mrm.audit_data import open_data
-from mrm.audit_lines import check_output, open_console, print_lines
+from mrm.audit_lines import check_output, print_lines
 from mrm.audit_show import check_named
+from mrm.cli import open_console
 from mrm.errors import ConfigError, UnreadableSamplesError, suggest
 
 TABLES = {"jsonl": ".jsonl", "csv": ".csv", "parquet": ".parquet"}

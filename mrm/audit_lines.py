@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,8 +10,6 @@ from rich.console import Console
 from datamodules.ledger import Array, Ledger
 from datamodules.ledger_audit import names
 from mrm.errors import ConfigError
-
-WIDE = 200  # columns of a table that no terminal limits
 
 
 def check_output(path: Path, folder: Path) -> None:
@@ -32,11 +29,6 @@ def counted_line(what: str, ledger: Ledger, rows: Array, limit: int) -> str:
     if not len(rows) or not limit:
         return f"{what}."
     return f"{what}: {', '.join(names(ledger, rows, limit))}{', ...' if len(rows) > limit else '.'}"
-
-
-def open_console() -> Console:
-    """Standard output, wide enough for a table where it goes to a file."""
-    return Console() if sys.stdout.isatty() else Console(width=WIDE)
 
 
 def print_lines(console: Console, lines: Sequence[str]) -> None:

@@ -26,7 +26,8 @@ from datamodules.ledger_audit import (
 )
 from mrm.audit_config import ShowConfig
 from mrm.audit_data import open_data, samples_of
-from mrm.audit_lines import open_console, print_lines
+from mrm.audit_lines import print_lines
+from mrm.cli import open_console
 from mrm.errors import ConfigError, MrmError, suggest
 from mrm.pages import shorten
 from mrm.preference import PreferenceSample

@@ -30,10 +30,16 @@ from mrm.construct_config import register_construct_schema
 from mrm.errors import ConfigError, MrmError, suggest
 
 EXIT_BAD_INPUT = 2
+WIDE = 200  # columns of a table that no terminal limits
 LIST_ITEMS = {RoundConfig: "curation.schedule[*]"}  # lists of the schema
 console = Console(stderr=True)
 Settings = TypeVar("Settings")
 Config = TypeVar("Config")
+
+
+def open_console() -> Console:
+    """Standard output, wide enough for a table where it goes to a file."""
+    return Console() if sys.stdout.isatty() else Console(width=WIDE)
 
 
 def compose_run_config(overrides: Sequence[str]) -> RunConfig:

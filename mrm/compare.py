@@ -13,9 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
-from mrm.cli import settings_command
+from mrm.cli import open_console, settings_command
 from mrm.compare_config import CompareConfig, check, names
 from mrm.comparing.archive import ENDING, Archive, write_archive
 from mrm.comparing.axis import Axis, axis_values, lines_over
@@ -101,7 +99,7 @@ def run(config: CompareConfig) -> None:
     store = open_store(config)
     comparison = compare(config, store)
     axis = drawn_axis(config, comparison)
-    tables, console = tables_of(comparison), Console()
+    tables, console = tables_of(comparison), open_console()
     remarks = [*comparison.notes, *axis_notes(axis[0] if axis else None), *_reading(comparison)]
     lines = [*comparison.findings(), *remarks]
     lines += [f"Not measured: {'; '.join(comparison.lacking)}."] if comparison.lacking else []

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 
 from callbacks.curation_round import RoundOutcome
@@ -20,6 +19,7 @@ from datamodules.curated import Written
 from datamodules.ledger import Decision, Ledger
 from datamodules.pair_files import PairFile
 from datamodules.pair_pools import PairPool
+from mrm.cli import open_console
 from mrm.curate_config import CurateConfig, file_names
 from mrm.errors import CurationError
 
@@ -87,7 +87,7 @@ def print_outcome(path: Path, report: Mapping[str, Any], reused: bool) -> None:
     for name in report["accounts"]:
         table.add_column(name, justify="right")
     table.add_row(*(f"{number:,}" for number in report["accounts"].values()))
-    console = Console()
+    console = open_console()
     console.print(table)
     for line in [*_sentences(report, reused), f"Output   {path}"]:
         console.print(line, markup=False, highlight=False, soft_wrap=True)

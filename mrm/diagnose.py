@@ -17,11 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from datamodules.pair_pools import SHARDS, PairPool, form_of, open_pool
 from datamodules.remote import make_cache
-from mrm.cli import settings_command
+from mrm.cli import open_console, settings_command
 from mrm.diagnose_config import DiagnoseConfig, check_diagnose
 from mrm.diagnose_page import print_diagnostics, write_diagnostics
 from mrm.diagnose_scores import Bad, ModelScorer, Rows, check_bad, scored_by_file, scored_by_model, write_lines
@@ -108,7 +106,7 @@ def _write(config: DiagnoseConfig, pools: Sequence[PairPool], result: DiagnoseRe
 def run(config: DiagnoseConfig) -> None:
     """Draws the figures and shows them."""
     result = diagnose_pairs(config)
-    console = Console()
+    console = open_console()
     print_diagnostics(result.found, console)
     if result.bad.samples:
         told = f"{result.bad.samples} samples could not be used: {result.bad.told()}."

@@ -17,10 +17,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-
 from datamodules.benchmarks import Benchmark, open_benchmark
-from mrm.cli import settings_command
+from mrm.cli import open_console, settings_command
 from mrm.errors import ConfigError
 from mrm.evaluate_config import OPTIONS, EvaluateConfig, check_evaluate
 from mrm.evaluate_lines import lines_to
@@ -86,7 +84,7 @@ def _write(path: str, evaluation: Evaluation) -> None:
 
 def run(config: EvaluateConfig) -> None:
     """Evaluates and prints."""
-    console = Console()
+    console = open_console()
     print_evaluation(evaluate(config), console)
     for name, path in (("figures", config.json), ("judgements", config.output)):
         if path is not None:
