@@ -261,7 +261,8 @@ def markdown(table: Table) -> str:
     right = ["---:" if number and _is_numeric(table, number) else "---" for number in range(len(table.columns))]
     lines = [table.columns, right, *table.rows]
     text = "\n".join("| " + " | ".join(_plain(cell) for cell in line) + " |" for line in lines)
-    return "\n\n".join([f"### {table.title}", text, *table.notes])
+    heading = [f"### {table.title}"] if table.title else []
+    return "\n\n".join([*heading, text, *table.notes])
 
 
 def _plain(cell: str) -> str:
