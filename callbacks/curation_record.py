@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from callbacks.curation_schedule import RoundSpec
 from callbacks.curation_steps import TOGETHER, pool
+from callbacks.round_inputs import NOT_FINITE
 from datamodules.ledger import Decision, Ledger
 from datamodules.texts import coded
 from mrm.curation.accounts import flip_quality, noise, settled
@@ -37,10 +38,11 @@ def check_caps(before: Ledger, after: Ledger, spec: RoundSpec, opened: np.ndarra
 
     Raises:
         CurationError: if more labels were turned, by scores or by votes, or more pairs dropped than the caps allow, in the pool or
-            in a source that has caps of its own.
+            in a source that has caps of its own. Pairs whose rewards are not finite count as dropped: they leave for good.
     """
     turned = opened & (after.flipped != before.flipped)
-    dropped = opened & (after.decision == Decision.DROP) & (after.decided == after.round)
+    gone = (after.decision == Decision.DROP) | ((after.decision == Decision.UNREADABLE) & (after.reason == NOT_FINITE))
+    dropped = opened & gone & (after.decided == after.round)
     caps = {"max_flipped": (turned, "flip"), "max_dropped": (dropped, "drop")}
     groups: list[tuple[str, np.ndarray, dict[str, float]]] = [
         ("", opened, {name: getattr(spec, name) for name in caps})

@@ -14,7 +14,7 @@ import numpy as np
 from callbacks.annotating import Annotators
 from callbacks.score_passes import ScorePass
 from mrm.curation.policy import MISSING_VOTES
-from mrm.curation.rules import STEPS_OF, Rules, parse_share, source_problems
+from mrm.curation.rules import STEPS_OF, Rules, parse_share, source_problems, without_effect
 from mrm.errors import ConfigError
 
 STEPS = ("score", "correct", "filter", "annotate")
@@ -189,13 +189,26 @@ def _spec_problems(spec: RoundSpec) -> list[str]:
             "correct_mode=weight has no effect in a round that filters, too: the filter queues every pair that was distrusted. Let"
             " a later round filter, or take another mode."
         )
-    problems += [
-        f"sources.{source}.{name}: has an effect only with {' or '.join(f'`{step}`' for step in STEPS_OF[name])}."
-        for source, given in spec.sources.items()
-        for name in given
-        if name in STEPS_OF and not set(STEPS_OF[name]) & set(spec.steps)
-    ]
+    if not problems:
+        problems += effect_problems(spec)
     return problems
+
+
+def effect_problems(spec: RoundSpec, where: str = "") -> list[str]:
+    """Settings of a round, or of its sources, that are not the defaults and that nothing heeds: one sentence each."""
+    usual = RoundSpec(spec.after_epoch, spec.steps)
+    changed = [name for name in STEPS_OF if getattr(spec, name) != getattr(usual, name)]
+    found = {
+        f"{name}={getattr(spec, name)}": need
+        for name, need in without_effect(changed, spec.steps, _values(spec, "correct_mode")).items()
+    }
+    if spec.missing != usual.missing and "annotate" not in spec.steps:
+        found[f"missing={spec.missing}"] = "`annotate`"
+    for source, own in spec.sources.items():
+        modes = [own.get("correct_mode", spec.correct_mode)]
+        needs = without_effect([name for name in own if name in STEPS_OF], spec.steps, modes)
+        found |= {f"sources.{source}.{name}": need for name, need in needs.items()}
+    return [f"{where}{what}: has an effect only with {need}." for what, need in found.items()]
 
 
 def _values(spec: RoundSpec, name: str) -> set[Any]:

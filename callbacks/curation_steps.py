@@ -26,11 +26,12 @@ from callbacks.round_inputs import NOT_FINITE, PairScores, Votes
 from datamodules.ledger import Decision, Ledger
 from datamodules.texts import Texts, coded
 from mrm.curation.noise_estimate import NoiseEstimate, estimate_noise, expected_share
-from mrm.curation.policy import consistent, distrusted, mean_strength, spread, unanimous, uncertain, vote
+from mrm.curation.policy import consistent, distrusted, mean_score, mean_strength, spread, unanimous, uncertain, vote
 from mrm.curation.rules import Rules, SourceRules
 from mrm.errors import CurationError
 
 RELEASED_SHARE = 0.5
+TIED, ARRIVED = "votes tied", "votes arrived"  # words of reasons, by which the report tells why a pair was not settled
 TOGETHER = ""  # stands for all sources that are ranked together; no source has an empty name
 RELEASED = SourceRules()
 
@@ -108,7 +109,7 @@ def record_scores(ledger: Ledger, fresh: np.ndarray, scores: PairScores) -> Ledg
         return np.where(fresh, np.where(known, new, np.nan), old).astype(old.dtype)
 
     with np.errstate(invalid="ignore"):  # of pairs that are not known
-        chosen, rejected = (side.mean(axis=0, dtype=np.float64) for side in (scores.chosen, scores.rejected))
+        chosen, rejected = (mean_score(side) for side in (scores.chosen, scores.rejected))
     scored = replace(
         ledger,
         chosen_score=column(ledger.chosen_score, chosen),
@@ -267,7 +268,8 @@ def settle_queue(ledger: Ledger, answers: Votes, missing: str = "wait") -> Ledge
     reason, share = ledger.reason.copy(), ledger.vote_share.copy()
     told = np.where(readable, _vote_reasons(answers.votes), unreadable)
     reason[queue] = np.where(asked, told, reason[queue])
-    share[queue] = np.where(readable & whole, answers.votes.mean(axis=1), np.nan)  # not asked: none came
+    said = np.where(readable & whole, answers.votes.mean(axis=1), np.nan)
+    share[queue] = np.where(asked, said, share[queue])  # who was not asked keeps an earlier verdict
     flipped = ledger.flipped.copy()
     flipped[queue] = np.where(winner == 0, flipped[queue], winner < 0)
 
@@ -352,10 +354,10 @@ def _vote_reasons(votes: np.ndarray) -> np.ndarray:
 
 def _vote_reason(arrived: int, for_published: float, expected: int) -> str:
     if arrived < expected:
-        return f"{arrived} of {expected} votes arrived"
+        return f"{arrived} of {expected} {ARRIVED}"
     tally = f"{for_published:g} : {expected - for_published:g}"
     if 2 * for_published == expected:
-        return f"votes tied {tally}"
+        return f"{TIED} {tally}"
     side = "for" if 2 * for_published > expected else "against"
     return f"votes {tally} {side} the published choice"
 

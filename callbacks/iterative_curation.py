@@ -34,6 +34,7 @@ from callbacks.training_scores import TrainingScores
 from datamodules.ledger import Decision, Ledger, set_aside_after
 from datamodules.tarscan import folder_digest
 from mrm.curation.judge_accounts import judge_accounts
+from mrm.curation.rules import GUARDS
 from mrm.errors import ConfigError, LedgerError
 
 ASKING = "the judges are still being asked"
@@ -107,6 +108,7 @@ class IterativeCuration(pl.Callback):
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self.schedule:
+            self.passes = [_at_its_place(spec) for spec in self.passes]
             check_run(self.schedule, self.restart, trainer, trainer.datamodule, self.passes)
             digests = self._model_digests() if trainer.is_global_zero else {}  # gigabytes: one process reads them
             self._digests = trainer.strategy.broadcast(digests)
@@ -140,14 +142,15 @@ class IterativeCuration(pl.Callback):
         """Digest of all settings that the ledger of round `number` depends on; "" for round 0."""
         if number == 0:
             return ""
+        digests = self._digests or self._model_digests()
         settings = {
-            "rounds": [asdict(spec) for spec in self.schedule[:number]],
+            "rounds": [_decisive(spec) for spec in self.schedule[:number]],
             "annotators": None if self.annotators is None else self.annotators.identity,
             "restart": self.restart,
-            "passes": [asdict(spec) for spec in self.passes],
+            "passes": [
+                asdict(spec) | ({"path": digests[spec.path]} if spec.path is not None else {}) for spec in self.passes
+            ],  # a model is what its folder holds
         }
-        if digests := self._digests or self._model_digests():
-            settings["models"] = digests  # a folder may hold another model tomorrow
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
     def _model_digests(self) -> dict[str, str]:
@@ -173,7 +176,7 @@ class IterativeCuration(pl.Callback):
                 opened = ~datamodule.trusted[datamodule.index.pair_sample]
                 outcome = self._decide(spec, before, start, opened, scores, trainer)
                 ledger, record = outcome.ledger, outcome.record
-                if spec.steps != ("score",):
+                if spec.steps != ("score",) or (opened & before.active).any():  # before the first round none is in use
                     check_active_share(ledger, opened, self.min_active_share)
                 set_aside_after(datamodule.ledger_dir, number - 1)  # left by a run that was killed behind this boundary
                 ledger.write(datamodule.ledger_dir)
@@ -193,7 +196,7 @@ class IterativeCuration(pl.Callback):
             log.warning("%s", told)
         if self._base_state is not None:
             pl_module.restart(self._base_state)
-        if self.restart == "cold":
+        if self.restart != "warm":  # scores under another head are of another scale
             self.recorded.forget()
         self._ask_beside(trainer, number)
 
@@ -265,6 +268,21 @@ class IterativeCuration(pl.Callback):
             margin = (outcome.ledger.chosen_score - outcome.ledger.rejected_score)[queue]
             record["judges"] = judge_accounts(self.annotators.names, votes, margin, self._truth[queue])
         return replace(outcome, record=record)
+
+
+def _decisive(spec: RoundSpec) -> dict[str, Any]:
+    """What the outcome of a round depends on. Its guards only stop it: a run may go on with others."""
+    settings = {name: value for name, value in asdict(spec).items() if name not in GUARDS}
+    sources = {
+        source: {name: value for name, value in own.items() if name not in GUARDS}
+        for source, own in spec.sources.items()
+    }
+    return settings | {"sources": {source: own for source, own in sources.items() if own}}
+
+
+def _at_its_place(spec: ScorePass) -> ScorePass:
+    """With the folder that a link, such as `runs/latest`, means now; the next run turns it."""
+    return spec if spec.path is None else replace(spec, path=str(Path(spec.path).resolve()))
 
 
 def _poll(trainer: pl.Trainer) -> Poll:

@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from callbacks.curation_steps import ARRIVED, TIED
 from callbacks.report_view import DROPPED, QUEUED, RESTORED, LedgerView, RoundView
 from datamodules.texts import coded
 
-TIED, MISSING = re.compile(r"votes tied "), re.compile(r"\d+ of \d+ votes arrived")  # `curation_steps.settle_queue`
+TIES, MISSING = re.compile(rf"{TIED} "), re.compile(rf"\d+ of \d+ {ARRIVED}")  # of `curation_steps.settle_queue`
 MARGIN_BINS = 5
 Z = 1.96  # 95 % intervals
 
@@ -185,7 +186,7 @@ def _judged(seen: RoundView) -> tuple[np.ndarray, ...]:
     candidates = np.flatnonzero(seen.fresh & np.isin(seen.state, (RESTORED, DROPPED, QUEUED)))
     state = seen.state[candidates]
     codes, texts = coded(pa.array(seen.ledger.reason[candidates], pa.string()))
-    tied, missing = (np.array([bool(said.match(text)) for text in texts], bool)[codes] for said in (TIED, MISSING))
+    tied, missing = (np.array([bool(said.match(text)) for text in texts], bool)[codes] for said in (TIES, MISSING))
     missing &= state != RESTORED
     asked = (state == RESTORED) | tied | missing
     rows = candidates[asked]

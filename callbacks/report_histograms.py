@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from callbacks.report_sources import ALL
-from callbacks.report_view import DROPPED, FLIPPED, KEPT, QUEUED, RESTORED, STATES, LedgerView, RoundView
+from callbacks.report_view import DROPPED, FLIPPED, KEPT, QUEUED, RESTORED, STATES, UNREADABLE, LedgerView, RoundView
 
 BINS = 40
 OUTER = 0.2  # per cent at either end that share the outermost bins: a few outliers would squeeze the rest into one bar
@@ -67,7 +67,7 @@ def round_panels(view: LedgerView) -> list[RoundPanels]:
     picture, names = view.pictured()
     made = []
     for seen in view.rounds:
-        rows = seen.fresh & np.isfinite(seen.margin)
+        rows = seen.fresh & np.isfinite(seen.margin) & (seen.state != UNREADABLE)  # scored once, and lost since
         if seen.number > 0 and rows.any():
             made.append(_round(seen, rows, picture[view.source[rows]], names))
     return made
@@ -136,8 +136,10 @@ def _round(seen: RoundView, rows: np.ndarray, group: np.ndarray, names: Sequence
     layer_of = np.full(len(STATES), -1)
     layer_of[list(DECIDED)] = np.arange(len(DECIDED))
     layer = layer_of[seen.state[rows]]
-    margin, decided = seen.margin[rows], layer >= 0
-    assert decided.all(), "a scored pair that a round decided about is kept, flipped, restored, queued or dropped"
+    margin = seen.margin[rows]
+    assert (layer >= 0).all(), (
+        "a scored pair that a round decided about is kept, flipped, restored, queued, dropped or unreadable"
+    )
     margins = _panels(f"round {seen.number}: margins", margin, group, layer, names, [STATES[code] for code in DECIDED])
     both = np.concatenate([seen.chosen_score[rows], seen.rejected_score[rows]])
     sides = np.repeat([0, 1], len(group))

@@ -5,7 +5,6 @@ Trusted pairs are in no count; one that turned out to be unreadable is no longer
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 
 from callbacks.report_view import DROPPED, FLIPPED, KEPT, QUEUED, RESTORED, UNREADABLE, UNSEEN, LedgerView, RoundView
 from datamodules.ledger import round_path
+from datamodules.tarscan import file_digest
 
 ALL = "all sources"
 BY_THE_ROUND = ("kept", "flipped", "restored", "queued", "dropped", "unreadable")
@@ -116,12 +116,6 @@ def round_tables(view: LedgerView, ledger_dir: Path | None = None) -> list[Round
         file, sha256 = "", ""
         if ledger_dir is not None:
             path = round_path(ledger_dir, seen.number)
-            file, sha256 = f"{ledger_dir.name}/{path.name}", file_sha256(path)
+            file, sha256 = f"{ledger_dir.name}/{path.name}", file_digest(path)
         tables.append(RoundTable(seen.number, kept, file, sha256))
     return tables
-
-
-def file_sha256(path: Path) -> str:
-    """The file's SHA-256 in hexadecimal, as `sha256sum` prints it."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

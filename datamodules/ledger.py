@@ -291,6 +291,8 @@ class Ledger:
             if table.schema.names != list(_TYPES):
                 raise LedgerError(f"{path}: columns {table.schema.names}, expected {list(_TYPES)}; {mend}")
             columns = {name: _read_column(name, table[name]) for name in _TYPES}
+            for name in ("chosen_score", "rejected_score"):  # earlier ledgers hold 32 bits
+                columns[name] = columns[name].astype(np.float64, copy=False)
             columns["decided"] = columns.pop("round")
             return cls(
                 **columns,

@@ -8,7 +8,7 @@ Dimension letters: P pairs.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -233,6 +233,7 @@ class Undone:
             goes with it.
         relabelled: pairs that keep what a later round decided, but for the label that the round had turned, which is turned back.
         decided_again: pairs that keep all of what a later round decided.
+        unreadable: pairs that could not be read, which no undoing changes.
     """
 
     ledger: Ledger
@@ -240,52 +241,68 @@ class Undone:
     confirmed: Array
     relabelled: Array
     decided_again: Array
+    unreadable: Array
 
 
-def take_back(newest: Ledger, of_round: Ledger, before: Ledger) -> Undone:
+def take_back(before: Ledger, of_round: Ledger, later: Iterable[Ledger] = (), *, admit: bool = False) -> Undone:
     """Takes back what a round decided, as far as nothing else has been decided since.
 
     A later round that left a pair in its place under its label has only confirmed it, and by the same label: such pairs return to
     where they were, too. One that took a pair out, or brought it back, decided for itself; only judges decide on a label
-    for themselves, so that a label which the round turned is turned back unless they have been asked since.
+    for themselves, so that a label which the round turned is turned back unless they, or another round, have decided on it since.
 
     Args:
-        newest: the newest ledger.
-        of_round: the ledger of the round; may be the newest.
         before: the ledger of the round before it.
+        of_round: the ledger of the round.
+        later: those of all rounds behind it, by rising round.
+        admit: takes pairs that return to being held, which no training uses, into use as published.
 
     Raises:
-        LedgerError: where they are not of one pool.
+        LedgerError: where they are not of one pool, or a round is missing.
         CurationError: if the result does not balance.
     """
-    number = of_round.round
-    assert before.round == number - 1 and newest.round >= number, (before.round, number, newest.round)
-    for ledger in (of_round, before):
-        if ledger.index_fingerprint != newest.index_fingerprint or len(ledger) != len(newest):
-            raise LedgerError(
-                f"the ledgers of rounds {ledger.round} and {newest.round} are of different pools ({len(ledger)} and {len(newest)} pairs)."
-            )
-    decided, later = of_round.decided == number, newest.decided > number
-    asked = ~_equal(newest.vote_share, of_round.vote_share)
-    same = (newest.active == of_round.active) & (newest.flipped == of_round.flipped)
-    confirmed = decided & later & same & ~asked
-    taken_back = (decided & ~later) | confirmed
-    turned = (of_round.flipped != before.flipped) & (newest.flipped == of_round.flipped)
-    relabelled = decided & ~taken_back & turned & ~asked
+    number, newest = of_round.round, of_round
+    _check_follows(before, of_round)
+    decided = of_round.decided == number
+    turned = of_round.flipped != before.flipped
+    touched, anew, label = (np.zeros(len(of_round), bool) for _ in range(3))  # at all, for itself, on the label
+    for ledger in later:
+        _check_follows(newest, ledger)
+        now = ledger.decided == ledger.round
+        by_judges = now & (ledger.decision == Decision.RESTORE)
+        flipped = ledger.flipped != newest.flipped
+        touched |= now
+        label |= by_judges | flipped
+        anew |= by_judges | flipped | (ledger.active != newest.active)
+        newest = ledger
+    unreadable = decided & (newest.decision == Decision.UNREADABLE)
+    taken_back = decided & ~anew & ~unreadable
+    relabelled = decided & ~taken_back & ~unreadable & turned & ~label
     columns = {
         name: np.where(taken_back, getattr(before, name), getattr(newest, name))
         for name in COLUMNS
         if name not in NAMES
     }
     columns["flipped"] = np.where(relabelled, before.flipped, columns["flipped"])
+    if admit:
+        held = taken_back & (columns["decision"] == Decision.HELD)
+        columns["decision"] = np.where(held, Decision.RAW, columns["decision"])
+        columns["active"] = columns["active"] | held
     ledger = replace(newest, **columns, policy_fingerprint=f"{newest.policy_fingerprint} without round {number}")
     ledger.check_balanced()
-    return Undone(ledger, taken_back, confirmed, relabelled, decided & ~taken_back & ~relabelled)
+    again = decided & ~taken_back & ~relabelled & ~unreadable
+    return Undone(ledger, taken_back, taken_back & touched, relabelled, again, unreadable)
 
 
-def _equal(a: Array, b: Array) -> Array:
-    """bool [P]: equal, or both NaN."""
-    return (a == b) | (np.isnan(a) & np.isnan(b))
+def _check_follows(before: Ledger, after: Ledger) -> None:
+    if after.round != before.round + 1:
+        raise LedgerError(
+            f"behind the ledger of round {before.round} comes that of round {after.round}; one is missing."
+        )
+    if after.index_fingerprint != before.index_fingerprint or len(after) != len(before):
+        raise LedgerError(
+            f"the ledgers of rounds {before.round} and {after.round} are of different pools ({len(before)} and {len(after)} pairs)."
+        )
 
 
 def names(ledger: Ledger, rows: Array, limit: int) -> list[str]:

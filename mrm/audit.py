@@ -8,7 +8,8 @@ show    run=DIR: pairs by source and decision, a table row a round and source (s
 diff    run=A other=B [round=N]: pairs by decision in A and decision in B, pairs that only one has, and the first by name.
 undo    run=DIR round=N output=FILE.parquet: the newest ledger with what round N decided taken back, and with it what later rounds
         only confirmed. Pairs that a later round took out or brought back keep that; a label that round N turned is turned back
-        unless judges have been asked since. All are counted and named. `export ledger=FILE.parquet` makes data of it.
+        unless judges or another round have decided on it since. All are counted and named. Pairs that are held then are not in use;
+        admit=true takes them in as published. `export ledger=FILE.parquet` makes data of it.
 export  run=DIR output=FILE [form=jsonl|csv|parquet|llama_factory|shards]: the newest ledger (or round=N, or ledger=FILE) as a
         table, or the pool as it says: pairs in use, flipped ones turned. decision= and source= pick some of the pairs.
 """
@@ -24,7 +25,7 @@ import numpy as np
 from omegaconf import OmegaConf
 from rich.table import Table
 
-from datamodules.ledger import Ledger, ledger_rounds, round_path
+from datamodules.ledger import Decision, Ledger, ledger_rounds, round_path
 from datamodules.ledger_audit import LedgerDiff, Undone, compare, find_ledgers, names, read_round, take_back
 from mrm.audit_config import DiffConfig, ExportConfig, ShowConfig, UndoConfig
 from mrm.audit_export import ExportResult, export, print_export
@@ -75,14 +76,15 @@ def undo(config: UndoConfig) -> UndoResult:
         raise ConfigError(
             f"round={config.round}: rounds of curation begin with 1; round 0 is the pool as it was published."
         )
-    of_round, newest = read_round(folder, config.round), read_round(folder, None)
-    if config.round - 1 not in ledger_rounds(folder):
+    of_round, rounds = read_round(folder, config.round), ledger_rounds(folder)
+    if config.round - 1 not in rounds:
         raise LedgerError(
             f"{folder}: no ledger of round {config.round - 1}, to which round {config.round} would be taken back."
         )
-    undone = take_back(newest, of_round, read_round(folder, config.round - 1))
+    later = (read_round(folder, number) for number in rounds if number > config.round)
+    undone = take_back(read_round(folder, config.round - 1), of_round, later, admit=config.admit)
     output = Path(config.output)
-    path = output if output.suffix == ".parquet" else round_path(output, newest.round)
+    path = output if output.suffix == ".parquet" else round_path(output, undone.ledger.round)
     check_output(path, folder)
     try:
         undone.ledger.write_file(path)
@@ -125,7 +127,11 @@ def print_undo(config: UndoConfig) -> None:
         "of them had been confirmed by a later round": undone.confirmed,
         "keep what a later round decided, under the label that they had before": undone.relabelled,
         "keep all of what a later round decided": undone.decided_again,
+        "could not be read, and stay left out": undone.unreadable,
     }
+    held = undone.taken_back & (undone.ledger.decision == Decision.HELD)
+    if held.any():
+        told["are held again, so not in use; admit=true takes them in as published"] = held
     rows = {text: np.flatnonzero(mask) for text, mask in told.items()}
     lines = [
         *(counted_line(f"{len(found)} {text}", undone.ledger, found, config.limit) for text, found in rows.items()),

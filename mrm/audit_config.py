@@ -40,6 +40,7 @@ class UndoConfig:
     run: str = MISSING
     round: int = MISSING
     output: str = MISSING  # FILE.parquet, or a folder that gets round_NNNN.parquet
+    admit: bool = False  # pairs that would be held again come into use as published
     limit: int = 20  # pairs named
 
 

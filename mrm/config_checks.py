@@ -33,7 +33,7 @@ from mrm.config import (
     TrainerConfig,
 )
 from mrm.construct_config import check_calling, check_model, check_rubrics, used
-from mrm.curation.rules import AUTO, Rules, source_problems
+from mrm.curation.rules import AUTO, STEPS_OF, Rules, source_problems, without_effect
 from mrm.errors import ConfigError, ShardError, suggest
 from mrm.evaluation_checks import evaluation_problems
 from mrm.model.attention import ATTENTION
@@ -275,37 +275,24 @@ def _check_annotation(curation: CurationConfig, problems: Problems) -> None:
 
 def _check_round(path: str, spec: RoundConfig, problems: Problems) -> None:
     """Is every key that is set one that the round's steps heed? What the values may be is the round's to say."""
-    heeded = {
-        "admit_weight": {"correct"},
-        "distrust_share": {"correct"},
-        "dead_zone": {"filter"},
-        "agreement": {"correct", "filter"},
-        "missing": {"annotate"},
-        "max_flipped": {"annotate", *(["correct"] if "flip" in _modes(spec) else [])},
-        "max_dropped": {"annotate", *(["correct"] if "drop" in _modes(spec) else [])},
-    }
-    for name, steps in heeded.items():
-        value = getattr(spec, name)
-        if value is not None and not steps & set(spec.steps):
-            problems.append(
-                f"{path}.{name}={value}: has an effect only with {' or '.join(f'`{s}`' for s in sorted(steps))}."
-            )
+    given = [name for name in STEPS_OF if getattr(spec, name) not in (None, RoundConfig.correct_mode)]
+    needs = without_effect(given, spec.steps, _modes(spec))
+    needs |= {"missing": "`annotate`"} if spec.missing is not None and "annotate" not in spec.steps else {}
+    problems += [
+        f"{path}.{name}={getattr(spec, name)}: has an effect only with {need}." for name, need in needs.items()
+    ]
     share = spec.distrust_share
     if not (share is None or share == AUTO or (isinstance(share, (int, float)) and not isinstance(share, bool))):
         problems.append(f"{path}.distrust_share={share!r}: must be {AUTO} or a number in [0, 1].")
-    if (spec.correct_mode == "weight") and spec.down_weight is None:
-        problems.append(f"{path}.down_weight=None: is needed with correct_mode=weight, and has an effect only there.")
-    if "weight" not in _modes(spec) and spec.down_weight is not None:
-        problems.append(
-            f"{path}.down_weight={spec.down_weight}: is needed with correct_mode=weight, and has an effect only there."
-        )
+    if spec.correct_mode == "weight" and spec.down_weight is None:
+        problems.append(f"{path}.down_weight: is needed with correct_mode=weight.")
     problems += [f"{path}.{problem}" for problem in source_problems(Rules(), spec.sources, None)]
     for source, rules in spec.sources.items():
         mode = rules.get("correct_mode", spec.correct_mode)
         if mode == "weight" and spec.down_weight is None and "down_weight" not in rules:
             problems.append(f"{path}.sources.{source}.down_weight: is needed with correct_mode=weight.")
-        if mode != "weight" and "down_weight" in rules:
-            problems.append(f"{path}.sources.{source}.down_weight: has an effect only with correct_mode=weight.")
+        needs = without_effect([name for name in rules if name in STEPS_OF], spec.steps, [str(mode)])
+        problems += [f"{path}.sources.{source}.{name}: has an effect only with {need}." for name, need in needs.items()]
 
 
 def _modes(spec: RoundConfig) -> set[str]:

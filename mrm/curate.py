@@ -15,7 +15,7 @@ FOLDER holds ledger/round_0000.parquet and round_0001.parquet (a row a pair: sco
 model's scores.jsonl, which `scores=` takes, and the curated pool in the input's form (form=ledger|shards|llama_factory): `shards/`,
 samples with their active pairs only, or `pairs.json`, the input's records as they were, flipped ones with chosen and rejected in
 each other's place. It appears when it is whole; the same command again finds it done, and one that was killed goes on with
-what its model has scored (FOLDER.scoring.jsonl). `python -m mrm.audit` looks into it.
+what its model has scored (FOLDER.scoring-*.jsonl, until the output stands). `python -m mrm.audit` looks into it.
 """
 
 from __future__ import annotations
@@ -51,18 +51,18 @@ from datamodules.tarscan import file_digest, folder_digest
 from datamodules.texts import distinct
 from mrm.cli import settings_command
 from mrm.curate_config import LEDGER_FORM, CurateConfig, check_curate
-from mrm.curate_journal import ScoreJournal
+from mrm.curate_journal import ScoreJournal, remove_journals
 from mrm.curate_output import accounts_of, build_report, print_outcome, round_settings, unreadable_of
 from mrm.curate_scores import given_scores, model_scores
 from mrm.curation.accounts import UNKNOWN
 from mrm.curation.rules import by_source
+from mrm.devices import pick_device
 from mrm.errors import ConfigError, CurationError, MrmError, ShardError, UnreadableSamplesError
 from mrm.run_dirs import write_json
 from mrm.scoring_model import load_scoring_model
 
 MARKER, REPORT, SCORES = "curate.json", "report.json", "scores.jsonl"
-JOURNAL = "scoring.jsonl"  # beside the output, while a model scores
-FORMAT = 1  # raise it when the same settings would give another output
+FORMAT = 2  # raise it when the same settings would give another output
 
 log = logging.getLogger(__name__)
 
@@ -168,6 +168,7 @@ def _earlier(target: Path, recipe: dict[str, Any]) -> CurateResult | None:
             " remove that folder."
         )
     log.info("%s is complete and used again.", target)
+    remove_journals(target)  # of a run that was killed behind its end
     return CurateResult(target, report["accounts"], report, reused=True)
 
 
@@ -188,7 +189,8 @@ def _build(
             scores = given_scores(files, keys, before.pair)
         else:
             scored_by = {name: value for name, value in recipe.items() if name not in ("round", "form")}
-            journal = ScoreJournal(Path(f"{target}.{JOURNAL}"), scored_by | {"batch_size": config.batch_size})
+            scored_by |= {name: getattr(config, name) for name in ("batch_size", "attention")}
+            journal = ScoreJournal(target, scored_by | {"device": pick_device(config.device).type})
             scores = _scored(config, pool, journal)
             write_scores(kept, keys, before.pair, scores.chosen[0], scores.rejected[0], scores.reasons)
             scored = True
@@ -206,13 +208,10 @@ def _build(
         if scored:
             kept.replace(staging / SCORES)
         os.rename(staging, target)
-        if journal is not None:
-            journal.remove()
+        remove_journals(target)
     except MrmError as error:
         if not scored:
             raise
-        if journal is not None:
-            journal.remove()  # the scores hold all of it
         told = f"{error} The model's scores are in {kept}: give scores={kept} in the place of model= to decide by them."
         raise type(error)(told) from error
     except OSError as error:

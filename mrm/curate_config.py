@@ -15,7 +15,7 @@ from omegaconf import MISSING
 
 from callbacks.curation_schedule import RoundSpec, check_settings, round_spec
 from datamodules.pair_pools import LLAMA_FACTORY, SHARDS
-from mrm.curation.rules import STEPS_OF
+from mrm.curation.rules import STEPS_OF, without_effect
 from mrm.devices import device_problems
 from mrm.errors import ConfigError, suggest
 
@@ -31,6 +31,7 @@ MODE_OF = {
     "max_flipped": "flip",
     "max_dropped": "drop",
 }  # setting -> what it has an effect with
+OF_A_MODEL = ("batch_size", "row_tokens", "max_pixels", "device", "dtype", "attention", "workers")
 ROUND_SETTINGS = (
     *("correct_mode", "distrust_share", "down_weight", "dead_zone", "agreement"),
     *("max_flipped", "max_dropped"),
@@ -84,6 +85,9 @@ def check_curate(config: CurateConfig) -> tuple[RoundSpec, list[Path]]:
             problems.append(
                 f"{first}, {second}: give one of both; found {first}={values[0]!r} and {second}={values[1]!r}."
             )
+    for name in ("shards", "input", "output"):
+        if getattr(config, name) == "":
+            problems.append(f"{name}=: is empty; give a name.")  # it would be the current folder
     given = file_names(config.scores)
     if "" in given:
         problems.append(f"scores={config.scores!r}: a name in it is empty; name a file.")
@@ -105,6 +109,13 @@ def check_curate(config: CurateConfig) -> tuple[RoundSpec, list[Path]]:
     if not 0 <= config.max_bad <= 1:
         problems.append(f"max_bad={config.max_bad}: must be in [0, 1].")
     problems += device_problems(config.device)
+    if config.model is None:
+        usual = CurateConfig()
+        problems += [
+            f"{name}={getattr(config, name)}: has an effect only with model=."
+            for name in OF_A_MODEL
+            if getattr(config, name) != getattr(usual, name)
+        ]
     spec, found = _round(config)
     problems += found
     try:
@@ -145,15 +156,17 @@ def _round(config: CurateConfig) -> tuple[RoundSpec | None, list[str]]:
             del given["distrust_share"]
     sources, problem = _sources(config.sources)
     problems += problem
-    for name in given if steps else ():
-        if name in STEPS_OF and not set(STEPS_OF[name]) & set(steps or ()):
-            problems.append(f"{name}={given[name]}: has no effect with rule={config.rule}; leave it out.")
-    modes = {given.get("correct_mode", "flip")}
-    modes |= {rules.get("correct_mode") for rules in sources.values() if isinstance(rules, dict)}
+    modes = [given.get("correct_mode", "flip")]
+    modes += [str(rules.get("correct_mode", modes[0])) for rules in sources.values() if isinstance(rules, dict)]
+    needs = without_effect([name for name in given if name in STEPS_OF], steps, modes) if steps else {}
     problems += [
-        f"{name}={given[name]}: has an effect only with correct_mode={mode}."
-        for name, mode in MODE_OF.items()
-        if name in given and mode not in modes and "correct" in (steps or ())
+        f"{name}={given[name]}: "
+        + (
+            f"has an effect only with {need}."
+            if "=" in need
+            else f"has no effect with rule={config.rule}; leave it out."
+        )
+        for name, need in needs.items()
     ]
     if steps is None:
         return None, problems

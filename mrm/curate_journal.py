@@ -1,17 +1,18 @@
 """What a model has scored so far, so that a scoring that was killed goes on where it was.
 
-A line a batch, by the batch's number; the same pool, model and settings make the same batches. A batch of which something could not
-be read is not kept: it may be readable the next time.
+A line a batch, by the batch's number; the same pool, model and settings make the same batches, and other ones have a file of their own. A
+batch of which something could not be read is not kept: it may be readable the next time.
 
 For the commands, which compose: nothing in the rooms of `mrm/` imports this module.
 """
 
 from __future__ import annotations
 
+import contextlib
+import glob
 import hashlib
 import json
 import logging
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,25 +26,25 @@ class ScoreJournal:
     """A file of batches that are scored; made when the first one is.
 
     Args:
-        path: of the file. One of other settings, or that is no journal, is begun anew.
+        target: the output that is scored for; the file stands beside it.
         settings: all that batches and rewards depend on, as JSON has it.
 
     Attributes:
         done: number of the batch -> its rewards, of an earlier try.
     """
 
-    def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
-        self.path = path
+    def __init__(self, target: Path, settings: Mapping[str, Any]) -> None:
         self._head = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+        self.path = target.with_name(f"{target.name}.scoring-{self._head[:8]}.jsonl")
         self.done: dict[int, Rewards] = {}
         whole = self._read()
-        self._file = path.open("r+b" if whole else "wb")
+        self._file = self.path.open("r+b" if whole else "wb")
         self._file.truncate(whole)
         self._file.seek(whole)
         if not whole:
             self._write({"settings": self._head})
         elif self.done:
-            log.info("%s: %d batches were scored before and are not scored again.", path, len(self.done))
+            log.info("%s: %d batches were scored before and are not scored again.", self.path, len(self.done))
 
     def add(self, number: int, rewards: Rewards) -> None:
         """Keeps a batch."""
@@ -51,12 +52,8 @@ class ScoreJournal:
 
     def close(self) -> None:
         """Leaves the file for another try."""
-        self._file.close()
-
-    def remove(self) -> None:
-        """Removes the file: what it was for is done."""
-        self.close()
-        self.path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # a full disk was told where a batch was added
+            self._file.close()
 
     def _write(self, line: dict[str, Any]) -> None:
         self._file.write(json.dumps(line).encode() + b"\n")
@@ -78,6 +75,10 @@ class ScoreJournal:
             pass
         except (ValueError, KeyError, TypeError, AttributeError):  # damaged from here on
             log.warning("%s: is damaged behind byte %d; what stood there is scored again.", self.path, whole)
-        if not whole and self.path.exists() and os.path.getsize(self.path):
-            log.info("%s: is of another model, pool or settings, and is begun anew.", self.path)
         return whole
+
+
+def remove_journals(target: Path) -> None:
+    """Removes the files of an output that stands, of whatever settings."""
+    for path in target.parent.glob(f"{glob.escape(target.name)}.scoring-*.jsonl"):
+        path.unlink(missing_ok=True)

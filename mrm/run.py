@@ -257,12 +257,13 @@ def finish(
     """Report, results, tracking, and what a person sees; only then the run counts as finished and is not resumed."""
     folder = result.run_dir
     ledgers = [Ledger.read(round_path(folder / "ledger", number)) for number in ledger_rounds(folder / "ledger")]
-    if config.report.enabled:
-        result.report = write_report(config, result, datamodule.index, ledgers)
-    mlflow = mlflow_of(loggers)
-    write_json(folder / RESULTS_FILE, result.to_json())
+    write_json(folder / RESULTS_FILE, result.to_json())  # first of all: no page is worth them
     write_json(folder / ROUNDS_FILE, result.rounds)
     write_json(folder / EVALUATIONS_FILE, result.evaluations)
+    if config.report.enabled:
+        result.report = write_report(config, result, datamodule.index, ledgers)
+        write_json(folder / RESULTS_FILE, result.to_json())
+    mlflow = mlflow_of(loggers)
     if mlflow is not None:
         files: list[tuple[Path, str | None]] = [
             (folder / name, None) for name in (CONFIG_FILE, RESULTS_FILE, ROUNDS_FILE, EVALUATIONS_FILE)

@@ -18,6 +18,7 @@ from typing import Any
 
 from mrm.config import RunConfig, flatten, to_yaml
 from mrm.construct_config import CallingConfig
+from mrm.curation.rules import GUARDS
 from mrm.errors import ConfigError
 
 CONFIG_FILE = "config.yaml"
@@ -50,9 +51,26 @@ def identity(config: RunConfig) -> dict[str, Any]:
     return {key: value for key, value in flat if key not in left_out and not key.startswith("sweep.")}
 
 
+def _without_guards(found: dict[str, Any]) -> dict[str, Any]:
+    """An `identity` without what only stops a round of curation: a run that was stopped may go on with other guards."""
+
+    def of_round(settings: Any) -> Any:
+        if not isinstance(settings, dict):
+            return settings
+        kept = {name: value for name, value in settings.items() if name not in GUARDS}
+        return {
+            name: {s: of_round(own) for s, own in value.items()} if name == "sources" else value
+            for name, value in kept.items()
+        }
+
+    rest = {key: value for key, value in found.items() if key != "curation.min_active_share"}
+    schedule = rest.get("curation.schedule")
+    return rest | ({"curation.schedule": [of_round(one) for one in schedule]} if isinstance(schedule, list) else {})
+
+
 def fingerprint(config: RunConfig) -> str:
     """Digest of everything that a run's outcome depends on, by configuration."""
-    return hashlib.sha256(json.dumps(identity(config), sort_keys=True).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps(_without_guards(identity(config)), sort_keys=True).encode()).hexdigest()[:16]
 
 
 def open_run_dir(config: RunConfig, *, sweep: str | None = None) -> tuple[Path, bool]:
@@ -227,7 +245,9 @@ def _check_resumable(folder: Path, config: RunConfig) -> None:
     if state.get("finished"):
         raise ConfigError(f"resume={str(folder)!r}: this run has finished; leave out resume to start another.")
     if state.get("fingerprint") != fingerprint(config):
-        now, then = json.loads(json.dumps(identity(config))), state.get("identity", {})
+        now, then = (
+            _without_guards(one) for one in (json.loads(json.dumps(identity(config))), state.get("identity", {}))
+        )
         changed = sorted(key for key in {*now, *then} if now.get(key) != then.get(key))
         lines = "\n".join(f"  - {key}: {then.get(key)!r} then, {now.get(key)!r} now" for key in changed)
         raise ConfigError(f"resume={str(folder)!r}: was started with another configuration:\n{lines}")

@@ -5,7 +5,7 @@ A table stands between two comments, the first with the words of the command and
     <!-- mrm.compare store=docs/studies/FILE.jsonl.gz sweep=NAME : Accuracy -->
     <!-- end -->
 
-So no figure of them is typed; `tests/test_study_tables.py` holds the files against the runs.
+`Notes` in the place of a title gives what is to be known of the comparison, such as the states of the code. So no figure of them is typed; `tests/test_study_tables.py` holds the files against the runs.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from mrm.compare import compare, tables_of
 from mrm.compare_config import CompareConfig
 from mrm.comparing.tables import markdown
 
+NOTES = "Notes"  # in the place of a title: what a person must know of the comparison
 DOCS = Path(__file__).parents[1] / "docs"
 _BLOCK = re.compile(r"(<!-- mrm\.compare (?P<words>[^\n]*?) : (?P<title>[^\n]*?) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -34,7 +35,10 @@ def made_again(text: str) -> str:
 
     def table(block: re.Match[str]) -> str:
         config = parse_settings(CompareConfig, shlex.split(block["words"]))
-        made = {one.title: one for one in tables_of(compare(config))}
+        comparison = compare(config)
+        if block["title"] == NOTES:
+            return "\n".join([block[1], *(f"- {note}" for note in comparison.notes), "", block[4]])
+        made = {one.title: one for one in tables_of(comparison)}
         if block["title"] not in made:
             raise ValueError(f"{block['words']}: there is no table {block['title']!r}; there are {', '.join(made)}.")
         wanted = replace(made[block["title"]], title="", notes=())

@@ -189,6 +189,10 @@ def test_undo_main_names_the_pairs(run: Path, tmp_path: Path, capsys: pytest.Cap
     assert "3 pairs are as round 1 found them: m/0, o/0, p/0." in shown
     assert "1 of them had been confirmed by a later round: m/0." in shown
     assert "1 keep all of what a later round decided: m/1." in shown
+    assert "3 are held again, so not in use; admit=true takes them in as published: m/0, o/0, p/0." in shown
+    main(["undo", f"run={run}", "round=1", f"output={tmp_path / 'admitted.parquet'}", "admit=true"])
+    assert "held again" not in capsys.readouterr().out
+    assert Ledger.read(tmp_path / "admitted.parquet").decision.tolist()[2:] == ["raw", "queue", "raw", "raw"]
 
 
 # -- export

@@ -378,7 +378,13 @@ def test_curate_damaged_shard_leaves_the_sample_out_by_name(shards: CurateConfig
         ({"down_weight": 0.5}, "down_weight=0.5: has an effect only with correct_mode=weight"),
         ({"rule": "filter", "distrust_share": 0.5}, "distrust_share=0.5: has no effect with rule=filter"),
         ({"rule": "filter", "max_flipped": 0.5}, "max_flipped=0.5: has no effect with rule=filter"),
-        ({"max_dropped": 0.5}, "max_dropped=0.5: has an effect only with correct_mode=drop"),
+        ({"max_flipped": 0.4, "correct_mode": "drop"}, "max_flipped=0.4: has an effect only with correct_mode=flip"),
+        (
+            {"sources": "{made: {down_weight: 0.1}}"},
+            "sources.made.down_weight: has an effect only with correct_mode=weight",
+        ),
+        ({"batch_size": 4, "dtype": "bfloat16"}, "batch_size=4: has an effect only with model="),
+        ({"output": ""}, "output=: is empty"),
         ({"agreement": "unanimous"}, "unanimous has an effect only with several score passes"),
         ({"rule": "correct_filter", "correct_mode": "weight"}, "the filter queues every pair that was distrusted"),
         ({"min_active_share": 2}, "min_active_share=2 must be in"),
@@ -467,6 +473,7 @@ def test_curate_model_scores_as_mrm_score_does_and_its_scores_serve_again(
     assert result.ledger.rejected_score.tolist() == pytest.approx([line["rejected"] for line in expected], abs=1e-5)
 
     config.model, config.scores = None, str(result.path / "scores.jsonl")
+    config.device, config.batch_size = "auto", 16
     config.output = str(tmp_path / "again")
     again = curate(config)
     assert decisions(again) == decisions(result)
@@ -521,9 +528,11 @@ def test_curate_model_scores_are_kept_where_the_round_stops(shards: CurateConfig
         curate(shards)
     except CurationError as error:
         assert f"give scores={tmp_path / 'out.scores.jsonl'}" in str(error)
-        assert not (tmp_path / "out.scoring.jsonl").exists()
+        assert len(list(tmp_path.glob("out.scoring-*.jsonl"))) == 1  # for the same command under another cap
         shards.model, shards.scores, shards.max_flipped = None, str(tmp_path / "out.scores.jsonl"), 1.0
+        shards.device = "auto"
         assert curate(shards).accounts["flipped"] > 0
+        assert not list(tmp_path.glob("out.scoring-*.jsonl"))
     else:
         pytest.fail("some label contradicts a model that has learned nothing")
 
@@ -575,8 +584,8 @@ def test_curate_model_killed_goes_on_with_what_it_has_scored(
     monkeypatch.setattr(RewardModel, "forward", counted)
     with pytest.raises(KeyboardInterrupt):
         curate(config)
-    journal = Path(f"{config.output}.scoring.jsonl")
-    assert journal.is_file() and not Path(config.output).exists()
+    (journal,) = tmp_path.glob("out.scoring-*.jsonl")
+    assert not Path(config.output).exists()
     journal.write_bytes(journal.read_bytes()[:-9])  # the third batch's line is cut
     again = curate(config)
     assert len(calls) == 4 + 3 and calls[4] == calls[2]  # five batches, of which two were whole

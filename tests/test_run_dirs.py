@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mrm.config import AnnotationConfig, CurationConfig, RunConfig, SweepConfig
+from mrm.config import AnnotationConfig, CurationConfig, RoundConfig, RunConfig, SweepConfig
 from mrm.construct_config import ModelSpec
 from mrm.errors import ConfigError
 from mrm.run_dirs import close_run_dir, find_runs, fingerprint, open_run_dir, read_state, write_json, write_state
@@ -38,6 +38,29 @@ def test_fingerprint_ignores_how_judges_are_reached_and_paid_but_not_what_they_a
     assert digest(ModelSpec(model="n")) != base
     assert digest(ModelSpec(model="m"), mode="async") != base
     assert digest(ModelSpec(model="m"), language="en") != base
+
+
+def test_fingerprint_ignores_what_only_stops_a_round() -> None:
+    def digest(least: float = 0.25, **settings: object) -> str:
+        schedule = [RoundConfig(after_epoch=0, steps=["score", "correct"], **settings)]  # type: ignore[arg-type]
+        return fingerprint(RunConfig(curation=CurationConfig(enabled=True, schedule=schedule, min_active_share=least)))
+
+    own = {"a": {"dead_zone": 1.0}}
+    assert digest() == digest(least=0.1, max_flipped=0.9) != digest(correct_mode="drop")
+    assert digest(sources=own) == digest(sources={"a": {"dead_zone": 1.0, "max_flipped": 0.1}}) != digest()
+
+
+def test_open_run_dir_resume_past_a_cap_takes_another_one(tmp_path: Path) -> None:
+    folder, _ = open_run_dir(config(tmp_path))
+    close_run_dir(folder)
+    raised = config(tmp_path, resume="auto")
+    raised.curation.min_active_share = 0.1
+    assert open_run_dir(raised) == (folder, True)
+    close_run_dir(folder)
+    raised.resume, raised.seed = str(folder), 2
+    with pytest.raises(ConfigError) as caught:
+        open_run_dir(raised)
+    assert "seed: 1 then, 2 now" in str(caught.value) and "min_active_share" not in str(caught.value)
 
 
 def test_open_run_dir_twice_makes_two_folders_and_latest_is_the_second(tmp_path: Path) -> None:

@@ -27,6 +27,18 @@ VOTE_VALUES = (0.0, 0.5, 1.0)
 TieBreak = np.ndarray | Callable[[np.ndarray], np.ndarray]
 
 
+def mean_score(scores: np.ndarray) -> np.ndarray:
+    """The mean over the score passes of one response a pair.
+
+    Args:
+        scores: float[S, P].
+
+    Returns:
+        float64[P], the same to the bit in whatever order the passes are: a rounding must not make a tie of a preference, or one of a tie.
+    """
+    return np.sort(np.asarray(scores, np.float64), axis=0).sum(axis=0) / len(scores)
+
+
 def mean_strength(chosen_score: np.ndarray, rejected_score: np.ndarray) -> np.ndarray:
     """The mean over the score passes of (score of chosen - score of rejected).
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,8 +20,10 @@ STEPS_OF = {  # field -> the steps of a round that it has an effect on
     "dead_zone": ("filter",),
     "agreement": ("correct", "filter"),
     "max_flipped": ("correct", "annotate"),
-    "max_dropped": ("correct", "annotate"),
+    "max_dropped": ("score", "correct", "annotate"),
 }
+MODE_OF = {"down_weight": "weight", "max_flipped": "flip"}  # field -> the mode of `correct` that it has an effect on
+GUARDS = ("max_flipped", "max_dropped")  # these stop a round and change nothing of one that they let pass
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,26 @@ class SourceRules:
 
     def of(self, source: str) -> Rules:
         return self.sources.get(source, self.default)
+
+
+def without_effect(given: Iterable[str], steps: Sequence[str], modes: Iterable[str]) -> dict[str, str]:
+    """Settings that nothing in a round heeds.
+
+    Args:
+        given: names of fields of `Rules` that somebody set.
+        steps: of the round.
+        modes: of `correct`, wherever the settings hold.
+
+    Returns:
+        name -> what it would have an effect with, in words.
+    """
+    found, modes = {}, set(modes)
+    for name in given:
+        if not set(STEPS_OF[name]) & set(steps):
+            found[name] = " or ".join(f"`{step}`" for step in STEPS_OF[name])
+        elif name in MODE_OF and MODE_OF[name] not in modes and not (name in GUARDS and "annotate" in steps):
+            found[name] = f"correct_mode={MODE_OF[name]}"
+    return found
 
 
 def parse_share(value: Any) -> Any:

@@ -1,5 +1,7 @@
 """Whole rounds from ledger to ledger, without a trainer, a model or a file."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -102,6 +104,31 @@ def test_round_that_would_eat_the_pool_stops():
     spec = RoundSpec(0, ("score", "filter", "annotate"), missing="drop")
     with pytest.raises(CurationError, match="would drop 10 of 10 open pairs.*max_dropped=0.5"):
         play(ledger, spec, [-1] * 10, {i: [np.nan, 1] for i in range(10)})
+
+
+def test_round_whose_rewards_are_no_numbers_stops_before_it_loses_the_pool():
+    before = make_ledger(4, round=0)
+    spec = RoundSpec(0, ("score", "correct"), max_dropped=0.25)
+    with pytest.raises(CurationError, match="would drop 2 of 4 open pairs .* max_dropped=0.25"):
+        play(before, spec, [1, np.nan, np.inf, 2])
+    assert play(before, spec, [1, np.nan, 3, 2]).ledger.decision[1] == Decision.UNREADABLE
+
+
+def test_order_of_the_passes_decides_nothing():
+    chosen, rejected = (
+        np.array([[0.1], [0.2], [0.3]]),
+        np.array([[0.3], [0.2], [0.1]]),
+    )  # means that are equal but for rounding
+    found = []
+    for order in itertools.permutations(range(3)):
+        before = make_ledger(1, round=0)
+        scores = PairScores(chosen[list(order)], rejected[list(order)], np.full(1, "", object))
+        outcome = decide_round(
+            before, begin_round(before, 1, "made", {}), RoundSpec(0, ("score", "filter")), opened=np.ones(1, bool),
+            scores=lambda needed, scores=scores: scores, ask=never, truth=np.full(1, -1, np.int8),
+        )  # fmt: skip
+        found.append((outcome.ledger.decision[0], outcome.ledger.reason[0]))
+    assert set(found) == {(QUEUE, "inconsistent: a tie")}
 
 
 def test_rules_for_a_source_that_the_pool_lacks_are_refused():

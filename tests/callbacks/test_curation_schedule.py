@@ -6,7 +6,7 @@ import pytest
 from callbacks.curation_schedule import RoundSpec, round_spec
 from callbacks.iterative_curation import IterativeCuration
 from callbacks.score_passes import ScorePass
-from mrm.curation.rules import Rules
+from mrm.curation.rules import GUARDS, Rules
 from mrm.errors import ConfigError
 from tests.callbacks.fakes import make_annotators
 
@@ -39,6 +39,14 @@ def test_round_spec_unknown_field_names_it_and_the_known_ones():
         ([{**GOOD, "steps": []}], {}, "unknown step"),
         ([{**GOOD, "sources": {"a": {"distrust_share": None}}}], {}, "sources.a: distrust_share without a value"),
         ([{**GOOD, "sources": {"a": {"max_flipped": 2}}}], {}, "sources.a: max_flipped=2 must be in"),
+        ([{**GOOD, "dead_zone": 1.0}], {}, "dead_zone=1.0: has an effect only with `filter`"),
+        ([{**GOOD, "missing": "drop"}], {}, "missing=drop: has an effect only with `annotate`"),
+        ([{**GOOD, "down_weight": 0.1}], {}, "down_weight=0.1: has an effect only with correct_mode=weight"),
+        (
+            [{**GOOD, "sources": {"a": {"correct_mode": "drop", "max_flipped": 0.1}}}],
+            {},
+            "sources.a.max_flipped: has an effect only with correct_mode=flip",
+        ),
         ([{**GOOD, "agreement": "unanimous"}], {}, "unanimous has an effect only with several score passes"),
         (
             [{**GOOD, "steps": ["score", "correct", "filter"], "correct_mode": "weight"}],
@@ -84,17 +92,26 @@ def test_round_spec_share_set_by_the_noise_is_written_auto():
     assert round_spec(GOOD).rules == Rules()
 
 
-def test_policy_fingerprint_every_field_of_a_round_changes_it():
+def test_policy_fingerprint_every_field_of_a_round_changes_it_but_the_guards():
+    whole = {"after_epoch": 0, "steps": ["score", "correct", "filter", "annotate"]}
+    lighter = {**GOOD, "correct_mode": "weight", "down_weight": 0.5}
     changes = {
         "after_epoch": 1, "steps": ["score", "filter"], "correct_mode": "drop", "down_weight": 0.1, "admit_weight": 0.1,
         "distrust_share": "auto", "dead_zone": 1.0, "agreement": "unanimous", "missing": "drop", "max_flipped": 0.1,
-        "max_dropped": 0.1, "sources": {"a": {"distrust_share": 0.1}},
+        "max_dropped": 0.1, "sources": {"a": {"distrust_share": 0.1, "max_flipped": 0.1}},
     }  # fmt: skip
     assert changes.keys() == {field.name for field in dataclasses.fields(RoundSpec)}
-    variants = [GOOD, *({**GOOD, name: value} for name, value in changes.items())]
-    passes = [ScorePass("dropout", 2)]  # several: unanimity of one is refused
-    prints = {IterativeCuration([spec], passes=passes).policy_fingerprint(1) for spec in variants}
-    assert len(prints) == len(variants)
+
+    def fingerprint(spec: dict) -> str:
+        passes = [ScorePass("dropout", 2)]  # several: unanimity of one is refused
+        return IterativeCuration([spec], passes=passes, annotators=JUDGES).policy_fingerprint(1)
+
+    for name, value in changes.items():
+        base = lighter if name == "down_weight" else whole
+        same = fingerprint({**base, name: value}) == fingerprint(base)
+        assert same == (name in GUARDS), name
+    without = {**whole, "sources": {"a": {"distrust_share": 0.1}}}
+    assert fingerprint({**whole, "sources": changes["sources"]}) == fingerprint(without)
 
 
 def test_policy_fingerprint_follows_the_content_of_a_saved_model_and_not_its_path(tmp_path):
@@ -105,8 +122,10 @@ def test_policy_fingerprint_follows_the_content_of_a_saved_model_and_not_its_pat
     (tmp_path / "a" / "weights").write_text("1")
     first = fingerprint("a")
     assert first == fingerprint("a")
-    (tmp_path / "a" / "weights").write_text("2")
-    assert fingerprint("a") != first
+    (tmp_path / "a").rename(tmp_path / "b")
+    assert fingerprint("b") == first
+    (tmp_path / "b" / "weights").write_text("2")
+    assert fingerprint("b") != first
 
 
 def test_settings_with_several_faults_lists_them_all():

@@ -196,13 +196,17 @@ def test_correct_leaves_alone_what_judges_settled():
 
 
 def test_settle_queue_pairs_that_nobody_was_asked_about_wait_as_they_are():
-    ledger = scored([-1.0, -2.0, -3.0], decision=[QUEUE] * 3, active=[False] * 3, reason=["unsure"] * 3)
+    shares = [NAN, 1.0, NAN]  # an earlier verdict stands until there is another
+    ledger = scored(
+        [-1.0, -2.0, -3.0], decision=[QUEUE] * 3, active=[False] * 3, reason=["unsure"] * 3, vote_share=shares
+    )
     votes = np.array([[1, 1], [np.nan, np.nan], [np.nan, 1]])
     for missing, last in (("wait", QUEUE), ("drop", DROP)):
         after = settle_queue(ledger, Votes(votes, [""] * 3, np.array([True, False, True])), missing)
         assert after.decision.tolist() == [RESTORE, QUEUE, last]
         assert after.reason[1] == "unsure" and after.decided[1] == ledger.decided[1]
         assert after.reason[2] == "1 of 2 votes arrived"
+        np.testing.assert_array_equal(after.vote_share, [1.0, 1.0, NAN])
 
 
 def test_warning_of_tells_a_share_that_the_noise_could_not_set_and_nothing_else():

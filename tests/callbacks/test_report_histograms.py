@@ -18,6 +18,20 @@ def test_round_panels_split_by_decision_and_source_in_the_orientation_in_use():
     assert round_panels(view_ledgers([make_ledger(3)])) == []  # nothing decided
 
 
+def test_round_panels_leave_out_what_was_scored_once_and_is_lost_since():
+    lost = make_ledger(
+        decision=["keep", "unreadable"],
+        active=[True, False],
+        decided=[2, 2],
+        chosen_score=[1, 2],
+        rejected_score=[0, 0],
+        round=2,
+    )
+    before = make_ledger(decision=["keep", "keep"], active=[True, True], decided=[1, 1])
+    (panels,) = round_panels(view_ledgers([before, lost]))
+    assert [(layer.name, layer.count) for layer in panels.margin.layers] == [("kept", 1)]
+
+
 def test_round_panels_sources_share_their_bins_and_sum_to_all():
     panels = round_panels(view_ledgers(four_rounds()))
     assert [round_.round for round_ in panels] == [1, 2, 3]

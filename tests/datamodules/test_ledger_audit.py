@@ -13,6 +13,7 @@ from mrm.errors import ConfigError, LedgerError
 from tests.callbacks.fakes import make_ledger
 
 KEEP, FLIP, DROP, QUEUE, HELD = Decision.KEEP, Decision.FLIP, Decision.DROP, Decision.QUEUE, Decision.HELD
+RESTORE, UNREADABLE = Decision.RESTORE, Decision.UNREADABLE
 
 
 def ledger_of(number, decisions, decided, **columns):
@@ -74,7 +75,7 @@ def test_take_back_returns_pairs_to_the_round_before_and_leaves_later_decisions(
     newest = ledger_of(
         3, [KEEP, DROP, QUEUE, KEEP], [2, 2, 3, 3], flipped=[True, False, False, False]
     )  # one queued again
-    undone = take_back(newest, of_round, before)
+    undone = take_back(before, of_round, [newest])
     assert undone.taken_back.tolist() == [True, True, False, False]
     assert undone.decided_again.tolist() == [False, False, True, False]  # the last was not round 2's
     ledger = undone.ledger
@@ -86,49 +87,110 @@ def test_take_back_returns_pairs_to_the_round_before_and_leaves_later_decisions(
 
 def test_take_back_takes_confirmations_along_and_turns_labels_back():
     """Round 1 flips all six. Later: nothing; confirmed; queued; judges bring one back as flipped; one they turn; judges tie, dropped."""
-    nan = np.nan
     before = ledger_of(0, [HELD] * 6, [0] * 6)
     of_round = ledger_of(1, [FLIP] * 6, [1] * 6)
     newest = ledger_of(
         2,
-        [FLIP, KEEP, QUEUE, Decision.RESTORE, Decision.RESTORE, DROP],
+        [FLIP, KEEP, QUEUE, RESTORE, RESTORE, DROP],
         [1, 2, 2, 2, 2, 2],
         flipped=[True, True, True, True, False, True],
         active=[True, True, False, True, True, False],
-        vote_share=[nan, nan, nan, 0.0, 1.0, 0.5],
     )
-    undone = take_back(newest, of_round, before)
+    undone = take_back(before, of_round, [newest])
     assert undone.taken_back.tolist() == [True, True, False, False, False, False]
     assert undone.confirmed.tolist() == [False, True, False, False, False, False]
-    assert undone.relabelled.tolist() == [False, False, True, False, False, False]
-    assert undone.decided_again.tolist() == [False, False, False, True, True, True]
+    assert undone.relabelled.tolist() == [False, False, True, False, False, True]
+    assert undone.decided_again.tolist() == [False, False, False, True, True, False]
     ledger = undone.ledger
-    assert ledger.decision.tolist() == [HELD, HELD, QUEUE, Decision.RESTORE, Decision.RESTORE, DROP]
-    assert ledger.flipped.tolist() == [False, False, False, True, False, True]
+    assert ledger.decision.tolist() == [HELD, HELD, QUEUE, RESTORE, RESTORE, DROP]
+    assert ledger.flipped.tolist() == [False, False, False, True, False, False]
     assert ledger.active.tolist() == [False, False, False, True, True, False]
+
+
+def test_take_back_sees_what_came_and_went_between():
+    """Judges bring both back in round 2; then one is queued and brought back again as before, the other queued and found consistent."""
+    before = ledger_of(1, [QUEUE, FLIP], [1, 1])
+    of_round = ledger_of(
+        2, [RESTORE, KEEP], [2, 2], active=[True, True], flipped=[True, True], vote_share=[0.25, np.nan]
+    )
+    third = ledger_of(3, [QUEUE, QUEUE], [3, 3], flipped=[True, True], vote_share=[0.25, np.nan])
+    fourth = ledger_of(4, [RESTORE, KEEP], [4, 4], active=[True, True], flipped=[True, True], vote_share=[0.25, np.nan])
+    undone = take_back(before, of_round, [third, fourth])
+    assert undone.decided_again.tolist() == [True, True] and not undone.taken_back.any()
+    assert undone.ledger.active.all() and undone.ledger.flipped.all()
+
+
+def test_take_back_leaves_what_cannot_be_read_left_out():
+    before = ledger_of(1, [KEEP, Decision.TRUSTED, KEEP], [1, 0, 1], active=[True] * 3)
+    of_round = ledger_of(2, [QUEUE, UNREADABLE, UNREADABLE], [2, 2, 2])
+    newest = ledger_of(3, [UNREADABLE, UNREADABLE, UNREADABLE], [3, 2, 2])
+    undone = take_back(before, of_round, [newest])
+    assert undone.unreadable.all() and not undone.ledger.active.any()
+    assert (undone.ledger.decision == UNREADABLE).all()
+
+
+def test_take_back_admits_what_would_be_held_where_that_is_asked_for():
+    before, of_round = ledger_of(0, [HELD, HELD], [0, 0]), ledger_of(1, [FLIP, KEEP], [1, 1])
+    assert not take_back(before, of_round).ledger.active.any()
+    ledger = take_back(before, of_round, admit=True).ledger
+    assert ledger.decision.tolist() == [Decision.RAW, Decision.RAW] and ledger.active.all() and not ledger.flipped.any()
 
 
 def test_take_back_of_the_newest_round_is_the_round_before():
     before = ledger_of(0, [HELD, HELD, HELD], [0] * 3)
     newest = ledger_of(1, [FLIP, KEEP, DROP], [1] * 3, chosen_score=[1, 2, 3], rejected_score=[2, 1, 4])
-    ledger = take_back(newest, newest, before).ledger
+    ledger = take_back(before, newest).ledger
     assert not len(compare(ledger, before).changed) and np.isnan(ledger.chosen_score).all()
 
 
-@given(st.lists(st.sampled_from([KEEP, FLIP, DROP, QUEUE]), min_size=1, max_size=8), st.randoms())
-def test_take_back_balances_and_is_done_once(decisions, random):
-    before = ledger_of(1, decisions, [1] * len(decisions))
-    newest = ledger_of(2, random.sample(decisions, len(decisions)), [random.choice([1, 2]) for _ in decisions])
-    once = take_back(newest, newest, before).ledger
-    once.check_balanced()
-    assert not (once.decided == 2).any()
-    assert not len(compare(take_back(once, newest, before).ledger, once).changed)
+@st.composite
+def courses(draw):
+    """Ledgers of rounds 0 to 4, of which each decides about some pairs."""
+    pairs = draw(st.integers(1, 5))
+    ledgers = [ledger_of(0, [HELD] * pairs, [0] * pairs)]
+    for number in range(1, 5):
+        last = ledgers[-1]
+        now = np.array(draw(st.lists(st.booleans(), min_size=pairs, max_size=pairs)))
+        said = draw(
+            st.lists(st.sampled_from([KEEP, FLIP, DROP, QUEUE, RESTORE, UNREADABLE]), min_size=pairs, max_size=pairs)
+        )
+        turned = np.array(draw(st.lists(st.booleans(), min_size=pairs, max_size=pairs)))
+        decision = np.where(now, np.array(said, object), last.decision)
+        flipped = np.where(now & ((decision == FLIP) | ((decision == RESTORE) & turned)), ~last.flipped, last.flipped)
+        active = np.isin(decision.astype(str), [KEEP, FLIP, RESTORE])
+        columns = {
+            "decision": decision,
+            "flipped": flipped,
+            "active": active,
+            "decided": np.where(now, number, last.decided),
+        }
+        ledgers.append(replace(last, round=number, **columns))
+    return ledgers
 
 
-def test_take_back_of_another_pool_is_refused():
+@given(courses(), st.integers(1, 4))
+def test_take_back_accounts_for_each_pair_of_the_round_once(ledgers, number):
+    before, of_round, later, newest = ledgers[number - 1], ledgers[number], ledgers[number + 1 :], ledgers[-1]
+    undone = take_back(before, of_round, later)
+    masks = (undone.taken_back, undone.relabelled, undone.decided_again, undone.unreadable)
+    assert (sum(mask.astype(int) for mask in masks) == (of_round.decided == number)).all()
+    assert (undone.confirmed <= undone.taken_back).all()
+    ledger = undone.ledger
+    ledger.check_balanced()
+    rest = ~(undone.taken_back | undone.relabelled)
+    for name in ("decision", "active", "flipped", "decided"):
+        assert (getattr(ledger, name)[rest] == getattr(newest, name)[rest]).all()
+        assert (getattr(ledger, name)[undone.taken_back] == getattr(before, name)[undone.taken_back]).all()
+    assert (ledger.decision[undone.relabelled] == newest.decision[undone.relabelled]).all()
+    assert (ledger.flipped[undone.relabelled] == before.flipped[undone.relabelled]).all()
+
+
+def test_take_back_of_another_pool_or_without_a_round_is_refused():
     newest = ledger_of(1, [KEEP], [1])
     with pytest.raises(LedgerError, match="different pools"):
-        take_back(newest, newest, replace(ledger_of(0, [HELD], [0]), index_fingerprint="other"))
+        take_back(replace(ledger_of(0, [HELD], [0]), index_fingerprint="other"), newest)
+    with pytest.raises(LedgerError, match="behind the ledger of round 1 comes that of round 3; one is missing"):
+        take_back(ledger_of(0, [HELD], [0]), newest, [ledger_of(3, [KEEP], [3])])
 
 
 def test_find_ledgers_takes_a_run_or_its_ledger_folder(tmp_path):
