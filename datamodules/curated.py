@@ -41,7 +41,8 @@ class Written:
         path: the folder of shards, or the file.
         samples: samples, or records. pairs: pairs in them. flipped: of these, those with chosen and rejected changed.
         without_pairs: samples left out because none of their pairs is in use.
-        strengths_lost, weights_lost: pairs whose known strength, or weight other than 1, the form has no place for, or that were flipped.
+        strengths_lost, weights_lost: of the pairs written, those whose known strength, or weight other than 1, the form has no place
+            for, or that were flipped.
         unreadable: key -> why, of the samples that could not be read or not be written in this form.
     """
 
@@ -89,57 +90,59 @@ def write_pool(
     wanted = np.zeros(len(pool), bool)
     wanted[pool.pair_sample[rows]] = True
     written = Written(form, target, without_pairs=int((~wanted).sum()))
-    light, known = rows & (ledger.weight != 1), rows & ~np.isnan(ledger.strength)
+    done = np.zeros(len(pool), bool)  # samples that were written: some cannot be
     if form == SHARDS:
-        _write_shards(pool, ledger, rows, wanted, written)
-        written.strengths_lost = int((known & ledger.flipped).sum())
+        _write_shards(target, _samples(pool, ledger, rows, wanted, written), done, written)
+    elif isinstance(pool, PairFile):
+        write_records(target, _records(pool, ledger, wanted, done))
     else:
-        written.weights_lost, written.strengths_lost = int(light.sum()), int(known.sum())
-        if isinstance(pool, PairFile):
-            written.samples = write_records(target, _records(pool, ledger, wanted))
-            written.pairs = written.samples
-        else:
-            write_records(
-                target,
-                _extracted(_samples(pool, ledger, rows, wanted, written), images or target.parent / IMAGES, written),
-            )
-    written.flipped = int((rows & ledger.flipped).sum())
+        some = _samples(pool, ledger, rows, wanted, written)
+        write_records(target, _extracted(some, images or target.parent / IMAGES, done, written))
+    rows = rows & done[pool.pair_sample]
+    known, flipped = rows & ~np.isnan(ledger.strength), rows & ledger.flipped
+    written.samples, written.pairs, written.flipped = int(done.sum()), int(rows.sum()), int(flipped.sum())
+    if form == SHARDS:
+        written.strengths_lost = int((known & flipped).sum())
+    else:
+        written.weights_lost, written.strengths_lost = int((rows & (ledger.weight != 1)).sum()), int(known.sum())
     return written
 
 
-def _records(pool: PairFile, ledger: Ledger, wanted: Array) -> Iterator[Record]:
+def _records(pool: PairFile, ledger: Ledger, wanted: Array, done: Array) -> Iterator[Record]:
     for number, _, record in pool.records(wanted):
+        done[number] = True
         yield swapped(record) if ledger.flipped[number] else record
 
 
 def _samples(
     pool: PairPool, ledger: Ledger, rows: Array, wanted: Array, written: Written
-) -> Iterator[PreferenceSample]:
-    """The curated samples; what cannot be read is noted."""
+) -> Iterator[tuple[int, PreferenceSample]]:
+    """Number and curated sample of each; what cannot be read is noted."""
     for number, sample in pool.samples(wanted):
         if isinstance(sample, MrmError):
             written.unreadable[pool.keys[number]] = str(sample)
             continue
         first = int(pool.pair_start[number])
         used = first + np.flatnonzero(rows[first : int(pool.pair_start[number + 1])])
-        yield curated_sample(sample, ledger, used, used - first)
+        yield number, curated_sample(sample, ledger, used, used - first)
 
 
-def _write_shards(pool: PairPool, ledger: Ledger, rows: Array, wanted: Array, written: Written) -> None:
-    with ShardWriter(written.path) as writer:
-        for sample in _samples(pool, ledger, rows, wanted, written):
+def _write_shards(folder: Path, samples: Iterable[tuple[int, PreferenceSample]], done: Array, written: Written) -> None:
+    with ShardWriter(folder) as writer:
+        for number, sample in samples:
             try:
                 writer.write(sample)
             except RecordError as error:
                 written.unreadable[sample.key] = str(error)
             else:
-                written.samples += 1
-                written.pairs += len(sample.pairs)
+                done[number] = True
 
 
-def _extracted(samples: Iterable[PreferenceSample], folder: Path, written: Written) -> Iterator[Record]:
+def _extracted(
+    samples: Iterable[tuple[int, PreferenceSample]], folder: Path, done: Array, written: Written
+) -> Iterator[Record]:
     """Records of samples from shards, a record a pair; their images are written to the folder."""
-    for sample in samples:
+    for row, sample in samples:
         names = [f"{sample.key}.{number}.{sniff_extension(data)}" for number, data in enumerate(sample.images)]
         try:
             records = to_llama_factory(sample, [f"{folder.name}/{name}" for name in names])
@@ -149,8 +152,7 @@ def _extracted(samples: Iterable[PreferenceSample], folder: Path, written: Writt
         for name, data in zip(names, sample.images, strict=True):
             folder.mkdir(exist_ok=True)
             (folder / name).write_bytes(data)
-        written.samples += 1
-        written.pairs += len(records)
+        done[row] = True
         yield from records
 
 

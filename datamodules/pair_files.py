@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
@@ -21,9 +22,11 @@ from typing import Any
 import numpy as np
 from torch.utils.data import Dataset
 
+from datamodules.distinct import DistinctBuilder, DistinctResponses, prompt_digest
 from datamodules.ledger import Array, Ledger
 from datamodules.loader import SampleEncoder
 from datamodules.sources.base import Skipped, safe_key
+from datamodules.sources.images import safe_path
 from datamodules.sources.llama_factory import COLUMNS, parse_record
 from datamodules.sources.location import Location
 from datamodules.sources.records import find_file, read_records
@@ -35,6 +38,7 @@ from mrm.preference import PreferenceSample
 PROMPTS = ("conversations", "messages", "instruction")  # a record has one of them
 _KNOWN = frozenset(COLUMNS)
 _BLOCK = 1 << 20
+_HERE = re.compile(r"/(?:\.?/)+")  # parts of a path that lead nowhere; `..` may follow a link and stays
 Record = dict[str, Any]
 
 
@@ -156,12 +160,42 @@ class PairFile:
             except RecordError as error:
                 yield number, error
 
-    def feed(self, wanted: Array, batch_size: int, max_pixels: int) -> Iterator[tuple[Array, Any]]:
-        """Numbers and work of each batch to score; the work is `dataset`'s."""
+    def distinct(self, wanted: Array) -> DistinctResponses:
+        """What of the wanted bool [P] records has to be scored; response k of record i has number 2 i + k.
+
+        Images are the same where their paths lead to one place; none is read. What cannot be a sample is taken to be like no
+        other, and named when it is scored.
+        """
+        found = DistinctBuilder()
+        for number, _, record in self.records(wanted):
+            try:
+                plain = _with_image_places(record, self.folder)
+                sample = sample_of(plain, key=self.keys[number], source=self.name, folder=self.folder)
+            except RecordError:
+                found.alone(number)
+            else:
+                prompt = prompt_digest(sample.images, ((turn.role, turn.content) for turn in sample.prompt))
+                found.add(number, 2 * number, prompt, sample.responses)
+        return found.build()
+
+    def feed(
+        self, rows: Array, responses: Mapping[int, tuple[int, ...]], batch_size: int, max_pixels: int
+    ) -> Iterator[tuple[Array, Any]]:
+        """(numbers, work) of each batch to score, in the file's order; the work is `dataset`'s.
+
+        Args:
+            rows: int64 [n], records to score. responses: row -> which of 0 and 1 to score, where not both are.
+            batch_size: records at a time. max_pixels: has no say here.
+        """
+        wanted = np.zeros(len(self), bool)
+        wanted[rows] = True
         records = self.records(wanted)
         while some := list(islice(records, batch_size)):
             numbers = np.array([number for number, _, _ in some])
-            yield numbers, tuple((self.keys[number], place, record) for number, place, record in some)
+            yield (
+                numbers,
+                tuple((self.keys[number], place, record, responses.get(number)) for number, place, record in some),
+            )
 
     def dataset(self, encoder: SampleEncoder, row_tokens: int | None, layout: str) -> Dataset[RewardBatch]:
         return _RecordDataset(self, encoder, row_tokens, layout)
@@ -174,12 +208,14 @@ class _RecordDataset(Dataset[RewardBatch]):
         self._source, self._folder = pairs.name, pairs.folder
         self._encoder, self._row_tokens, self._layout = encoder, row_tokens, layout
 
-    def __getitem__(self, work: tuple[tuple[str, str, Record], ...]) -> RewardBatch:
+    def __getitem__(self, work: tuple[tuple[str, str, Record, tuple[int, ...] | None], ...]) -> RewardBatch:
         items = []
-        for key, place, record in work:
+        for key, place, record, responses in work:
             try:
                 sample = sample_of(record, key=key, source=self._source, folder=self._folder)
                 encoded = self._encoder.encode(sample)
+                if responses is not None:
+                    encoded = encoded.with_responses(responses)
                 check_fits(encoded, self._row_tokens, self._layout)
                 items.append((encoded, NO_EDGES))
             except RecordError as error:
@@ -206,6 +242,27 @@ def sample_of(record: Record, *, key: str, source: str, folder: Location | Path)
     """
     known = {name: value for name, value in record.items() if name in _KNOWN}
     return parse_record(known, key=key, source=source, folder=folder)
+
+
+def _with_image_places(record: Record, folder: Location) -> Record:
+    """The record with the places of its images, as bytes, where the images go: what tells them apart without reading them.
+
+    Raises:
+        RecordError: for a path that a remote folder's record may not have.
+    """
+    images = record.get("images") or []
+    images = [images] if isinstance(images, str) else images
+    if not isinstance(images, list):  # refused with its message when it is parsed
+        return record
+    return {**record, "images": [_image_place(image, folder) for image in images]}
+
+
+def _image_place(image: Any, folder: Location) -> Any:
+    """Where an image's path leads; what is no path stays, for the reader to take or refuse."""
+    if not isinstance(image, str) or not image or "://" in image or image.startswith("data:"):
+        return image
+    path = image if folder.is_local else safe_path(image)
+    return _HERE.sub("/", os.path.join(folder.path, path)).encode("utf-8", "surrogatepass")
 
 
 def swapped(record: Record) -> Record:

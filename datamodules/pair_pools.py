@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from torch.utils.data import Dataset
 
+from datamodules.distinct import DistinctResponses, distinct_responses
 from datamodules.index import INDEX_NAME, Index
 from datamodules.ledger import Array, Ledger
 from datamodules.loader import PreferenceDataset, SampleEncoder
@@ -70,13 +71,24 @@ class ShardPool:
             except (RecordError, ShardError) as error:
                 yield row, error
 
-    def feed(self, wanted: Array, batch_size: int, max_pixels: int) -> Iterator[tuple[Array, Any]]:
-        """(numbers, work) of each batch to score; the work is for `dataset`, which makes a packed batch of it."""
-        rows, lengths = np.flatnonzero(wanted), sample_lengths(self.index, max_pixels)
+    def distinct(self, wanted: Array) -> DistinctResponses:
+        """What of the wanted bool [N] samples has to be scored; images are the same where their bytes are."""
+        return distinct_responses(self.index, np.flatnonzero(wanted))
+
+    def feed(
+        self, rows: Array, responses: Mapping[int, tuple[int, ...]], batch_size: int, max_pixels: int
+    ) -> Iterator[tuple[Array, Any]]:
+        """(numbers, work) of each batch to score; the work is for `dataset`, which makes a packed batch of it.
+
+        Args:
+            rows: int64 [n], samples to score, in order. responses: row -> the numbers of those to score, where not all are.
+            batch_size: samples at a time. max_pixels: of an image, for an estimate of its length.
+        """
+        lengths = sample_lengths(self.index, max_pixels)
         for start in range(0, len(rows), _WINDOW * batch_size):
             some = rows[start : start + _WINDOW * batch_size]
             some = some[np.argsort(-lengths[some], kind="stable")]
-            for number, work in enumerate(scoring_work(some, batch_size)):
+            for number, work in enumerate(scoring_work(some, batch_size, responses)):
                 yield some[number * batch_size : (number + 1) * batch_size], work
 
     def dataset(self, encoder: SampleEncoder, row_tokens: int | None, layout: str) -> Dataset[RewardBatch]:

@@ -11,6 +11,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
@@ -19,7 +20,7 @@ import pyarrow.parquet as pq
 from datamodules.curated import Written, write_pool
 from datamodules.ledger import Array, Ledger
 from datamodules.ledger_audit import find_ledgers, read_round, select
-from datamodules.pair_pools import LLAMA_FACTORY, SHARDS
+from datamodules.pair_pools import LLAMA_FACTORY, SHARDS, PairPool, ShardPool
 from mrm.audit_config import ExportConfig
 from mrm.audit_data import open_data
 from mrm.audit_lines import check_output, print_lines
@@ -96,17 +97,19 @@ def _export_pool(
     if not used.any():
         raise ConfigError(f"output={config.output!r}: of the {int(rows.sum())} pairs asked for, none is in use.")
     pool = open_data(folder, ledger, config.data)
+    images = output.with_name(f"{output.stem}_images")
+    if form == LLAMA_FACTORY and _has_images(pool, used & (ledger.weight > 0)):
+        check_output(images, folder)
     staging = output.with_name(f".{output.name}.partial-{os.getpid()}")
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         staging.mkdir()
-        images = staging / f"{output.stem}_images"
+        extracted = staging / images.name
         target = staging / (output.name or "pool")
-        written = write_pool(pool, ledger, form, target, chosen_rows=rows, images=images)
+        written = write_pool(pool, ledger, form, target, chosen_rows=rows, images=extracted)
         _check_bad(written, len(pool), config.max_bad)
-        if images.exists():
-            check_output(place := output.with_name(images.name), folder)
-            images.rename(place)
+        if extracted.exists():
+            extracted.rename(images)
         target.rename(output)
         written.path = output
     except OSError as error:
@@ -114,6 +117,11 @@ def _export_pool(
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return ExportResult(output, written.pairs, written)
+
+
+def _has_images(pool: PairPool, pairs: Array) -> bool:
+    """Whether images leave shards with these pairs bool [P]; those of a file stay where they are."""
+    return isinstance(pool, ShardPool) and bool(np.diff(pool.index.image_start)[pool.pair_sample[pairs]].any())
 
 
 def _check_bad(written: Written, samples: int, max_bad: float) -> None:

@@ -5,30 +5,21 @@ For the commands, which compose: nothing in the rooms of `mrm/` imports this mod
 
 from __future__ import annotations
 
-import dataclasses
 import logging
-from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from operator import length_hint
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from callbacks.round_inputs import NOT_FINITE, PairScores
+from callbacks.round_inputs import PairScores
 from datamodules.ledger import Array
-from datamodules.loader import Workers
 from datamodules.pair_pools import PairPool
 from datamodules.score_files import read_scores
-from datamodules.sources.base import Counted
 from datamodules.texts import Texts
-from datamodules.unreadable import UnreadableCount
 from mrm.curate_journal import ScoreJournal
+from mrm.curate_pass import ModelReader, ScoringPass
 from mrm.model.encoding import Encoder
-from mrm.model.packing import RewardBatch, Unreadable
 from mrm.model.reward_model import RewardModel
 
 log = logging.getLogger(__name__)
@@ -67,7 +58,10 @@ def model_scores(
     progress: bool,
     journal: ScoreJournal,
 ) -> PairScores:
-    """One pass of a model over a pool: every response once, in packed rows. Samples that are no pairs are not read.
+    """One pass of a model over a pool: every distinct (images, prompt, response) once, in packed rows.
+
+    What was said before has the reward that it had there, to the bit, and a sample that says nothing new is not read; nor are
+    samples that are no pairs. Where the first to say something cannot be scored, the others are scored where they stand.
 
     Args:
         pool: what to score.
@@ -82,63 +76,43 @@ def model_scores(
     Raises:
         UnreadableSamplesError: past `max_bad`.
     """
-    first = np.concatenate([[0], np.cumsum(pool.n_responses, dtype=np.int64)])
-    rewards = np.full(first[-1], np.nan, np.float32)
-    reasons = {key: why for key, why in pool.problems.items()}
+    reasons = dict(pool.problems)
     wanted = np.ones(len(pool), bool)
     if reasons:
         wanted = ~np.isin(pool.keys.tolist(), list(reasons))
-    unreadable = UnreadableCount(max_bad, "max_bad")
-    expected: deque[tuple[int, dict[str, int]]] = deque()
-
-    def place(names: dict[str, int], found: Mapping[str, Any]) -> None:
-        for key, own in found.items():
-            rewards[first[names[key]] : first[names[key] + 1]] = own
-
-    def works() -> Iterator[Any]:
-        for batch, (numbers, work) in enumerate(pool.feed(wanted, batch_size, encoder.max_pixels)):
-            names = {pool.keys[int(number)]: int(number) for number in numbers}
-            if batch in journal.done:
-                place(names, journal.done[batch])
-            else:
-                expected.append((batch, names))
-                yield work
-
-    dataset = pool.dataset(encoder, row_tokens, model.layout)
-    batches = Workers(dataset, num_workers=workers).run(works())
-    total = -(-int(wanted.sum()) // batch_size) - len(journal.done)
-    with torch.inference_mode():
-        for batch in _shown(Counted(batches, total), progress):
-            number, names = expected.popleft()
-            bad = {item.key for item in batch.unreadable}
-            assert list(key for key in names if key not in bad) == batch.keys, "batches come in the order of their work"
-            if batch.keys:
-                found = model(batch.to(device)).float().cpu().numpy()
-                ends = np.cumsum(batch.response_counts)[:-1]
-                found_of = dict(zip(batch.keys, np.split(found, ends), strict=True))
-                place(names, found_of)
-                batch = _with_diverged(batch, rewards, first, names, pool.name)
-                if not batch.unreadable:
-                    journal.add(number, {key: own.tolist() for key, own in found_of.items()})
-            unreadable.note(
-                dataclasses.replace(batch, unreadable=[_of(pool, item) for item in batch.unreadable]),
-                {pool.name: len(pool)},
-            )
-    reasons |= {key: item.reason for key, item in unreadable.found.get(pool.name, {}).items()}
-    return _of_pairs(pool, rewards, first, reasons)
+    reader = ModelReader(model, encoder, device, batch_size, row_tokens, workers, progress)
+    scoring = ScoringPass(pool, reader, max_bad=max_bad, journal=journal)
+    plan, rewards = pool.distinct(wanted), scoring.rewards
+    if copies := len(plan.copy_to):
+        every = int(pool.n_responses[wanted].sum())
+        log.info("%d of %d responses were said before, to the same prompt and images: scored once.", copies, every)
+    scoring.run(plan.rows, plan.responses)
+    rewards[plan.copy_to] = rewards[plan.copy_from]
+    missing = ~np.isfinite(rewards[plan.copy_to])
+    if missing.any():
+        copy_to, copy_from = plan.copy_to[missing], plan.copy_from[missing]
+        if left := _by_row(pool, scoring.first, copy_to, except_for=scoring.unreadable):
+            scoring.run(np.array(list(left), np.int64), left)
+        scored = np.isfinite(rewards[copy_to])
+        sources, where = np.unique(copy_from[scored], return_index=True)
+        rewards[sources] = rewards[
+            copy_to[scored][where]
+        ]  # one value for all, a tie stays one; the sources' samples have none
+        rewards[copy_to] = rewards[copy_from]
+    return _of_pairs(pool, rewards, scoring.first, reasons | scoring.unreadable)
 
 
-def _with_diverged(
-    batch: RewardBatch, rewards: Array, first: Array, names: dict[str, int], dataset: str
-) -> RewardBatch:
-    """The batch, in which samples with a reward that is not finite count as unreadable."""
-    diverged = [key for key in batch.keys if not np.isfinite(rewards[first[names[key]] : first[names[key] + 1]]).all()]
-    items = [Unreadable(key, "the model", NOT_FINITE, dataset) for key in diverged]
-    return dataclasses.replace(batch, unreadable=[*batch.unreadable, *items])
+def _by_row(pool: PairPool, first: Array, responses: Array, except_for: Collection[str]) -> dict[int, tuple[int, ...]]:
+    """Row -> numbers within it, in order, of responses numbered through the pool; without the samples of some keys.
 
-
-def _of(pool: PairPool, item: Unreadable) -> Unreadable:
-    return dataclasses.replace(item, dataset=pool.name)
+    Args:
+        first: see `ScoringPass`.
+        responses: int64 [n], ascending.
+        except_for: keys.
+    """
+    rows, begins = np.unique(np.searchsorted(first, responses, side="right") - 1, return_index=True)
+    each = zip(rows.tolist(), np.split(responses, begins[1:]), strict=True)
+    return {row: tuple((own - first[row]).tolist()) for row, own in each if pool.keys[row] not in except_for}
 
 
 def _of_pairs(pool: PairPool, rewards: Array, first: Array, reasons: dict[str, str]) -> PairScores:
@@ -155,12 +129,3 @@ def _of_pairs(pool: PairPool, rewards: Array, first: Array, reasons: dict[str, s
     known = np.isfinite(chosen[0]) & np.isfinite(rejected[0])
     assert (known | (why != "")).all(), "every pair has scores or a reason"
     return PairScores(chosen, rejected, why)
-
-
-def _shown(items: Counted[RewardBatch], show: bool) -> Iterator[RewardBatch]:
-    columns = (TextColumn("score"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), disable=not show) as progress:
-        task = progress.add_task("score", total=length_hint(items) or None)
-        for item in items:
-            yield item
-            progress.advance(task)

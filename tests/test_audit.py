@@ -230,6 +230,31 @@ def test_export_undone_ledger_as_pairs(run: Path, tmp_path: Path) -> None:
     assert result.written is not None and result.written.flipped == 1
 
 
+def test_export_images_in_the_way_are_told_before_anything_is_read(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "p_images").mkdir()
+    (tmp_path / "p_images" / "own.png").write_bytes(b"")
+    with monkeypatch.context() as patched:
+        patched.setattr("mrm.audit_export.write_pool", lambda *_, **__: pytest.fail("nothing is written"))
+        with pytest.raises(ConfigError, match="p_images': exists; choose another name"):
+            export(ExportConfig(str(run), str(tmp_path / "p.json")))
+    assert not list(tmp_path.glob(".p.json*")) and not (tmp_path / "p.json").exists()
+    assert export(ExportConfig(str(run), str(tmp_path / "p"))).pairs == 4  # shards have their images in them
+    (tmp_path / "p_images" / "own.png").unlink()
+    assert export(ExportConfig(str(run), str(tmp_path / "p.json"))).pairs == 4  # an empty folder is in nobody's way
+
+
+def test_export_without_images_minds_no_folder_of_images(tmp_path: Path) -> None:
+    make_dataset(tmp_path / "plain", [make_sample("a", images=())])
+    index = Index.load(tmp_path / "plain")
+    Ledger.initial(index, np.array([True]), admit_open=False).write(tmp_path / "ledgers")
+    (tmp_path / "p_images").mkdir()
+    (tmp_path / "p_images" / "own.png").write_bytes(b"")
+    config = ExportConfig(str(tmp_path / "ledgers"), str(tmp_path / "p.json"), data=str(tmp_path / "plain"))
+    assert export(config).pairs == 1 and (tmp_path / "p_images" / "own.png").is_file()
+
+
 def test_export_unreadable_samples_past_max_bad_write_nothing(run: Path, tmp_path: Path) -> None:
     tar = next((tmp_path / "open").glob("*.tar"))
     tar.write_bytes(bytes(len(tar.read_bytes())))

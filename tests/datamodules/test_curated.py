@@ -12,6 +12,7 @@ from datamodules.pair_pools import LLAMA_FACTORY, SHARDS, open_pool
 from datamodules.reading import read_sample
 from mrm.preference import Pair
 from tests.datamodules.making import make_dataset, make_sample
+from tests.datamodules.sources.helpers import write_json
 
 
 @pytest.fixture
@@ -76,3 +77,26 @@ def test_write_pool_of_chosen_rows_leaves_out_the_others(pool, tmp_path):
 def test_write_pool_pairs_of_no_weight_are_not_in_use(pool, tmp_path):
     ledger = decided(pool, ["keep"] * 5, (0, 1, 1, 0, 1))
     assert write_pool(pool, ledger, SHARDS, tmp_path / "some").pairs == 3
+
+
+@pytest.mark.parametrize(("form", "lost"), [(SHARDS, (1, 0)), (LLAMA_FACTORY, (2, 1))])
+def test_write_pool_counts_only_what_it_wrote(pool, tmp_path, form, lost):
+    """Of a's pairs two have a strength and one is turned, of c's one of strength 0.5 and weight 0.5; b is damaged."""
+    tar = next((tmp_path / "pool").glob("*.tar"))
+    data = bytearray(tar.read_bytes())
+    data[int(pool.index.json_offset[1]) + 5] ^= 1
+    tar.write_bytes(data)
+    ledger = decided(pool, ["flip", "drop", "keep", "flip", "keep"], (1, 1, 1, 0.5, 0.5))
+    written = write_pool(pool, ledger, form, tmp_path / "out")
+    assert list(written.unreadable) == ["b"]
+    assert (written.samples, written.pairs, written.flipped, written.without_pairs) == (2, 3, 1, 0)
+    assert (written.strengths_lost, written.weights_lost) == lost
+
+
+def test_write_pool_of_a_file_counts_its_records(tmp_path):
+    records = [{"instruction": f"q{number}", "chosen": "a", "rejected": "b"} for number in range(4)]
+    pool = open_pool(write_json(tmp_path / "open.json", records))
+    ledger = decided(pool, ["flip", "drop", "keep", "keep"], (1, 1, 0.5, 1))
+    written = write_pool(pool, ledger, LLAMA_FACTORY, tmp_path / "pairs.json")
+    assert (written.samples, written.pairs, written.flipped, written.without_pairs) == (3, 3, 1, 1)
+    assert (written.strengths_lost, written.weights_lost) == (0, 1)

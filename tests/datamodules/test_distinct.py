@@ -1,7 +1,9 @@
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from datamodules.distinct import distinct_responses, response_starts
+from datamodules.distinct import DistinctBuilder, distinct_responses, prompt_digest, response_starts
 from datamodules.key_rows import KeyRows
 from mrm.errors import ShardError
 from mrm.preference import Message, Pair, PreferenceSample
@@ -58,6 +60,35 @@ def test_distinct_responses_unreadable_record_is_scored_by_itself(index):
         raise ShardError("gone")
 
     assert distinct_responses(index, np.arange(6), read).rows.tolist() == list(range(6))
+
+
+def test_prompt_digest_differs_where_an_image_or_a_turn_does():
+    turns = [("user", "a"), ("assistant", "b")]
+    made = [
+        prompt_digest([], turns),
+        prompt_digest([b"user"], turns),
+        prompt_digest([b"user", b"a"], turns[1:]),
+        prompt_digest([b"a", b"user"], turns[1:]),
+        prompt_digest([], [("user", "ab"), ("assistant", "")]),
+    ]
+    assert len(set(made)) == 5 and made[0] == prompt_digest([], iter(turns))
+    assert prompt_digest([], [("user", "\ud83d")]) != prompt_digest([], [("user", "\ud83e")])  # halves of a pair
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("pq"), st.lists(st.sampled_from("xyz"), min_size=1, max_size=4)), max_size=12)
+)
+def test_distinct_builder_scores_each_content_where_it_stands_first(samples):
+    builder, flat = DistinctBuilder(), []
+    for row, (prompt, texts) in enumerate(samples):
+        builder.add(row, len(flat), prompt_digest([], [("user", prompt)]), texts)
+        flat += [(prompt, text) for text in texts]
+    plan = builder.build()
+    starts = np.cumsum([0] + [len(texts) for _, texts in samples])
+    scored = [starts[row] + k for row in plan.rows for k in plan.responses.get(row, range(len(samples[row][1])))]
+    assert scored == [number for number, said in enumerate(flat) if flat.index(said) == number]
+    assert sorted([*scored, *plan.copy_to]) == list(range(len(flat)))
+    assert [flat.index(flat[number]) for number in plan.copy_to] == plan.copy_from.tolist()
 
 
 def test_key_rows_finds_every_row(index):

@@ -2,6 +2,7 @@
 
 import json
 
+import fsspec
 import numpy as np
 import pytest
 
@@ -63,6 +64,48 @@ def test_pair_file_that_changed_meanwhile_is_an_error(tmp_path):
     write_json(tmp_path / "open.json", [record(0)])
     with pytest.raises(ConfigError, match="had 2 records, and has others now"):
         list(pairs.records(np.ones(2, bool)))
+
+
+def shown(*images, **more):
+    return record(0, conversations=[{"from": "human", "value": "<image>" * len(images)}], images=list(images), **more)
+
+
+def test_pair_file_distinct_goes_by_where_an_image_path_leads(tmp_path):
+    paths = ["a.png", "./a.png", f".//{tmp_path.name}/../a.png", "b.png", str(tmp_path / "a.png"), "s/../a.png"]
+    pairs = PairFile(write_json(tmp_path / "open.json", [shown(path) for path in paths]))
+    plan = pairs.distinct(np.ones(6, bool))  # there is none of these files, and none is looked for
+    assert plan.rows.tolist() == [0, 2, 3, 5]  # what `..` leads to, links decide
+    assert plan.copy_to.tolist() == [2, 3, 8, 9] and plan.copy_from.tolist() == [0, 1, 0, 1]
+    two = [shown("a.png", "b.png"), shown("b.png", "a.png"), shown("a.png", "b.png"), shown("a.png")]
+    plan = PairFile(write_json(tmp_path / "two.json", two)).distinct(np.ones(4, bool))
+    assert plan.rows.tolist() == [0, 1, 3] and plan.copy_to.tolist() == [4, 5]
+
+
+def test_pair_file_distinct_goes_by_what_is_said_not_by_how_it_is_written(tmp_path):
+    plain = record(0)
+    other_tags = {**plain, "conversations": [{"role": "user", "content": "question 0"}], "extra": 1}
+    alpaca = {"instruction": "question 0", "chosen": "a", "rejected": "b"}
+    system, empty = {**plain, "system": "Be brief."}, {**plain, "system": ""}
+    turn = {**plain, "conversations": [{"from": "system", "value": "Be brief."}, *plain["conversations"]]}
+    pairs = PairFile(write_json(tmp_path / "open.json", [plain, other_tags, alpaca, system, empty, turn]))
+    plan = pairs.distinct(np.ones(6, bool))
+    assert plan.rows.tolist() == [0, 3]
+    assert plan.copy_from.tolist() == [0, 1, 0, 1, 0, 1, 6, 7]
+
+
+def test_pair_file_distinct_takes_what_is_no_sample_by_itself(tmp_path):
+    bad = [record(0, videos=["v"]), record(0, rejected="a"), shown("s3://a/b.png"), shown(3), record(0, images="a.png")]
+    pairs = PairFile(write_json(tmp_path / "open.json", [record(0), *bad, record(0)]))
+    plan = pairs.distinct(np.ones(7, bool))
+    assert plan.rows.tolist() == [0, 1, 2, 3, 4, 5] and not plan.responses
+    assert plan.copy_to.tolist() == [12, 13]
+
+
+def test_pair_file_distinct_in_a_remote_folder_refuses_paths_that_lead_out(tmp_path):
+    fs = fsspec.filesystem("memory")
+    fs.pipe("/distinct/open.json", json.dumps([shown("a.png"), shown("/a.png"), shown("./a.png")]).encode())
+    plan = PairFile("memory://distinct/open.json").distinct(np.ones(3, bool))
+    assert plan.rows.tolist() == [0, 1] and plan.copy_to.tolist() == [4, 5] and plan.copy_from.tolist() == [0, 1]
 
 
 def test_pair_file_empty_is_refused(tmp_path):
