@@ -13,7 +13,7 @@ import torch
 from callbacks.round_inputs import NOT_FINITE, PairScores
 from datamodules.distinct import DistinctResponses
 from datamodules.pair_pools import LLAMA_FACTORY, SHARDS, PairPool, open_pool
-from mrm.curate_journal import ScoreJournal
+from mrm.curate_journal import ScoreJournal, remove_journals
 from mrm.curate_scores import model_scores
 from mrm.errors import UnreadableSamplesError
 from mrm.model.backbones import TINY_DIRECTORY
@@ -106,7 +106,7 @@ def score(parts: tuple[RewardModel, Encoder], tmp_path: Path) -> Score:
 
 
 def undisturbed(tmp_path: Path) -> None:
-    (tmp_path / "journal").unlink()
+    remove_journals(tmp_path / "journal")
 
 
 def every_one(pool: PairPool, wanted: np.ndarray) -> DistinctResponses:
