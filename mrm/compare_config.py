@@ -56,6 +56,16 @@ def check(config: CompareConfig) -> None:
             check_format(Path(config.figure))
         except ConfigError as error:
             problems.append(str(error))
+    if config.x is None and config.metric != CompareConfig.metric:
+        problems.append(
+            f"metric={config.metric!r}: has an effect only with x=KEY, which draws it; measures= picks the tables' figures."
+        )
+    if config.x is not None and not any((config.output, config.json, config.figure)):
+        problems.append(f"x={config.x!r}: has an effect only with figure=, output= or json=.")
+    if config.experiment_name != CompareConfig.experiment_name and all(
+        one.endswith(".jsonl.gz") for one in names(config.store)
+    ):
+        problems.append("experiment_name: has an effect only on a store of MLflow; an archive has none.")
     problems += _endings(config)
     if config.archive is not None and Path(config.archive).resolve() in {
         Path(one).resolve() for one in names(config.store)

@@ -18,6 +18,7 @@ from datamodules.pair_pools import LLAMA_FACTORY, SHARDS
 from mrm.curation.rules import STEPS_OF, without_effect
 from mrm.devices import device_problems
 from mrm.errors import ConfigError, suggest
+from mrm.scoring_model import without_model
 
 RULES = {
     "correct": ("score", "correct"),
@@ -31,7 +32,6 @@ MODE_OF = {
     "max_flipped": "flip",
     "max_dropped": "drop",
 }  # setting -> what it has an effect with
-OF_A_MODEL = ("batch_size", "row_tokens", "max_pixels", "device", "dtype", "attention", "workers")
 ROUND_SETTINGS = (
     *("correct_mode", "distrust_share", "down_weight", "dead_zone", "agreement"),
     *("max_flipped", "max_dropped"),
@@ -109,13 +109,7 @@ def check_curate(config: CurateConfig) -> tuple[RoundSpec, list[Path]]:
     if not 0 <= config.max_bad <= 1:
         problems.append(f"max_bad={config.max_bad}: must be in [0, 1].")
     problems += device_problems(config.device)
-    if config.model is None:
-        usual = CurateConfig()
-        problems += [
-            f"{name}={getattr(config, name)}: has an effect only with model=."
-            for name in OF_A_MODEL
-            if getattr(config, name) != getattr(usual, name)
-        ]
+    problems += without_model(config)
     spec, found = _round(config)
     problems += found
     try:

@@ -17,7 +17,7 @@ from mrm.curate_config import file_names
 from mrm.devices import device_problems
 from mrm.errors import ConfigError
 from mrm.output_files import output_problems
-from mrm.scoring_model import source_problems
+from mrm.scoring_model import source_problems, without_model
 
 
 @dataclass
@@ -60,6 +60,7 @@ def check_diagnose(config: DiagnoseConfig) -> list[str]:
     if len(set(names)) != len(names):
         problems.append(f"pairs={names}: the same one is named twice.")
     problems += source_problems(config.model, config.scores)
+    problems += without_model(config)
     read: list[tuple[str, str | Path]] = [("pairs", path) for name in names if name for path in _files_of(name)]
     read += [("scores", config.scores)] if config.scores else []
     problems += output_problems(read, [(name, getattr(config, name)) for name in ("output", "json", "lines")])

@@ -256,9 +256,10 @@ def check_bad(bad: Bad, total: int, max_bad: float, rows: Rows) -> None:
         UnreadableSamplesError: for more samples than `max_bad` allows, or if no pair is left.
     """
     if bad.samples > max_bad * total or not rows.names:
+        more = ", or raise max_bad to go on without them" if rows.names else "; there is none left"
+        allowed = f", more than max_bad={max_bad:g} allows" if bad.samples > max_bad * total else ""
         raise UnreadableSamplesError(
-            f"{bad.samples} of {total} samples could not be used, more than max_bad={max_bad:g} allows: {bad.told()}. Mend them, or"
-            " raise max_bad to go on without them."
+            f"{bad.samples} of {total} samples could not be used{allowed}: {bad.told()}. Mend them{more}."
         )
 
 

@@ -35,6 +35,11 @@ def evaluation_problems(config: RunConfig) -> Problems:
         if value is not None and value < 1:
             problems.append(f"evaluation.{name}={value}: must be at least 1, or null.")
     val, test = evaluated_sets(config)
+    epochs, most = evaluation.every_n_epochs, config.trainer.max_epochs
+    if (val or test) and evaluation.every_n_steps is None and epochs is not None and epochs > most:
+        problems.append(
+            f"evaluation.every_n_epochs={epochs}: nothing is ever evaluated, trainer.max_epochs={most}; give at most so many, or every_n_steps."
+        )
     if (val or test) and evaluation.every_n_steps is None and evaluation.every_n_epochs is None:
         problems.append("evaluation.every_n_epochs=None: nothing is ever evaluated; give it, or every_n_steps.")
     if not (val or test) and evaluation != EvaluationConfig(sets=evaluation.sets):

@@ -109,6 +109,7 @@ class PatientMLFlowLogger(MLFlowLogger):
             for step, value in values.items():
                 if step not in stored:
                     self.log_metrics({key: value}, step)
+                    self._known[key, step] = value
         self.flush()
 
     @rank_zero_only
@@ -163,9 +164,11 @@ class PatientMLFlowLogger(MLFlowLogger):
             else:
                 self.experiment.log_batch(run_id=self.run_id, synchronous=True, **{name: items})
         except Exception as error:  # of MLflow, SQLAlchemy, a driver, or the network: none may end a training
+            if getattr(error, "error_code", None) in REFUSED and len(items) > 1:  # for one of them, maybe
+                return all(self._send([item], name) for item in items)
             if getattr(error, "error_code", None) in REFUSED:
-                self.refused += len(items)
-                log.warning("MLflow refuses %d %s, which are left out there: %s", len(items), name, _first_line(error))
+                self.refused += 1
+                log.warning("MLflow refuses one of the %s, which is left out there: %s", name, _first_line(error))
                 return True
             if not self._away:
                 log.warning("MLflow takes no %s now, they wait: %s", name, _first_line(error))

@@ -28,7 +28,10 @@ ROUNDS_FILE = "rounds.json"  # everything that is known of each round of curatio
 EVALUATIONS_FILE = "evaluations.json"  # each evaluation while training
 LOCK_FILE = "run.lock"
 NOT_IDENTIFYING = (  # these do not change what is computed, nor does `sweep`
-    "resume", "output_root", "trainer.progress", "logger.log_model", "logger.system_metrics",
+    "resume", "output_root", "trainer.progress",
+    # nor where and whether it is told: a run goes on where its server has moved, or without one
+    "logger.enabled", "logger.mlflow", "logger.experiment_name", "logger.log_model", "logger.system_metrics",
+    "report.enabled", "report.gallery",
     # nor how patiently and where judges are asked, so that a run goes on with a larger budget or a server that moved
     *(f"curation.annotation.{field.name}" for field in dataclasses.fields(CallingConfig)),
     "curation.annotation.cache_dir", "curation.annotation.probe",

@@ -5,6 +5,7 @@ For the commands, which compose: nothing in the rooms of `mrm/` imports this mod
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,6 +15,8 @@ from mrm.devices import pick_device
 from mrm.model.encoding import Encoder
 from mrm.model.reward_model import RewardModel
 from mrm.model.saving import load_reward_model
+
+SCORING = ("batch_size", "row_tokens", "max_pixels", "frames", "device", "dtype", "attention", "workers")
 
 
 class ScoringSettings(Protocol):
@@ -37,6 +40,22 @@ def source_problems(model: str | None, scores: str | None) -> list[str]:
     if scores is not None and not Path(scores).is_file():
         problems.append(f"scores={scores!r}: there is no such file.")
     return problems
+
+
+def without_model(config: Any) -> list[str]:
+    """Settings of scoring that are not the defaults although no model scores: one sentence each.
+
+    Args:
+        config: a dataclass with `model` and some of `SCORING`.
+    """
+    if config.model is not None:
+        return []
+    usual = {field.name: field.default for field in dataclasses.fields(config)}
+    return [
+        f"{name}={getattr(config, name)}: has an effect only with model=; leave it out."
+        for name in SCORING
+        if name in usual and getattr(config, name) != usual[name]
+    ]
 
 
 def load_scoring_model(config: ScoringSettings) -> tuple[RewardModel, Encoder, torch.device]:

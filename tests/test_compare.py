@@ -129,6 +129,13 @@ def test_compare_shows_only_the_figures_asked_for(place: Path) -> None:
 def test_compare_settings_that_do_not_go_together_are_told_at_once(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as error:
         compare(CompareConfig(level=2.0, figure="a.gif", markdown=str(tmp_path), output="page.htm"))
+    for config, said in (
+        (CompareConfig(metric="test_a"), "metric='test_a': has an effect only with x=KEY"),
+        (CompareConfig(x="flip_rate"), "has an effect only with figure=, output= or json="),
+        (CompareConfig(store="a.jsonl.gz", experiment_name="other"), "experiment_name: has an effect only on a store"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            compare(config)
     for said in ("level=2", "only with x=KEY", "must end in one of .svg", "markdown=", "output='page.htm'"):
         assert said in str(error.value)
 

@@ -21,6 +21,7 @@ STOP = "evaluation.early_stopping"
         (["evaluation.sets=[test_t2i]"], "data.datasets.held_out: has role=val, but evaluation.sets does not name it"),
         (["evaluation.every_n_steps=0"], "evaluation.every_n_steps=0: must be at least 1, or null"),
         (["evaluation.every_n_epochs=null"], "nothing is ever evaluated"),
+        (["evaluation.every_n_epochs=50"], "every_n_epochs=50: nothing is ever evaluated, trainer.max_epochs=3"),
         (["data.datasets.held_out.use=false", "evaluation.every_n_steps=5"], "nothing to evaluate; give a data set role=val"),
         ([f"{STOP}.patience=2"], f"{STOP}: has no effect with {STOP}.metric=null"),
         (["evaluation.best.use=true"], "evaluation.best: has no effect with evaluation.best.metric=null"),

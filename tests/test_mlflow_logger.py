@@ -98,6 +98,7 @@ def test_logger_of_a_run_killed_while_figures_waited_catches_up(logger) -> None:
     for step, loss in ((1, 3.0), (2, float("nan")), (3, 0.75), (4, 0.5)):
         again.log_metrics({"loss": loss}, step)
     again.log_metrics({"test/a:b": 0.5}, 1)
+    again.log_metrics({"speed": 7.0}, 3)  # done again, and the same
     again.save()
     found = history(again, "loss")
     assert [step for step, _ in found] == [1, 2, 3, 3, 4] and found[2:] == [(3, 1.0), (3, 0.75), (4, 0.5)]
@@ -129,13 +130,17 @@ def test_logger_what_the_store_refuses_does_not_hold_up_the_rest(logger, monkeyp
     logger.log_hyperparams({"lr": 2})  # MLflow lets no parameter change
     logger.log_metrics({"loss": 1.0}, 1)
     logger.save()
-    assert logger.refused == 1 and "MLflow refuses 1 params" in caplog.text
+    assert logger.refused == 1 and "MLflow refuses one of the params" in caplog.text
     assert history(logger, "loss") == [(1, 1.0)] and logger.waiting == 0
     patch = away(monkeypatch, INVALID_PARAMETER_VALUE)
     logger.log_metrics({"loss": 1.0}, 2)
     logger.save()
     patch.undo()
     assert logger.refused == 2 and logger.waiting == 0
+    logger.log_metrics({"first": 1.0, "a//b": 1.0, "last": 1.0}, 3)  # MLflow refuses the name, and the call with it
+    logger.save()
+    assert logger.refused == 3 and logger.waiting == 0
+    assert history(logger, "first") == history(logger, "last") == [(3, 1.0)]
 
 
 def test_logger_writes_not_a_number_and_odd_names(logger) -> None:

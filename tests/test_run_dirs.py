@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mrm.config import AnnotationConfig, CurationConfig, RoundConfig, RunConfig, SweepConfig
+from mrm.config import AnnotationConfig, CurationConfig, LoggerConfig, ReportConfig, RoundConfig, RunConfig, SweepConfig
 from mrm.construct_config import ModelSpec
 from mrm.errors import ConfigError
 from mrm.run_dirs import close_run_dir, find_runs, fingerprint, open_run_dir, read_state, write_json, write_state
@@ -24,6 +24,8 @@ def test_fingerprint_ignores_output_and_resume_but_not_seed() -> None:
     base = RunConfig()
     assert fingerprint(base) == fingerprint(RunConfig(output_root="elsewhere", resume="auto"))
     assert fingerprint(base) == fingerprint(RunConfig(sweep=SweepConfig(jobs=3, name="a", retry_failed=False)))
+    elsewhere = LoggerConfig(enabled=False, mlflow="http://host:5000", experiment_name="x")
+    assert fingerprint(base) == fingerprint(RunConfig(logger=elsewhere, report=ReportConfig(enabled=False)))
     assert fingerprint(base) != fingerprint(RunConfig(seed=2))
 
 

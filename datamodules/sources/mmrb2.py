@@ -92,7 +92,10 @@ def records_of(input: str | Path, *, tasks: str = IMAGE_TASKS, with_images: bool
         raise ConfigError(f"tasks: {named!r} is none of {', '.join(MMRB2_TASKS)}.{suggest(named, MMRB2_TASKS)}")
     place = existing(input)
     if place.is_file():
-        wanted = [_task_of(place, wanted)]
+        own = _task_of(place, wanted)
+        if own not in wanted and tasks != IMAGE_TASKS:  # else they were not asked for by name
+            raise ConfigError(f"tasks={tasks}: {place} holds the task {own}; leave tasks out, or name that one.")
+        wanted = [own]
     found = [(task, _files_of(place, task)) for task in MMRB2_TASKS if task in wanted]
     parts = []
     for task, files in found:

@@ -21,11 +21,11 @@ from mrm.comparing.measures import (
     run_values,
     shared_sets,
 )
-from mrm.comparing.samples import DRAWS_A_TEST, SampleTest, sample_tests
+from mrm.comparing.samples import SampleTest, draws_for, sample_tests
 from mrm.comparing.selecting import Chosen
 from mrm.comparing.sources import RunSource
 from mrm.errors import ConfigError, suggest
-from mrm.evaluation.intervals import DRAWS, LEVEL, Interval
+from mrm.evaluation.intervals import LEVEL, Interval
 from mrm.evaluation.sample_scores import SCORES_FILE
 
 
@@ -110,7 +110,7 @@ def compare_runs(
     rounds = {run_id: rounds_of(history) for run_id, history in histories.items()}
     figures = {group.label: group_figures(group, all_measures, values, level) for group in groups}
     pairs, unpaired = references(groups, reference)
-    draws = max(DRAWS, DRAWS_A_TEST * len(pairs) * len(measures))
+    draws = draws_for(len(pairs) * len(measures), level)
     own = {group.label: group for group in groups}
     samples = {
         label: sample_tests(own[label], one, shared, store.scores, draws=draws, level=level)

@@ -96,7 +96,7 @@ def references(groups: Sequence[Group], name: str | None) -> tuple[dict[str, Gro
 
     Args:
         groups: all.
-        name: label or experiment of the reference; None takes the first group, `none` nothing. Where several groups are of that
+        name: label or experiment of the reference; None takes the first group's experiment, `none` nothing. Where several groups are of that
             experiment, a group's reference is the one whose other telling keys are its own.
 
     Returns:
@@ -107,7 +107,8 @@ def references(groups: Sequence[Group], name: str | None) -> tuple[dict[str, Gro
     """
     if name == NONE or len(groups) < 2:
         return {}, []
-    found = [groups[0]] if name is None else [group for group in groups if group.label == name]
+    name = groups[0].experiment if name is None else name
+    found = [group for group in groups if group.label == name]
     found = found or [group for group in groups if group.experiment == name]
     if not found:
         known = [group.label for group in groups]

@@ -5,6 +5,7 @@ What a seed adds to the noise, differences over seeds tell; these tell what the 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -18,9 +19,13 @@ from mrm.evaluation.paired import McNemar, PairedTest, difference_test, mcnemar
 from mrm.evaluation.sample_scores import SampleScores
 
 SEED = 20_240_529  # of the draws: the same runs give the same intervals
-DRAWS_A_TEST = 160  # so that the smallest p-value, 2 / (draws + 1), stays below 0.05 after a correction over all tests
 
 ScoresOf = Callable[[RunRecord], Mapping[str, SampleScores]]
+
+
+def draws_for(tests: int, level: float) -> int:
+    """Bootstrap draws with which the smallest p-value, 2 / (draws + 1), stays below 1 - level after a correction over all tests; well below."""
+    return max(DRAWS, math.ceil(8 * tests / (1 - level)))
 
 
 @dataclass(frozen=True)

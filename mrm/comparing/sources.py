@@ -32,7 +32,7 @@ class RunSource(Protocol):
 
 
 class Together:
-    """Several sources as one. A run that stands in two of them is taken from the first."""
+    """Several sources as one. A run that stands in two of them is taken from the one that has its folder, else from the first."""
 
     def __init__(self, sources: Sequence[RunSource]) -> None:
         self.uri = ", ".join(source.uri for source in sources)
@@ -41,15 +41,17 @@ class Together:
 
     def runs(self) -> tuple[list[RunRecord], list[str]]:
         """See `RunSource`."""
-        records, strangers = [], []
+        records: dict[str, RunRecord] = {}
+        strangers = []
         for source in self._sources:
             found, others = source.runs()
             strangers += others
             for record in found:
-                if record.run_id not in self._owner:
+                known = records.get(record.run_id)
+                if known is None or (known.folder is None and record.folder is not None):
                     self._owner[record.run_id] = source
-                    records.append(record)
-        return records, strangers
+                    records[record.run_id] = record
+        return list(records.values()), strangers
 
     def whole(self, run: RunRecord) -> RunRecord:
         """See `RunSource`."""

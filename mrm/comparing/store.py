@@ -21,9 +21,11 @@ from mrm.comparing.records import FINISHED, RunRecord, comparable, flattened, wi
 from mrm.errors import ConfigError, RecordError, suggest
 from mrm.evaluation.sample_scores import SCORES_FILE, SampleScores, read_scores
 from mrm.mlflow_logger import be_brief
-from mrm.run_dirs import CONFIG_FILE, read_state
+from mrm.run_dirs import CONFIG_FILE, RESULTS_FILE, read_state
 from mrm.sweeps.parent_run import ROLE
 from mrm.tracking import HISTORY_FILE, VALUE_LIMIT, read_history
+
+TOTALS = ("open_pairs", "active_pairs", "seconds", "peak_memory_mib", "peak_gpu_memory_mib")  # of results.json
 
 PAGE = 1000  # runs of one answer of MLflow
 TOTAL = "seconds"  # a figure that is logged at a run's very end
@@ -136,7 +138,9 @@ class Store:
         )
 
     def whole(self, run: RunRecord) -> RunRecord:
-        """The run with its whole configuration, from the artifact, where MLflow's parameters were cut."""
+        """The run with its whole configuration, from the artifact, where MLflow's parameters were cut, and with all of its folder's figures."""
+        if run.folder is not None:
+            run = replace(run, metrics={**run.metrics, **folder_metrics(run.folder, self._history(run))})
         if not run.cut or (path := self.artifact(run, CONFIG_FILE)) is None:
             return run
         nested = yaml.safe_load(path.read_text())
@@ -173,9 +177,7 @@ class Store:
             names: of metrics; those that the run does not have are passed over.
         """
         if run.folder is not None and (run.folder / HISTORY_FILE).is_file():
-            if run.run_id not in self._histories:
-                self._histories[run.run_id] = read_history(run.folder)
-            return [entry for entry in self._histories[run.run_id] if entry["name"] in names]
+            return [entry for entry in self._history(run) if entry["name"] in names]
         found = []
         for name in names:
             if name in run.metrics:
@@ -183,6 +185,22 @@ class Store:
                 newest = {point.step: point for point in sorted(points, key=lambda point: point.timestamp)}
                 found += [{"step": step, "name": name, "value": newest[step].value} for step in sorted(newest)]
         return found
+
+    def _history(self, run: RunRecord) -> list[dict[str, Any]]:
+        """All that stands in the run's folder, read once."""
+        if run.run_id not in self._histories:
+            self._histories[run.run_id] = [] if run.folder is None else read_history(run.folder)
+        return self._histories[run.run_id]
+
+
+def folder_metrics(folder: Path, history: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Newest value of every metric in a run's folder: what a server that was away at the run's end does not have."""
+    newest = {str(entry["name"]): float(entry["value"]) for entry in history}
+    try:
+        totals = json.loads((folder / RESULTS_FILE).read_text())
+    except (OSError, ValueError):  # not finished, or damaged
+        return newest
+    return newest | {name: float(totals[name]) for name in TOTALS if isinstance(totals.get(name), (int, float))}
 
 
 def _own_folder(path: str | None, run_id: str) -> tuple[Path | None, Mapping[str, Any]]:

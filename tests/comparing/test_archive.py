@@ -61,4 +61,7 @@ def test_together_takes_a_run_that_stands_twice_once_and_asks_its_owner(tmp_path
     both = Together([first, second])
     found, _ = both.runs()
     assert [run.experiment for run in found] == ["a", "b", "c"]
+    here = Source()  # the run's own folder is better than what was kept of it
+    here.runs = lambda: ([dataclasses.replace(RUNS[0], folder=tmp_path)], [])
+    assert {run.experiment: run.folder for run in Together([first, here]).runs()[0]} == {"a": None, "b": tmp_path}
     assert both.history(found[2], ["curation/round"]) == [COURSE[0]] and both.whole(found[0]) is found[0]

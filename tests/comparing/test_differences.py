@@ -94,6 +94,12 @@ def test_findings_of_one_test_alone_say_which() -> None:
 def test_references_default_is_the_first_group_and_none_has_none() -> None:
     groups = align(runs_of(full=FULL, base=BASE), order=["full"]).groups
     assert {label: one.label for label, one in references(groups, None)[0].items()} == {"base": "full"}
+    runs = [made_run(name, 1, config={FLIP: rate}) for rate in (0.1, 0.2) for name in ("full", "base")]
+    alike = references(align(runs, order=["full"]).groups, None)[0]  # like against like
+    assert {label: one.label for label, one in alike.items()} == {
+        "base, flip_rate=0.1": "full, flip_rate=0.1",
+        "base, flip_rate=0.2": "full, flip_rate=0.2",
+    }
     assert references(groups, "none") == ({}, [])
     with pytest.raises(ConfigError, match="reference='bas'.*Did you mean 'base'"):
         references(groups, "bas")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mrm.comparing.grouping import Group
-from mrm.comparing.samples import sample_tests
+from mrm.comparing.samples import draws_for, sample_tests
 from mrm.evaluation.sample_scores import SampleScores
 from tests.comparing.making import made_run
 
@@ -26,6 +26,12 @@ def group(name: str, *seeds: int) -> Group:
 def found_of(kept: dict[str, dict[int, dict[str, SampleScores]]], sets: tuple[str, ...] = ("a",)):
     full, base = (group(name, *kept[name]) for name in ("full", "base"))
     return sample_tests(full, base, sets, lambda run: kept[run.experiment][run.seed], draws=2000)
+
+
+@pytest.mark.parametrize("level", [0.9, 0.95, 0.99])
+@pytest.mark.parametrize("tests", [1, 78, 500])
+def test_draws_for_many_tests_let_one_of_them_stand(level: float, tests: int) -> None:
+    assert tests * 2 / (draws_for(tests, level) + 1) < (1 - level) / 2
 
 
 def test_sample_tests_count_discordant_pairs_by_seed_and_average_over_seeds() -> None:

@@ -34,6 +34,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     state = {"mlflow_run_id": run_id, "finished": True, "identity": identity(config)}
     (folder / "run.json").write_text(json.dumps(state))
     (folder / "metrics.jsonl").write_text(json.dumps({"step": 30, "name": "train/loss", "value": 0.1}) + "\n")
+    (folder / "results.json").write_text(json.dumps({"open_pairs": 10, "active_pairs": 7, "tests": {}}))
     put(client, experiment, replace(config, seed=3), {"train/loss": 0.1}, scratch=root)  # killed before its tests
     client.create_run(experiment, run_name="sweep", tags={"role": "sweep"})
     client.create_run(experiment, run_name="stranger")
@@ -52,6 +53,9 @@ def test_store_reads_runs_and_names_strangers(store: Store) -> None:
         ("dt2it_full", 2, "FINISHED"),  # its folder says so; MLflow was away at its end
         ("dt2it_full", 3, "RUNNING"),  # trained, but not tested: it lacks the totals
     ]
+    whole = {run.seed: store.whole(run).metrics for run in runs}
+    assert whole[2]["train/loss"] == 0.1 and whole[2]["active_pairs"] == 7.0  # of the folder, which MLflow lacks
+    assert whole[1] == {run.seed: run.metrics for run in runs}[1]
     assert len(strangers) == 1 and strangers[0].startswith("stranger (")
     assert all(run.metrics["test/test_a/accuracy"] == 0.9 and run.commit == "c0ffee" for run in runs if run.seed < 3)
 

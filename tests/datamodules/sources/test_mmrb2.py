@@ -102,6 +102,8 @@ def test_read_one_file_is_the_task_of_its_name(tmp_path):
     make(tmp_path, reasoning=[TEXT], mine=[T2I])
     (sample,) = mmrb2.read(tmp_path / "reasoning.json")
     assert sample.meta["task"] == "reasoning"
+    with pytest.raises(ConfigError, match="tasks=edit: .*reasoning.json holds the task reasoning"):
+        list(mmrb2.read(tmp_path / "reasoning.json", tasks="edit"))
     with pytest.raises(ConfigError, match="mine.json tells no task"):
         mmrb2.read(tmp_path / "mine.json")
     (sample,) = mmrb2.read(tmp_path / "mine.json", tasks="t2i")
