@@ -34,6 +34,7 @@ from mrm.comparing.tables import (
     mcnemar_table,
     print_table,
 )
+from mrm.errors import ConfigError
 
 
 def open_store(config: CompareConfig) -> RunSource:
@@ -162,10 +163,13 @@ def axis_json(axis: Axis, measures: Sequence[Measure], comparison: Comparison) -
 
 def _write(path: str, text: str) -> Path:
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(target.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(target)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_name(target.name + ".tmp")
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(target)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be written: {error}.") from error
     return target
 
 

@@ -21,7 +21,10 @@ from lightning.pytorch.utilities import rank_zero_only
 HOLD_S = (
     10.0  # that figures wait for the others of their logging interval, at most: a call costs more than what it brings
 )
-RETRY_S = 20.0  # between attempts while the store is away
+RETRY_S, MOST_RETRY_S = (
+    20.0,
+    600.0,
+)  # between attempts while the store is away, twice as long after each: one may hold a step up
 LAST_TRIES = 4  # at the run's end, LAST_PAUSE_S apart
 LAST_PAUSE_S = 5.0
 BATCH = 1000  # metrics, and
@@ -56,7 +59,7 @@ class PatientMLFlowLogger(MLFlowLogger):
         self._inputs: list[Any] = []
         self._known: dict[tuple[str, int], float] = {}
         self._away = False
-        self._retry_at = 0.0
+        self._retry_at, self._pause = 0.0, RETRY_S
         self.refused = 0  # figures that the store will never take
 
     @property
@@ -135,7 +138,7 @@ class PatientMLFlowLogger(MLFlowLogger):
         self.flush()
 
     def flush(self, *, now: bool = False) -> bool:
-        """Gives the store what it has not taken yet; not again within RETRY_S of a failure, unless `now`.
+        """Gives the store what it has not taken yet; not again soon after a failure, unless `now`.
 
         Returns:
             Whether nothing waits.
@@ -154,7 +157,7 @@ class PatientMLFlowLogger(MLFlowLogger):
                 del queue[:size]
         if self._away:
             log.info("MLflow is back, and has all figures.")
-        self._away, self._retry_at = False, 0.0
+        self._away, self._retry_at, self._pause = False, 0.0, RETRY_S
         return True
 
     def _send(self, items: list[Any], name: str) -> bool:
@@ -172,7 +175,8 @@ class PatientMLFlowLogger(MLFlowLogger):
                 return True
             if not self._away:
                 log.warning("MLflow takes no %s now, they wait: %s", name, _first_line(error))
-            self._away, self._retry_at = True, time.monotonic() + RETRY_S
+            self._away, self._retry_at = True, time.monotonic() + self._pause
+            self._pause = min(2 * self._pause, MOST_RETRY_S)
             return False
         return True
 

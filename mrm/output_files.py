@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterable
 from os import PathLike
 from pathlib import Path
@@ -15,7 +16,7 @@ def output_problems(
     *,
     partial: Collection[str] = (),
 ) -> list[str]:
-    """What is wrong with the names of outputs: a folder, or a file that is read, or written by another key.
+    """What is wrong with the names of outputs: a folder, a file that is read, or written by another key, or a place where nothing can be written.
 
     Args:
         read: key and path of each file that is read.
@@ -31,6 +32,9 @@ def output_problems(
         if not given or path.is_dir():
             problems.append(f"{key}={given!r}: is a folder; name a file in it.")
             continue
+        above = next(parent for parent in path.parents if parent.exists())  # what lies between is made
+        if not above.is_dir() or not os.access(above, os.W_OK):
+            problems.append(f"{key}={given!r}: nothing can be written in {above}; choose another place.")
         for name in (path, *([Path(f"{path}{PARTIAL}")] if key in partial else [])):
             if name in taken:
                 problems.append(f"{key}={given!r}: would write over the file of {taken[name]}; choose another name.")

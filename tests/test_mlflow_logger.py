@@ -12,7 +12,7 @@ from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, TEMPORARILY_UN
 from mlflow.tracking import MlflowClient
 
 from mrm import mlflow_logger
-from mrm.mlflow_logger import PatientMLFlowLogger
+from mrm.mlflow_logger import RETRY_S, PatientMLFlowLogger
 
 
 @pytest.fixture
@@ -81,9 +81,24 @@ def test_logger_keeps_figures_while_the_store_is_away(logger, monkeypatch, caplo
     logger.log_metrics({"loss": 0.25}, 5)
     logger.save()
     assert history(logger, "loss") == [(1, 3.0), (2, 2.0), (3, 1.0), (4, 0.5), (5, 0.25)]
+    assert logger._pause == RETRY_S  # as before the store went away
     run = logger.experiment.get_run(logger.run_id)
     assert run.data.params == {"lr": "1"} and run.data.tags["data"] == "d"
     assert [one.dataset.name for one in run.inputs.dataset_inputs] == ["trusted"]
+
+
+def test_logger_asks_a_store_that_stays_away_ever_less_often(logger, monkeypatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("mrm.mlflow_logger.time.monotonic", lambda: clock[0])
+    patch = away(monkeypatch)
+    logger.log_metrics({"loss": 1.0}, 1)
+    tried = []
+    for second in range(3000):
+        clock[0], before = float(second), logger._retry_at
+        logger.flush()
+        tried += [second] if logger._retry_at != before else []
+    patch.undo()
+    assert tried == [0, 20, 60, 140, 300, 620, 1220, 1820, 2420]  # 10 minutes apart at most
 
 
 def test_logger_of_a_run_killed_while_figures_waited_catches_up(logger) -> None:
