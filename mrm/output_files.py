@@ -34,7 +34,7 @@ def output_problems(
             continue
         above = next(parent for parent in path.parents if parent.exists())  # what lies between is made
         if not above.is_dir() or not os.access(above, os.W_OK):
-            problems.append(f"{key}={given!r}: nothing can be written in {above}; choose another place.")
+            problems.append(f"{key}={given!r}: cannot be written, {above} takes no files; choose another place.")
         for name in (path, *([Path(f"{path}{PARTIAL}")] if key in partial else [])):
             if name in taken:
                 problems.append(f"{key}={given!r}: would write over the file of {taken[name]}; choose another name.")

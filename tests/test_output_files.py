@@ -21,5 +21,5 @@ def test_output_problems_name_key_place_and_mend(tmp_path: Path) -> None:
     assert [line.split(":")[1].split(";")[0].strip() for line in told] == [
         "would write over the file of data",
         "is a folder",
-        f"nothing can be written in {tmp_path / 'file'}",
+        f"cannot be written, {tmp_path / 'file'} takes no files",
     ]
