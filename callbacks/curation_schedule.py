@@ -190,11 +190,11 @@ def _spec_problems(spec: RoundSpec) -> list[str]:
             " a later round filter, or take another mode."
         )
     if not problems:
-        problems += effect_problems(spec)
+        problems += _effect_problems(spec)
     return problems
 
 
-def effect_problems(spec: RoundSpec, where: str = "") -> list[str]:
+def _effect_problems(spec: RoundSpec) -> list[str]:
     """Settings of a round, or of its sources, that are not the defaults and that nothing heeds: one sentence each."""
     usual = RoundSpec(spec.after_epoch, spec.steps)
     changed = [name for name in STEPS_OF if getattr(spec, name) != getattr(usual, name)]
@@ -208,7 +208,7 @@ def effect_problems(spec: RoundSpec, where: str = "") -> list[str]:
         modes = [own.get("correct_mode", spec.correct_mode)]
         needs = without_effect([name for name in own if name in STEPS_OF], spec.steps, modes)
         found |= {f"sources.{source}.{name}": need for name, need in needs.items()}
-    return [f"{where}{what}: has an effect only with {need}." for what, need in found.items()]
+    return [f"{what}: has an effect only with {need}." for what, need in found.items()]
 
 
 def _values(spec: RoundSpec, name: str) -> set[Any]:

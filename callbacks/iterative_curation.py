@@ -34,7 +34,7 @@ from callbacks.training_scores import TrainingScores
 from datamodules.ledger import Decision, Ledger, set_aside_after
 from datamodules.tarscan import folder_digest
 from mrm.curation.judge_accounts import judge_accounts
-from mrm.curation.rules import GUARDS
+from mrm.curation.rules import without_guards
 from mrm.errors import ConfigError, LedgerError
 
 ASKING = "the judges are still being asked"
@@ -144,7 +144,7 @@ class IterativeCuration(pl.Callback):
             return ""
         digests = self._digests or self._model_digests()
         settings = {
-            "rounds": [_decisive(spec) for spec in self.schedule[:number]],
+            "rounds": [without_guards(asdict(spec)) for spec in self.schedule[:number]],
             "annotators": None if self.annotators is None else self.annotators.identity,
             "restart": self.restart,
             "passes": [
@@ -268,16 +268,6 @@ class IterativeCuration(pl.Callback):
             margin = (outcome.ledger.chosen_score - outcome.ledger.rejected_score)[queue]
             record["judges"] = judge_accounts(self.annotators.names, votes, margin, self._truth[queue])
         return replace(outcome, record=record)
-
-
-def _decisive(spec: RoundSpec) -> dict[str, Any]:
-    """What the outcome of a round depends on. Its guards only stop it: a run may go on with others."""
-    settings = {name: value for name, value in asdict(spec).items() if name not in GUARDS}
-    sources = {
-        source: {name: value for name, value in own.items() if name not in GUARDS}
-        for source, own in spec.sources.items()
-    }
-    return settings | {"sources": {source: own for source, own in sources.items() if own}}
 
 
 def _at_its_place(spec: ScorePass) -> ScorePass:

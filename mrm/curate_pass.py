@@ -11,24 +11,21 @@ import dataclasses
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from operator import length_hint
 from typing import Any
 
 import numpy as np
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from callbacks.round_inputs import NOT_FINITE
 from datamodules.ledger import Array
 from datamodules.loader import Workers
 from datamodules.pair_pools import PairPool
-from datamodules.sources.base import Counted
 from datamodules.unreadable import UnreadableCount
 from mrm.curate_journal import ScoreJournal
 from mrm.model.encoding import Encoder
 from mrm.model.packing import RewardBatch, Unreadable
 from mrm.model.reward_model import RewardModel
+from mrm.progress import shown
 
 
 @dataclass(frozen=True)
@@ -96,7 +93,7 @@ class ScoringPass:
         dataset = pool.dataset(reader.encoder, reader.row_tokens, reader.model.layout)
         made = Workers(dataset, num_workers=reader.workers).run(works())
         with torch.inference_mode():
-            for batch in _shown(Counted(made, left), reader.progress):
+            for batch in shown(made, "score", total=left or None, show=reader.progress):
                 self._score(batch, *expected.popleft())
 
     def _asked(self, row: int, some: tuple[int, ...] | None) -> _Asked:
@@ -141,12 +138,3 @@ class _Asked:
 
     name: str
     places: Array
-
-
-def _shown(items: Counted[RewardBatch], show: bool) -> Iterator[RewardBatch]:
-    columns = (TextColumn("score"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), disable=not show) as progress:
-        task = progress.add_task("score", total=length_hint(items) or None)
-        for item in items:
-            yield item
-            progress.advance(task)

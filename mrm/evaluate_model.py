@@ -10,8 +10,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from datamodules.benchmarks import Benchmark
 from datamodules.sources.base import Skipped
@@ -22,6 +20,7 @@ from mrm.model.encoding import EncodedSample, Encoder
 from mrm.model.packing import check_fits
 from mrm.model.reward_model import RewardModel
 from mrm.preference import PreferenceSample
+from mrm.progress import shown
 from mrm.score import score_batch
 
 NOT_FINITE = "reward not finite"
@@ -93,7 +92,7 @@ def _batches(
 ) -> Iterator[list[_Judgement]]:
     """About `size` judgements at a time, all those of a pair together, in the benchmark's order."""
     batch: list[_Judgement] = []
-    for pair, item in _shown(benchmark, progress):
+    for pair, item in shown(benchmark.samples(), benchmark.name, total=len(benchmark.pairs), show=progress):
         batch += _encoded(pair, benchmark.pairs[pair].orders, item, encoder, row_tokens, layout)
         if len(batch) >= size:
             yield batch
@@ -122,18 +121,3 @@ def _encoded(
             yield _Judgement(pair, order, (sample, encoded))
         except RecordError as error:
             yield _Judgement(pair, order, None, error.reason, str(error))
-
-
-def _shown(benchmark: Benchmark, show: bool) -> Iterator[tuple[int, Sequence[PreferenceSample] | Skipped]]:
-    columns = (
-        TextColumn(benchmark.name),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), disable=not show) as progress:
-        task = progress.add_task(benchmark.name, total=len(benchmark.pairs))
-        for item in benchmark.samples():
-            yield item
-            progress.advance(task)

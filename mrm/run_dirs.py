@@ -18,7 +18,7 @@ from typing import Any
 
 from mrm.config import RunConfig, flatten, to_yaml
 from mrm.construct_config import CallingConfig
-from mrm.curation.rules import GUARDS
+from mrm.curation.rules import without_guards
 from mrm.errors import ConfigError
 
 CONFIG_FILE = "config.yaml"
@@ -56,19 +56,11 @@ def identity(config: RunConfig) -> dict[str, Any]:
 
 def _without_guards(found: dict[str, Any]) -> dict[str, Any]:
     """An `identity` without what only stops a round of curation: a run that was stopped may go on with other guards."""
-
-    def of_round(settings: Any) -> Any:
-        if not isinstance(settings, dict):
-            return settings
-        kept = {name: value for name, value in settings.items() if name not in GUARDS}
-        return {
-            name: {s: of_round(own) for s, own in value.items()} if name == "sources" else value
-            for name, value in kept.items()
-        }
-
     rest = {key: value for key, value in found.items() if key != "curation.min_active_share"}
     schedule = rest.get("curation.schedule")
-    return rest | ({"curation.schedule": [of_round(one) for one in schedule]} if isinstance(schedule, list) else {})
+    return rest | (
+        {"curation.schedule": [without_guards(one) for one in schedule]} if isinstance(schedule, list) else {}
+    )
 
 
 def fingerprint(config: RunConfig) -> str:

@@ -24,7 +24,6 @@ from typing import Any, Protocol, TextIO
 import torch
 from omegaconf import MISSING
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from datamodules.sources.base import Skipped
 from mrm.cli import settings_command
@@ -34,6 +33,7 @@ from mrm.model.encoding import Encodable, EncodedSample, Encoder
 from mrm.model.packing import NO_EDGES, check_fits, collate
 from mrm.model.reward_model import RewardModel
 from mrm.preference import Pair
+from mrm.progress import shown
 from mrm.score_input import Candidates, read_candidates
 from mrm.scoring_model import load_scoring_model
 
@@ -118,7 +118,13 @@ def score(config: ScoreConfig) -> ScoreResult:
         with file:
             model, encoder, device = load_scoring_model(config)
             with _bad_lines(result, config) as bad:
-                for batch in _batches(_shown(items, config.progress), encoder, config, model.layout, bad):
+                for batch in _batches(
+                    shown(items, "score", total=length_hint(items) or None, show=config.progress),
+                    encoder,
+                    config,
+                    model.layout,
+                    bad,
+                ):
                     samples = [(sample, encoded) for _, sample, encoded in batch]
                     lines = score_batch(model, encoder, samples, row_tokens=config.row_tokens, device=device)
                     for (record, _, _), line in zip(batch, lines, strict=True):
@@ -207,15 +213,6 @@ def _batches(
             batch = []
     if batch:
         yield batch
-
-
-def _shown(items: Iterator[Any], show: bool) -> Iterator[Any]:
-    columns = (TextColumn("score"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), disable=not show) as progress:
-        task = progress.add_task("score", total=length_hint(items) or None)
-        for item in items:
-            yield item
-            progress.advance(task)
 
 
 def _check(config: ScoreConfig) -> None:

@@ -69,7 +69,7 @@ class Rules:
             problems.append(f"dead_zone={self.dead_zone!r} must be a number of at least 0.")
         if self.agreement not in AGREEMENTS:
             problems.append(f"agreement={self.agreement!r} is none of {', '.join(AGREEMENTS)}.")
-        for name in ("max_flipped", "max_dropped"):
+        for name in GUARDS:
             cap = getattr(self, name)
             if not (_number(cap) and 0 <= cap <= 1):
                 problems.append(f"{name}={cap!r} must be in [0, 1].")
@@ -113,6 +113,15 @@ def without_effect(given: Iterable[str], steps: Sequence[str], modes: Iterable[s
         elif name in MODE_OF and MODE_OF[name] not in modes and not (name in GUARDS and "annotate" in steps):
             found[name] = f"correct_mode={MODE_OF[name]}"
     return found
+
+
+def without_guards(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """A round's settings, or a source's own, without what only stops a round; a source that has nothing else goes, too."""
+    kept = {name: value for name, value in settings.items() if name not in GUARDS}
+    if "sources" in kept:
+        sources = {source: without_guards(own) for source, own in kept["sources"].items()}
+        kept["sources"] = {source: own for source, own in sources.items() if own}
+    return kept
 
 
 def parse_share(value: Any) -> Any:
@@ -162,9 +171,7 @@ def source_problems(
             for name in unknown
         ]
         empty = [str(name) for name, value in given.items() if value is None]
-        if (
-            empty
-        ):  # in a round's own settings an empty one is the default, here it could be read as the pool's or as `auto`
+        if empty:  # in a round's own settings that is the default; here it could mean the pool's, or `auto`
             problems.append(f"sources.{source}: {', '.join(empty)} without a value; give one or leave it out.")
         if not unknown and not empty:
             already = default.problems()
