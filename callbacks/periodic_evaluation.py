@@ -38,6 +38,7 @@ class PeriodicEvaluation(pl.Callback):
 
     Attributes:
         evaluations: all so far.
+        at_last_batch: whether the newest of them came behind the training's last batch.
         seconds: that this process has spent on them.
     """
 
@@ -55,6 +56,7 @@ class PeriodicEvaluation(pl.Callback):
         self.every_n_steps, self.every_n_epochs = every_n_steps, every_n_epochs
         self.stopping, self.best = stopping, best
         self.evaluations: list[Evaluation] = []
+        self.at_last_batch = False
         self.seconds = 0.0
 
     @property
@@ -71,7 +73,7 @@ class PeriodicEvaluation(pl.Callback):
             "evaluations": len(self.evaluations),
             "last": self.evaluations[-1].to_json(),
             "best": None if chosen is None or self.best is None else {"metric": self.best.metric, **chosen.to_json()},
-            "stopped_early": self.stopped,
+            "stopped_early": self.stopped and not self.at_last_batch,  # patience may run out with the very last step
         }
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -95,10 +97,11 @@ class PeriodicEvaluation(pl.Callback):
             self.best.settle(trainer, self.evaluations)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"evaluations": [one.to_json() for one in self.evaluations]}
+        return {"evaluations": [one.to_json() for one in self.evaluations], "at_last_batch": self.at_last_batch}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.evaluations = [Evaluation(**one) for one in state_dict["evaluations"]]
+        self.at_last_batch = state_dict["at_last_batch"]
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -113,6 +116,7 @@ class PeriodicEvaluation(pl.Callback):
         ):  # a micro-batch before the next step, or an epoch's end
             return
         began = time.perf_counter()
+        self.at_last_batch = trainer.is_last_batch and trainer.current_epoch + 1 == trainer.max_epochs
         with isolate_rng():
             found = {name: self._measure(name, trainer, pl_module) for name in (*self.sets, *self.shown)}
             figures = all_figures(found, self.sets)

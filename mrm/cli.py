@@ -27,9 +27,8 @@ from transformers.utils import logging as transformers_logging
 
 from mrm.config import RoundConfig, RunConfig, experiments_dir, register_schema, to_run_config
 from mrm.construct_config import register_construct_schema
-from mrm.errors import ConfigError, MrmError, suggest
+from mrm.errors import EXIT_BAD_INPUT, ConfigError, MrmError, exit_status, suggest
 
-EXIT_BAD_INPUT = 2
 WIDE = 200  # columns of a table that no terminal limits
 LIST_ITEMS = {RoundConfig: "curation.schedule[*]"}  # lists of the schema
 console = Console(stderr=True)
@@ -88,7 +87,8 @@ def hydra_command(
 ) -> None:
     """Runs `task` with the configuration that the command line composes, once, or once a member with `-m`.
 
-    Ends the process with status 2 and one message where the input is at fault; other errors keep their traceback. A
+    Ends the process with status 2 and one message where the input is at fault, with 75 (EX_TEMPFAIL) where the work stopped half-way
+    and the same call goes on; other errors keep their traceback. A
     member of a sweep that fails does not end the sweep: the failed ones are named at the end, with status 2.
 
     Args:
@@ -109,10 +109,12 @@ def hydra_command(
         if in_sweep and gather is not None and _is_plain_sweep():
             gather(cfg)
             return
+        status = EXIT_BAD_INPUT
         try:
             task(convert(cfg))
         except MrmError as error:
             show_error(str(error))
+            status = exit_status(error)
         except OmegaConfBaseException as error:
             show_error(explain(error))
         except Exception:
@@ -122,7 +124,7 @@ def hydra_command(
         else:
             return
         if not in_sweep:
-            sys.exit(EXIT_BAD_INPUT)
+            sys.exit(status)
         failed.append(" ".join(HydraConfig.get().overrides.task))
 
     try:
@@ -177,6 +179,8 @@ def words_command(
 ) -> None:
     """`settings_command` for settings that no single dataclass holds.
 
+    Ends the process with 75 where the work stopped half-way and the same call goes on.
+
     Args:
         parse: the settings of the words.
         task: what the command does.
@@ -191,7 +195,8 @@ def words_command(
     try:
         task(parse(words))
     except MrmError as error:
-        fail(str(error))
+        show_error(str(error))
+        sys.exit(exit_status(error))
 
 
 def parse_settings(schema: type[Settings], words: Sequence[str]) -> Settings:

@@ -7,6 +7,9 @@ Every message says what was found, where (file, key, field), what is allowed, an
 import difflib
 from collections.abc import Iterable
 
+EXIT_BAD_INPUT = 2
+EXIT_RESUMABLE = 75
+
 
 def suggest(word: str, known: Iterable[str]) -> str:
     """` Did you mean 'x'?`, or nothing where no known word is near."""
@@ -56,3 +59,8 @@ class UnreadableSamplesError(MrmError):
 
 class ResumableError(MrmError):
     """The work stopped half-way; what was finished is kept, and the same call goes on behind it."""
+
+
+def exit_status(error: MrmError) -> int:
+    """What a command that this error ended tells its caller: 2, or 75 (EX_TEMPFAIL) where the same call goes on."""
+    return EXIT_RESUMABLE if isinstance(error, ResumableError) else EXIT_BAD_INPUT

@@ -12,20 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from omegaconf import MISSING, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import MISSING
 from rich.console import Console
 from torch import Tensor
-from yaml import YAMLError
 
 from callbacks.checkpoints import newest_checkpoint, whole_checkpoints
 from mrm.cli import settings_command
-from mrm.config import RunConfig, to_run_config
 from mrm.errors import ConfigError
 from mrm.model.saving import save_reward_model
 from mrm.model.sharded_checkpoints import whole_weights
 from mrm.parts import build_encoder, build_reward_model
-from mrm.run_dirs import CONFIG_FILE
+from mrm.run_dirs import CONFIG_FILE, read_config
 
 PART = "model."  # of the module that is trained: the reward model
 
@@ -50,7 +47,7 @@ def export(config: ExportConfig) -> Path:
             model, weights that are not finite, or an output that exists.
     """
     run, output = Path(config.run), Path(config.output)
-    settings = _settings(run)
+    settings = read_config(run)
     _check_output(output, run)
     path = _checkpoint(config.checkpoint, run)
     weights = read_weights(path)
@@ -115,13 +112,6 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         except Exception as error:  # what a damaged or foreign file raises is not told by torch
             raise ConfigError(f"checkpoint {path}: cannot be read: {error}") from error
     return {name.removeprefix(PART): value for name, value in state.items() if name.startswith(PART)}
-
-
-def _settings(run: Path) -> RunConfig:
-    try:
-        return to_run_config(OmegaConf.load(run / CONFIG_FILE))  # type: ignore[arg-type]  # no list
-    except (OSError, ValueError, TypeError, YAMLError, OmegaConfBaseException) as error:
-        raise ConfigError(f"run={str(run)!r}: is no run's folder, its {CONFIG_FILE} cannot be read: {error}") from error
 
 
 def run(config: ExportConfig) -> None:

@@ -45,6 +45,10 @@ def be_brief() -> None:
         os.environ.setdefault(name, value)
 
 
+class UnknownRunError(Exception):
+    """The store does not have the run that is to go on: it is another one than the run began in."""
+
+
 class PatientMLFlowLogger(MLFlowLogger):
     """Takes every figure at once, and gives those of a logging interval to the store in one call, as soon as that takes it.
 
@@ -61,6 +65,7 @@ class PatientMLFlowLogger(MLFlowLogger):
         self._away = False
         self._retry_at, self._pause = 0.0, RETRY_S
         self.refused = 0  # figures that the store will never take
+        self._failed = False
 
     @property
     def tracking_uri(self) -> str:
@@ -71,6 +76,26 @@ class PatientMLFlowLogger(MLFlowLogger):
     def waiting(self) -> int:
         """Figures, parameters, tags and inputs that the store has not taken yet."""
         return len(self._metrics) + len(self._params) + len(self._tags) + len(self._inputs)
+
+    @property
+    def lacks(self) -> bool:
+        """Whether the store was not given something that it should have."""
+        return self._failed or self.waiting > 0
+
+    def begin(self) -> None:
+        """Begins the run in the store, or goes on with it.
+
+        Raises:
+            UnknownRunError: where the store does not have the run.
+            Exception: of MLflow, for a store that cannot be opened.
+        """
+        known = self._run_id
+        try:
+            _ = self.experiment
+        except Exception as error:
+            if known is not None and getattr(error, "error_code", None) == "RESOURCE_DOES_NOT_EXIST":
+                raise UnknownRunError(known) from error
+            raise
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
@@ -98,21 +123,24 @@ class PatientMLFlowLogger(MLFlowLogger):
         What it has is remembered, so that figures which come out the same when steps are done again are not written twice.
 
         Args:
-            history: `{"step", "name", "value"}` each.
+            history: `{"step", "name", "value"}` each, and maybe `"time"` in milliseconds; now without it.
 
         Raises:
             Exception: of MLflow, where the store is away.
         """
-        told: dict[str, dict[int, float]] = {}
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        told: dict[str, dict[int, Metric]] = {}
         for entry in history:
-            told.setdefault(_name(str(entry["name"])), {})[int(entry["step"])] = float(entry["value"])
-        for key, values in told.items():
+            key, step = _name(str(entry["name"])), int(entry["step"])
+            told.setdefault(key, {})[step] = Metric(key, float(entry["value"]), int(entry.get("time", now)), step)
+        for key, metrics in told.items():
             stored = {one.step: one.value for one in self.experiment.get_metric_history(self.run_id, key)}
+            lacking = [metric for step, metric in metrics.items() if step not in stored]
+            self._metrics += lacking
             self._known |= {(key, step): value for step, value in stored.items()}
-            for step, value in values.items():
-                if step not in stored:
-                    self.log_metrics({key: value}, step)
-                    self._known[key, step] = value
+            self._known |= {(key, metric.step): metric.value for metric in lacking}
         self.flush()
 
     @rank_zero_only
@@ -195,6 +223,7 @@ class PatientMLFlowLogger(MLFlowLogger):
             if number + 1 < tries:
                 time.sleep(LAST_PAUSE_S)
         log.warning("MLflow lacks %s: %s", what, _first_line(failure))
+        self._failed = True
         return False
 
     @rank_zero_only

@@ -12,7 +12,8 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -42,10 +43,9 @@ from mrm.code_state import git_commit
 from mrm.config import RunConfig, to_run_config
 from mrm.datasets import prepare_datasets
 from mrm.errors import ConfigError, MrmError, RecordError, ResumableError, ShardError
-from mrm.evaluation.sample_scores import SCORES_FILE
 from mrm.launch import from_main, is_main, join_cluster
 from mrm.mlflow_logger import PatientMLFlowLogger
-from mrm.mlflow_run import finish_mlflow, log_data, wants_model
+from mrm.mlflow_run import finish_mlflow, log_data
 from mrm.model.reward_module import RewardModule
 from mrm.model.saving import save_reward_model
 from mrm.parts import (
@@ -59,21 +59,22 @@ from mrm.parts import (
     check,
 )
 from mrm.run_dirs import (
-    CONFIG_FILE,
     EVALUATIONS_FILE,
+    REPORT_FILE,
     RESULTS_FILE,
     ROUNDS_FILE,
+    STOPPED,
     close_run_dir,
     open_run_dir,
     write_json,
     write_state,
 )
-from mrm.run_record import record_files, write_data, write_start
+from mrm.run_record import write_data, write_start
 from mrm.summary import RunResult, print_summary
 from mrm.sweep import SweepDriver
 from mrm.sweeps.members import is_of
 from mrm.sweeps.membership import Membership, membership
-from mrm.tracking import read_history, ui_command
+from mrm.tracking import read_history, sync_command, ui_command
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
@@ -97,20 +98,35 @@ def run(cfg: RunConfig | DictConfig, *, sweep: Membership | None = None) -> RunR
     pl.seed_everything(config.seed, workers=True, verbose=False)
     folder, resumed = from_main(lambda: open_run_dir(config, sweep=sweep.sweep if sweep else None))
     try:
-        return _run(config, folder, resumed, sweep, started)
-    except OSError as error:
-        if error.errno not in NO_ROOM:
-            raise
-        raise ResumableError(
-            f"{folder}: a file cannot be written: {error}; make room, and go on with resume=auto."
-        ) from error
+        return _resumable(lambda: _run(config, folder, resumed, sweep, started), folder)
     finally:
         close_run_dir(folder)
 
 
+def _resumable(work: Callable[[], RunResult], folder: Path) -> RunResult:
+    """Does the work; where it stops half-way without a fault of its own, the run remembers why, for the sweep that it is a member of.
+
+    Raises:
+        ResumableError: then.
+    """
+    try:
+        try:
+            return work()
+        except OSError as error:
+            if error.errno not in NO_ROOM:
+                raise
+            raise ResumableError(
+                f"{folder}: a file cannot be written: {error}; make room, and go on with resume=auto."
+            ) from error
+    except ResumableError as error:
+        with suppress(OSError):  # of a full disk: then the exit status alone tells it
+            write_state(folder, **{STOPPED: str(error)})
+        raise
+
+
 def _run(config: RunConfig, folder: Path, resumed: bool, sweep: Membership | None, started: float) -> RunResult:
     log.info("%s %s", "Going on with" if resumed else "Run", folder)
-    from_main(lambda: write_start(folder, config))
+    starts = from_main(lambda: write_start(folder, config))
     datasets = from_main(lambda: _datasets(config, folder))
     log.info("Data: %d sets, prepared under %s", len(datasets), config.prepared_root)
     curation = build_curation(config, folder)
@@ -139,9 +155,10 @@ def _run(config: RunConfig, folder: Path, resumed: bool, sweep: Membership | Non
         result.evaluation["model"] = "best" if config.evaluation.best.use else "last"
     result.unreadable = _unreadable(datamodule, trainer.world_size)
     result.memory = peak_memory(trainer.world_size)
+    result.starts = starts
     result.seconds = time.monotonic() - started
     if is_main():
-        finish(config, result, datamodule, loggers, trainer.global_step)
+        finish(config, result, datamodule, loggers)
     return result
 
 
@@ -251,45 +268,32 @@ def peak_memory(world_size: int) -> dict[str, float]:
     return {name: max(one[name] for one in every) for name in own}
 
 
-def finish(
-    config: RunConfig, result: RunResult, datamodule: PreferenceDataModule, loggers: list[Any], step: int
-) -> None:
+def finish(config: RunConfig, result: RunResult, datamodule: PreferenceDataModule, loggers: list[Any]) -> None:
     """Report, results, tracking, and what a person sees; only then the run counts as finished and is not resumed."""
     folder = result.run_dir
-    ledgers = [Ledger.read(round_path(folder / "ledger", number)) for number in ledger_rounds(folder / "ledger")]
     write_json(folder / RESULTS_FILE, result.to_json())  # first of all: no page is worth them
     write_json(folder / ROUNDS_FILE, result.rounds)
     write_json(folder / EVALUATIONS_FILE, result.evaluations)
     if config.report.enabled:
-        result.report = write_report(config, result, datamodule.index, ledgers)
-        write_json(folder / RESULTS_FILE, result.to_json())
+        result.report = write_report(config, result, datamodule.index)
     mlflow = mlflow_of(loggers)
     if mlflow is not None:
-        files: list[tuple[Path, str | None]] = [
-            (folder / name, None) for name in (CONFIG_FILE, RESULTS_FILE, ROUNDS_FILE, EVALUATIONS_FILE)
-        ]
-        files += [(folder / SCORES_FILE, None)] if (folder / SCORES_FILE).is_file() else []
-        files += [(path, None) for path in record_files(folder)]
-        ledger_files = [(round_path(folder / "ledger", ledger.round), ledger) for ledger in ledgers]
-        files += [(path, "ledger") for path, _ in ledger_files]
-        files += [(result.report, None)] if result.report else []
-        totals = {"open_pairs": result.open_pairs, "active_pairs": result.active_pairs, "seconds": result.seconds}
-        totals |= result.memory
-        model = folder / "model" if wants_model(folder / "model", config.logger.log_model) else None
-        finish_mlflow(mlflow, files, totals, ledgers=ledger_files, model=model, step=step)
+        finish_mlflow(mlflow, folder, model=config.logger.log_model)
     write_state(folder, finished=True)
     console = Console()
     print_summary(result, console)
     lines = [f"Model    {folder / 'model'}", f"Results  {folder / RESULTS_FILE}"]
     lines += [f"Report   {result.report}"] if result.report else []
     lines += [f"Compare  {ui_command(config)}"] if mlflow is not None else []
+    lines += [f"Sync     {sync_command(folder)}: MLflow lacks something"] if mlflow is not None and mlflow.lacks else []
     console.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
 
 
-def write_report(config: RunConfig, result: RunResult, index: Index, ledgers: list[Ledger]) -> Path:
+def write_report(config: RunConfig, result: RunResult, index: Index) -> Path:
+    ledger_dir = result.run_dir / "ledger"
     row_of = {key: row for row, key in enumerate(index.keys)}
     return build_report(
-        result.run_dir / "report.html",
+        result.run_dir / REPORT_FILE,
         title=f"{config.experiment}, seed {config.seed}",
         facts={
             "experiment": config.experiment,
@@ -304,8 +308,8 @@ def write_report(config: RunConfig, result: RunResult, index: Index, ledgers: li
         tests=result.tests,
         rounds=result.rounds,
         metrics=read_history(result.run_dir),
-        ledgers=ledgers,
-        ledger_dir=result.run_dir / "ledger",
+        ledgers=[Ledger.read(round_path(ledger_dir, number)) for number in ledger_rounds(ledger_dir)],
+        ledger_dir=ledger_dir,
         read=lambda key: read_sample(index, row_of[key]),
         gallery_size=config.report.gallery,
     )

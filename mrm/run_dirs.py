@@ -16,7 +16,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mrm.config import RunConfig, flatten, to_yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from mrm.config import RunConfig, flatten, to_run_config, to_yaml
 from mrm.construct_config import CallingConfig
 from mrm.curation.rules import without_guards
 from mrm.errors import ConfigError
@@ -26,7 +30,10 @@ STATE_FILE = "run.json"
 RESULTS_FILE = "results.json"
 ROUNDS_FILE = "rounds.json"  # everything that is known of each round of curation
 EVALUATIONS_FILE = "evaluations.json"  # each evaluation while training
+REPORT_FILE = "report.html"
 LOCK_FILE = "run.lock"
+MLFLOW_RUN, MLFLOW_COPIES = "mlflow_run_id", "mlflow_copies"  # in the state, as STOPPED
+STOPPED = "stopped"  # why a run stopped half-way without a fault of its own
 NOT_IDENTIFYING = (  # these do not change what is computed, nor does `sweep`
     "resume", "output_root", "trainer.progress",
     # nor where and whether it is told: a run goes on where its server has moved, or without one
@@ -86,19 +93,19 @@ def open_run_dir(config: RunConfig, *, sweep: str | None = None) -> tuple[Path, 
         earlier = _newest_unfinished(root, fingerprint(config))
         if earlier is not None:
             _point_latest(root, earlier)
-            return earlier, True
+            return _going_on(earlier), True
     elif config.resume is not None:
         folder = Path(config.resume).expanduser().resolve()
         _check_resumable(folder, config)
-        if not _lock(folder):
+        if not lock_run_dir(folder):
             raise ConfigError(
                 f"resume={str(folder)!r}: this run is still running, it holds {folder / LOCK_FILE}; wait for it or end it."
             )
         if folder.parent == root:
             _point_latest(root, folder)
-        return folder, True
+        return _going_on(folder), True
     folder = _make(root, f"{config.experiment}-s{config.seed}-{time.strftime('%Y%m%d-%H%M%S')}")
-    _lock(folder)
+    lock_run_dir(folder)
     (folder / CONFIG_FILE).write_text(to_yaml(replace(config, resume=None)))
     write_state(
         folder, fingerprint=fingerprint(config), identity=identity(config), **({"sweep": sweep} if sweep else {})
@@ -107,10 +114,31 @@ def open_run_dir(config: RunConfig, *, sweep: str | None = None) -> tuple[Path, 
     return folder, False
 
 
+def _going_on(folder: Path) -> Path:
+    """An earlier run's folder, which forgets why the run stopped."""
+    if read_state(folder).get(STOPPED) is not None:
+        write_state(folder, **{STOPPED: None})
+    return folder
+
+
 def close_run_dir(folder: Path) -> None:
     """Gives the lock back; the end of the process does so too."""
     if (descriptor := _held.pop(folder, None)) is not None:
         os.close(descriptor)
+
+
+def read_config(folder: Path) -> RunConfig:
+    """The configuration that a run was started with.
+
+    Raises:
+        ConfigError: where the folder is no run's, or its file is damaged.
+    """
+    try:
+        return to_run_config(OmegaConf.load(folder / CONFIG_FILE))  # type: ignore[arg-type]  # no list
+    except (OSError, ValueError, TypeError, YAMLError, OmegaConfBaseException) as error:
+        raise ConfigError(
+            f"run={str(folder)!r}: is no run's folder, its {CONFIG_FILE} cannot be read: {error}"
+        ) from error
 
 
 def read_state(folder: Path) -> dict[str, Any]:
@@ -134,6 +162,18 @@ def read_state(folder: Path) -> dict[str, Any]:
 def write_state(folder: Path, **values: Any) -> None:
     """Adds to what a run remembers about itself."""
     write_json(folder / STATE_FILE, {**read_state(folder), **values})
+
+
+def tracked_as(state: dict[str, Any]) -> list[str]:
+    """Ids of a run's runs in MLflow: of the store that it began in, then of others that it was given to."""
+    first = state.get(MLFLOW_RUN)
+    return [] if first is None else [first, *state.get(MLFLOW_COPIES, [])]
+
+
+def remember_tracked(folder: Path, run_id: str) -> None:
+    """Adds to `tracked_as`."""
+    known = tracked_as(read_state(folder))
+    write_state(folder, **{MLFLOW_COPIES: [*known[1:], run_id]} if known else {MLFLOW_RUN: run_id})
 
 
 def find_runs(root: Path, **remembered: Any) -> list[Path]:
@@ -184,7 +224,7 @@ def _newest_unfinished(root: Path, digest: str) -> Path | None:
         if not path.parent.is_symlink() and _is_unfinished(path.parent, digest)
     ]
     for folder in sorted(runs, key=_began, reverse=True):
-        if not _lock(folder):
+        if not lock_run_dir(folder):
             log.info("resume=auto passes over %s: it is still running.", folder)
         elif read_state(folder).get("finished"):  # a moment ago
             close_run_dir(folder)
@@ -207,8 +247,8 @@ def _is_unfinished(folder: Path, digest: str) -> bool:
     return not state.get("finished") and state.get("fingerprint") == digest
 
 
-def _lock(folder: Path) -> bool:
-    """Takes the folder's lock for this process; False where another run has it."""
+def lock_run_dir(folder: Path) -> bool:
+    """Takes the folder's lock for this process, until `close_run_dir`; False where another process has it."""
     descriptor = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import platform
+from dataclasses import dataclass, fields
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -59,8 +60,12 @@ def environment(config: RunConfig) -> dict[str, Any]:
     }
 
 
-def write_start(folder: Path, config: RunConfig) -> None:
-    """Adds this start to the run's others, and the code's changes; says what differs from the start before it."""
+def write_start(folder: Path, config: RunConfig) -> int:
+    """Adds this start to the run's others, and the code's changes; says what differs from the start before it.
+
+    Returns:
+        How many starts the run has had.
+    """
     path = folder / ENVIRONMENT_FILE
     starts = _read_starts(path)
     now = environment(config)
@@ -71,6 +76,7 @@ def write_start(folder: Path, config: RunConfig) -> None:
     if changes and changes not in known:
         name = CHANGES_FILE if not known else CHANGES_FILE.replace(".", f"-{len(starts) + 1}.")
         (folder / name).write_text(changes)
+    return len(starts) + 1
 
 
 def differences(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
@@ -102,6 +108,33 @@ def write_data(folder: Path, config: RunConfig, datamodule: PreferenceDataModule
         sets.append({**account.to_json(), "source": dataset.source, "options": dict(dataset.options)})
     write_json(folder / DATA_FILE, {"training_fingerprint": datamodule.index.fingerprint, "sets": sets})
     return accounts
+
+
+@dataclass(frozen=True)
+class RunData:
+    """Which data a run is done with.
+
+    Args:
+        fingerprint: of all that is trained on.
+        accounts: one a data set.
+    """
+
+    fingerprint: str
+    accounts: list[SetAccount]
+
+
+def read_data(folder: Path) -> RunData | None:
+    """What `write_data` wrote; None where the run ended before it, or the file is damaged, which is told."""
+    path, names = folder / DATA_FILE, {field.name for field in fields(SetAccount)}
+    try:
+        told = json.loads(path.read_text())
+        accounts = [SetAccount(**{name: one[name] for name in names}) for one in told["sets"]]
+        return RunData(told["training_fingerprint"], accounts)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        log.warning("%s cannot be read: %r", path, error)
+        return None
 
 
 def record_files(folder: Path) -> list[Path]:

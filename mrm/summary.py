@@ -49,6 +49,7 @@ class RunResult:
         open_pairs: pairs of the open pool.
         active_pairs: those of them that the last epoch was trained on.
         unreadable: samples that could not be read, "KEY: why" each; empty where all could.
+        starts: of the run, this one included.
         seconds: from start to end, preparation and tests included; of this process where the run was resumed.
         memory: MiB at the peak, `peak_memory_mib` of a process without its workers, and `peak_gpu_memory_mib` of a GPU where
             there is one; of the rank that took most.
@@ -63,6 +64,7 @@ class RunResult:
     open_pairs: int = 0
     active_pairs: int = 0
     unreadable: list[str] = field(default_factory=list)
+    starts: int = 1
     seconds: float = 0.0
     memory: dict[str, float] = field(default_factory=dict)
     evaluation: dict[str, Any] = field(default_factory=dict)
@@ -77,6 +79,7 @@ class RunResult:
             "open_pairs": self.open_pairs,
             "active_pairs": self.active_pairs,
             **({"evaluation": self.evaluation} if self.evaluation else {}),
+            "starts": self.starts,
             "seconds": round(self.seconds, 1),
             **{name: round(value, 1) for name, value in self.memory.items()},
         }

@@ -12,9 +12,11 @@ import json
 import logging
 import shlex
 import sys
+import time
 from argparse import Namespace
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +26,8 @@ from lightning.pytorch.utilities import rank_zero_only
 from mrm.code_state import git_commit
 from mrm.config import RunConfig
 from mrm.errors import ConfigError, ResumableError
-from mrm.mlflow_logger import PatientMLFlowLogger, be_brief
-from mrm.run_dirs import fingerprint, identity, read_state, write_state
+from mrm.mlflow_logger import PatientMLFlowLogger, UnknownRunError, be_brief
+from mrm.run_dirs import fingerprint, identity, read_state, remember_tracked, tracked_as
 from mrm.sweeps.membership import Membership
 
 HISTORY_FILE = "metrics.jsonl"
@@ -61,7 +63,8 @@ class HistoryLogger(Logger):
         try:
             with self.path.open("a") as file:
                 for name, value in metrics.items():
-                    file.write(json.dumps({"step": step or 0, "name": name, "value": float(value)}) + "\n")
+                    entry = {"step": step or 0, "name": name, "value": float(value), "time": int(1000 * time.time())}
+                    file.write(json.dumps(entry) + "\n")
         except OSError as error:
             raise ResumableError(
                 f"{self.path} cannot be appended to: {error}. Make room, or mend what is wrong with the disk, and go on with"
@@ -73,7 +76,10 @@ class HistoryLogger(Logger):
 
 
 def read_history(folder: Path) -> list[dict[str, Any]]:
-    """The metrics of a run, by step. Steps done again after a kill count once, with their last value."""
+    """The metrics of a run, by step: `step`, `name`, `value`, and `time`, milliseconds since 1970.
+
+    Steps done again after a kill count once, with their last value.
+    """
     newest: dict[tuple[str, int], dict[str, Any]] = {}
     path = folder / HISTORY_FILE
     if not path.exists():
@@ -96,10 +102,18 @@ def tracking_uri(config: RunConfig) -> str:
 
 def ui_command(config: RunConfig) -> str:
     """What to type to look at the runs, with this environment's Python."""
+    return f"{_python()} -m mlflow ui --backend-store-uri {shlex.quote(tracking_uri(config))}"
+
+
+def sync_command(folder: Path) -> str:
+    """What to type to give MLflow what it lacks of a run."""
+    return f"{_python()} -m mrm.sync run={shlex.quote(str(folder))}"
+
+
+def _python() -> str:
+    """This environment's Python, as it is typed here."""
     python = Path(sys.executable)
-    if python.is_relative_to(Path.cwd()):
-        python = python.relative_to(Path.cwd())
-    return f"{shlex.quote(str(python))} -m mlflow ui --backend-store-uri {shlex.quote(tracking_uri(config))}"
+    return shlex.quote(str(python.relative_to(Path.cwd()) if python.is_relative_to(Path.cwd()) else python))
 
 
 @contextmanager
@@ -138,7 +152,7 @@ def start_mlflow(config: RunConfig, folder: Path, sweep: Membership | None = Non
         sweep: the sweep that it is a member of.
 
     Raises:
-        ConfigError: for a store that cannot be opened.
+        ConfigError: for a store that cannot be opened; a ResumableError where the run has done steps before.
     """
     tags = {
         "experiment": config.experiment,
@@ -149,23 +163,40 @@ def start_mlflow(config: RunConfig, folder: Path, sweep: Membership | None = Non
         "run_dir": str(folder),
         **(sweep.tags() if sweep else {}),
     }
-    earlier = read_state(folder).get("mlflow_run_id")
-    with opening(config) as artifacts:
-        logger = PatientMLFlowLogger(
+    known, history = tracked_as(read_state(folder)), read_history(folder)
+
+    def make(artifacts: str | None, run_id: str | None) -> PatientMLFlowLogger:
+        made = PatientMLFlowLogger(
             experiment_name=config.logger.experiment_name,
             run_name=folder.name,
             tracking_uri=tracking_uri(config),
             tags=tags,
             artifact_location=artifacts,
-            run_id=earlier,
+            run_id=run_id,
             synchronous=True,  # asynchronous logging lost most of a killed run's figures; a call costs 4 ms
         )
-        run_id = logger.run_id
-    if earlier is None:
-        write_state(folder, mlflow_run_id=run_id)
-    else:
-        logger.attempt("that the run goes on", lambda: logger.experiment.update_run(run_id, status="RUNNING"), tries=1)
-        logger.attempt("figures of before", lambda: logger.catch_up(read_history(folder)), tries=1)
+        made.begin()
+        return made
+
+    try:
+        with opening(config) as artifacts:
+            logger, begun = None, False
+            for run_id in known:
+                with suppress(UnknownRunError):  # of another store
+                    logger = make(artifacts, run_id)
+                    break
+            if logger is None:
+                logger, begun = make(artifacts, None), True
+                remember_tracked(folder, str(logger.run_id))
+    except ConfigError as error:
+        if not history:
+            raise
+        raise ResumableError(f"{error} {folder} stands as it was: the same command goes on.") from error
+    if not begun:
+        again = partial(logger.experiment.update_run, logger.run_id, status="RUNNING")
+        logger.attempt("that the run goes on", again, tries=1)
+    if history:
+        logger.attempt("figures of before", lambda: logger.catch_up(history), tries=1)
     logger.log_hyperparams(
         {key: _shorten(value) for key, value in identity(config).items()}
     )  # again: a kill may have cut them

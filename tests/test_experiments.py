@@ -82,7 +82,7 @@ def test_experiment_trains_every_epoch_and_tests(
     told = [
         key for key in written if key != "evaluation" and "memory" not in key
     ]  # one where there is a set of role val
-    assert told == ["tests", "rounds", "open_pairs", "active_pairs", "seconds"]
+    assert told == ["tests", "rounds", "open_pairs", "active_pairs", "starts", "seconds"]
     assert (result.run_dir / "model" / "model.safetensors").is_file()
     assert result.report is not None and result.report.is_file()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -24,11 +25,11 @@ from mrm.audit import show
 from mrm.audit_config import ShowConfig
 from mrm.config import DatasetConfig, RunConfig, to_yaml
 from mrm.construct_config import ModelSpec
-from mrm.errors import ConfigError, MrmError
+from mrm.errors import ConfigError, MrmError, ResumableError
 from mrm.evaluation.sample_scores import SCORES_FILE, read_scores
 from mrm.parts import build_annotators
 from mrm.run import check_judges, run
-from mrm.run_dirs import read_state
+from mrm.run_dirs import STOPPED, read_state
 from mrm.tracking import read_history, tracking_uri
 from tests.construction.fault_server import FaultServer
 
@@ -173,6 +174,22 @@ def test_run_killed_within_an_epoch_and_resumed_ends_as_one_left_alone(
     resumed.resume = "auto"
     assert run(resumed).run_dir == folder
     assert_same_outcome(alone, folder)
+
+
+def test_run_that_stops_half_way_remembers_why_until_it_goes_on(
+    small_run: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    config = small_run("experiment=baseline_open_pool", "resume=auto")
+    monkeypatch.setattr("mrm.run._run", full)
+    with pytest.raises(ResumableError, match="No space left on device.*resume=auto"):
+        run(config)
+    folder = (Path(config.output_root) / "latest").resolve()
+    assert "No space left on device" in read_state(folder)[STOPPED]
+    monkeypatch.setattr("mrm.run._run", lambda _, folder, resumed, *rest: (folder, resumed))
+    assert run(config) == (folder, True) and read_state(folder)[STOPPED] is None
 
 
 def test_resume_auto_without_unfinished_run_starts_a_new_one(small_run: Callable[..., RunConfig]) -> None:
@@ -352,7 +369,9 @@ def figures(path: Path) -> Any:
         if isinstance(node, list):
             return [told(item) for item in node]
         if isinstance(node, dict):
-            return {key: told(item) for key, item in node.items() if not key.endswith(("seconds", "memory_mib"))}
+            return {
+                key: told(item) for key, item in node.items() if not key.endswith(("starts", "seconds", "memory_mib"))
+            }
         return node
 
     return told(json.loads(path.read_text()))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -23,18 +24,21 @@ def test_history_steps_done_again_count_once_and_a_cut_line_is_left_out(tmp_path
     history.log_metrics({"loss": 3.0}, 20)  # the same step, done again after a kill
     with history.path.open("a") as file:
         file.write('{"step": 30, "na')
-    assert read_history(tmp_path) == [
-        {"step": 10, "name": "loss", "value": 1.0},
-        {"step": 10, "name": "accuracy", "value": 0.5},
-        {"step": 20, "name": "loss", "value": 3.0},
+    found = read_history(tmp_path)
+    assert [(entry["step"], entry["name"], entry["value"]) for entry in found] == [
+        (10, "loss", 1.0),
+        (10, "accuracy", 0.5),
+        (20, "loss", 3.0),
     ]
+    now = 1000 * time.time()
+    assert all(now - 60_000 < entry["time"] <= now for entry in found)  # milliseconds
 
 
 def test_history_after_a_cut_line_goes_on_in_a_new_one(tmp_path: Path) -> None:
     path = HistoryLogger(tmp_path).path
     path.write_text('{"step": 30, "na')
     HistoryLogger(tmp_path).log_metrics({"loss": 1.0}, 31)
-    assert read_history(tmp_path) == [{"step": 31, "name": "loss", "value": 1.0}]
+    assert [entry["step"] for entry in read_history(tmp_path)] == [31]
 
 
 def test_tracking_uri_is_sqlite_in_output_root_or_the_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,26 +56,26 @@ def test_tracking_uri_is_sqlite_in_output_root_or_the_server(tmp_path: Path, mon
 def test_a_new_mlflow_store_is_opened_by_one_run_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     held: list[bool] = []
 
+    def is_locked() -> bool:
+        with (tmp_path / ".mlflow.lock").open("w") as other:
+            try:
+                fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+        return False
+
     class Watched(PatientMLFlowLogger):
-        @property
-        def run_id(self) -> str | None:  # the store's tables are made when this is first asked for
-            with (tmp_path / ".mlflow.lock").open("w") as other:
-                try:
-                    fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    held.append(True)
-                else:
-                    held.append(False)
-            return super().run_id
+        def begin(self) -> None:  # which makes the store's tables
+            held.append(is_locked())
+            super().begin()
 
     monkeypatch.setattr(tracking, "PatientMLFlowLogger", Watched)
     folder = tmp_path / "run"
     folder.mkdir()
     logger = start_mlflow(RunConfig(output_root=str(tmp_path)), folder)
-    assert held[0]
+    assert held == [True] and not is_locked()
     assert (tmp_path / "mlflow.db").exists()
     assert logger.run_id is not None
-    assert not held[-1]  # released again
 
 
 @pytest.mark.parametrize("address", ["mysql+nodriver://host/db", "htp://host"])

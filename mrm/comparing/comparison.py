@@ -27,6 +27,7 @@ from mrm.comparing.sources import RunSource
 from mrm.errors import ConfigError, suggest
 from mrm.evaluation.intervals import LEVEL, Interval
 from mrm.evaluation.sample_scores import SCORES_FILE
+from mrm.run_totals import STARTS
 
 
 @dataclass(frozen=True)
@@ -193,6 +194,10 @@ def provenance_notes(groups: Sequence[Group]) -> list[str]:
     if len(commits) > 1:
         told = ", ".join(sorted({commit[:8] + ("-dirty" if commit.endswith("-dirty") else "") for commit in commits}))
         notes.append(f"The runs are of {len(commits)} states of the code: {told}.")
+    if resumed := [run.told for run in runs if run.metrics.get(STARTS, 1) > 1]:
+        notes.append(
+            f"{len(resumed)} run(s) went on after a stop, whose seconds and memory are those of the last start: {', '.join(resumed)}."
+        )
     cut = sorted({key for run in runs for key in run.cut})
     if cut:
         notes.append(f"MLflow holds only the beginning of {', '.join(cut)}: differences behind it are not seen.")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mrm.comparing.records import FINISHED, RunRecord
 from mrm.errors import ConfigError, suggest
-from mrm.run_dirs import read_state
+from mrm.run_dirs import read_state, tracked_as
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def _is_named(run: RunRecord, name: str) -> bool:
     if name == run.name or len(name) >= 6 and run.run_id.startswith(name):
         return True
     folder = Path(name).expanduser()
-    return "/" in name and folder.is_dir() and read_state(folder).get("mlflow_run_id") == run.run_id
+    return "/" in name and folder.is_dir() and run.run_id in tracked_as(read_state(folder))
 
 
 def _unknown(key: str, name: str, known: set[str]) -> str:

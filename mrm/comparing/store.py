@@ -21,11 +21,10 @@ from mrm.comparing.records import FINISHED, RunRecord, comparable, flattened, wi
 from mrm.errors import ConfigError, RecordError, suggest
 from mrm.evaluation.sample_scores import SCORES_FILE, SampleScores, read_scores
 from mrm.mlflow_logger import be_brief
-from mrm.run_dirs import CONFIG_FILE, RESULTS_FILE, read_state
+from mrm.run_dirs import CONFIG_FILE, RESULTS_FILE, read_state, tracked_as
+from mrm.run_totals import totals
 from mrm.sweeps.parent_run import ROLE
 from mrm.tracking import HISTORY_FILE, VALUE_LIMIT, read_history
-
-TOTALS = ("open_pairs", "active_pairs", "seconds", "peak_memory_mib", "peak_gpu_memory_mib")  # of results.json
 
 PAGE = 1000  # runs of one answer of MLflow
 TOTAL = "seconds"  # a figure that is logged at a run's very end
@@ -197,13 +196,12 @@ def folder_metrics(folder: Path, history: Sequence[Mapping[str, Any]]) -> dict[s
     """Newest value of every metric in a run's folder: what a server that was away at the run's end does not have."""
     newest = {str(entry["name"]): float(entry["value"]) for entry in history}
     try:
-        totals = json.loads((folder / RESULTS_FILE).read_text())
+        return newest | totals(json.loads((folder / RESULTS_FILE).read_text()))
     except (OSError, ValueError):  # not finished, or damaged
         return newest
-    return newest | {name: float(totals[name]) for name in TOTALS if isinstance(totals.get(name), (int, float))}
 
 
-def _own_folder(path: str | None, run_id: str) -> tuple[Path | None, Mapping[str, Any]]:
+def _own_folder(path: str | None, run_id: str) -> tuple[Path | None, dict[str, Any]]:
     """A run's folder on this machine with its state: not another's that lies where a run elsewhere has its own."""
     if not path:
         return None, {}
@@ -211,7 +209,7 @@ def _own_folder(path: str | None, run_id: str) -> tuple[Path | None, Mapping[str
         state = read_state(Path(path))
     except (ConfigError, json.JSONDecodeError):  # damaged; MLflow has what is needed
         return None, {}
-    return (Path(path), state) if state.get("mlflow_run_id") == run_id else (None, {})
+    return (Path(path), state) if run_id in tracked_as(state) else (None, {})
 
 
 def _status(told: str, state: Mapping[str, Any], metrics: Mapping[str, float]) -> str:

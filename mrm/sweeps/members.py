@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from mrm.config import RunConfig
-from mrm.run_dirs import find_runs, fingerprint, read_state
+from mrm.errors import EXIT_RESUMABLE
+from mrm.run_dirs import STOPPED, find_runs, fingerprint, read_state
 
 WAITING, RUNNING, FINISHED, FAILED, INTERRUPTED = "waiting", "running", "finished", "failed", "interrupted"
 FROM_OUTSIDE = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL, signal.SIGHUP)  # other signals are faults of the member
@@ -116,7 +117,7 @@ def find_state(member: Member, sweep: str, earlier: Mapping[str, Any] | None, *,
     """Sets what an earlier command of the same sweep has left to do.
 
     A finished member is not repeated. One that failed by itself begins anew, or stays failed without `retry_failed`. One that was
-    ended from outside goes on from its checkpoint.
+    ended from outside, or stopped for want of room, of a server or the like, goes on from its checkpoint.
 
     Args:
         member: is changed.
@@ -160,11 +161,24 @@ def conclude(member: Member, sweep: str, exit_status: int, *, stopping: bool) ->
         member.state = INTERRUPTED
     elif (number := -exit_status if exit_status < 0 else exit_status - 128) in FROM_OUTSIDE:
         member.state, member.fault = INTERRUPTED, f"ended from outside by {signal.Signals(number).name}"
+    elif why := _stopped(member, exit_status):
+        member.state, member.fault = INTERRUPTED, why
     elif exit_status == 0:
         member.state, member.fault = FAILED, "it ended without an error, and without a finished run"
     else:
         member.state = FAILED
         member.fault = _last_line(member.log) or f"exit status {exit_status}"
+
+
+def _stopped(member: Member, exit_status: int) -> str:
+    """Why a member stopped half-way without a fault of its own; empty where it did not.
+
+    Its folder tells it too: torchrun, whose status is 1, does not hand on that of its processes.
+    """
+    if exit_status not in (1, EXIT_RESUMABLE):
+        return ""
+    told = read_state(member.run_dir).get(STOPPED) if member.run_dir else None
+    return str(told) if told else _last_line(member.log) if exit_status == EXIT_RESUMABLE else ""
 
 
 def _last_line(log: Path | None) -> str:

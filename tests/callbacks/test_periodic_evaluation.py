@@ -211,6 +211,19 @@ def test_run_killed_behind_its_early_stop_goes_no_further(tmp_path: Path) -> Non
     assert again.stopped and resumed.global_step == trainer.global_step < 15
 
 
+@pytest.mark.parametrize(("patience", "step", "early"), [(5, 10, True), (7, 14, True), (8, 15, False)])
+def test_patience_that_ends_with_the_last_step_has_stopped_nothing(
+    tmp_path: Path, patience: int, step: int, early: bool
+) -> None:
+    """Nine evaluations, at 2, 4, 5, 6, 8, 10, 12, 14 and 15, none of which is an improvement on the first by 1."""
+    stopping = EarlyStopping("val/one/accuracy", patience, min_delta=1)
+    for _ in range(2):  # the second time behind its end
+        evaluation = watch(tmp_path / "run", stopping=stopping)
+        _, trainer = train(tmp_path / "run", evaluation)
+        assert trainer.global_step == step
+        assert evaluation.stopped and evaluation.summary()["stopped_early"] is early
+
+
 def test_best_of_the_checkpoint_stays_until_the_next_one(tmp_path: Path) -> None:
     """A better evaluation behind a checkpoint must not cost the weights that a run resumed from it counts as the best."""
     folder = tmp_path / "run"

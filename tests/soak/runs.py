@@ -258,7 +258,7 @@ def check_ledgers(run_dir: Path) -> None:
 
 
 def compare(reference: Path, run_dir: Path) -> None:
-    """Ledgers and weights are equal, byte by byte, the results too but for the time and memory they took, and nothing half is left.
+    """Ledgers and weights are equal, byte by byte, the results too but for starts, time and memory, and nothing half is left.
 
     Raises:
         AssertionError: naming what differs.
@@ -267,7 +267,7 @@ def compare(reference: Path, run_dir: Path) -> None:
     for name in WEIGHTS:
         one, other = (folder / "model" / name for folder in (reference, run_dir))
         assert one.read_bytes() == other.read_bytes(), f"{other} has other weights than {one}"
-    taken = dict.fromkeys(("seconds", "peak_memory_mib", "peak_gpu_memory_mib"), 0)
+    taken = dict.fromkeys(("starts", "seconds", "peak_memory_mib", "peak_gpu_memory_mib"), 0)
     one, other = (json.loads((folder / RESULTS_FILE).read_text()) | taken for folder in (reference, run_dir))
     assert one == other, f"{run_dir / RESULTS_FILE} differs:\n{one}\n{other}"
     left = [str(path) for path in run_dir.rglob(".*") if path.is_file()]

@@ -34,6 +34,12 @@ with (folder / "starts.jsonl").open("a") as file:
 print("seed", seed, behaviour, flush=True)
 if behaviour == "fail":
     sys.exit("the loss is not finite")
+if behaviour == "room":  # as a run that stops for want of room
+    print("no space left", flush=True)
+    sys.exit(75)
+if behaviour == "remembers":  # the same behind torchrun
+    (folder / "run.json").write_text(json.dumps({**state, "stopped": "no server"}))
+    sys.exit(1)
 if behaviour == "kill":
     os.kill(os.getpid(), signal.SIGKILL)
 if behaviour == "deaf":
@@ -75,7 +81,7 @@ def fake_sweep(
     cores: int = 2,
 ) -> Sweep:
     """A sweep `s` over seeds; behaviours by seed: finish (the default), fail, kill, wait, deaf,
-    soft (ends with status 0 when asked), asked (as if asked from outside), meet, unfinished."""
+    room and remembers (stop, to go on), soft (ends with status 0 when asked), asked (as if asked from outside), meet, unfinished."""
     members = [Member(n, ["experiment=e", f"seed={seed}"], config(root, seed)) for n, seed in enumerate(seeds, start=1)]
     for member in members:
         change(member)

@@ -91,10 +91,20 @@ def test_sweep_without_retry_leaves_failed_members_failed(tmp_path: Path) -> Non
     assert record(tmp_path)["members"][0]["error"] == "the loss is not finite"
 
 
-@pytest.mark.parametrize(("behaviour", "name"), [("kill", "SIGKILL"), ("asked", "SIGTERM")])
-def test_sweep_member_ended_from_outside_resumes_in_its_folder(tmp_path: Path, behaviour: str, name: str) -> None:
+@pytest.mark.parametrize(
+    ("behaviour", "why"),
+    [
+        ("kill", "ended from outside by SIGKILL"),
+        ("asked", "ended from outside by SIGTERM"),
+        ("room", "no space left"),
+        ("remembers", "no server"),
+    ],
+)
+def test_sweep_member_that_did_not_fail_by_itself_resumes_in_its_folder(
+    tmp_path: Path, behaviour: str, why: str
+) -> None:
     assert fake_sweep(tmp_path, [1], {1: behaviour}).run() == 1
-    assert record(tmp_path)["members"][0]["error"] == f"ended from outside by {name}"
+    assert record(tmp_path)["members"][0]["error"] == why
     assert states(tmp_path) == {"seed=1": "interrupted"}
     assert fake_sweep(tmp_path, [1]).run() == 0
     ((first, second),) = starts(tmp_path, 1)
