@@ -2,8 +2,8 @@
 
 Runs that differ only in their seed are a group. Told of each group: every figure with its mean and interval over the seeds; of each
 pair of a group and the reference: the difference over the same seeds, and whether it is beyond noise. On the terminal, as a
-page (output=FILE.html), as Markdown (markdown=FILE.md) and as JSON (json=FILE.json); with x=KEY, figures over a number of the configuration
-(figure=FILE.svg). archive=FILE.jsonl.gz keeps the runs in one file, which store= takes. Nothing in the store or the runs' folders is changed.
+page (output=FILE.html), as Markdown (markdown=FILE.md) and as JSON (json=FILE.json); as a picture (figure=FILE.svg), with x=KEY over a number of the
+configuration. archive=FILE.jsonl.gz keeps the runs in one file, which store= takes. Nothing in the store or the runs' folders is changed.
 """
 
 from __future__ import annotations
@@ -13,13 +13,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from matplotlib.figure import Figure as Canvas
+
 from mrm.cli import open_console, settings_command
 from mrm.compare_config import CompareConfig, check, names
 from mrm.comparing.archive import ENDING, Archive, write_archive
 from mrm.comparing.axis import Axis, axis_values, lines_over
 from mrm.comparing.comparison import Comparison, compare_runs, pick_measures, to_json
 from mrm.comparing.courses import flow_table
-from mrm.comparing.drawing import axis_canvas, save
+from mrm.comparing.drawing import axis_canvas, groups_canvas, save
 from mrm.comparing.measures import Measure, measures_of
 from mrm.comparing.page import write_comparison
 from mrm.comparing.selecting import choose, select
@@ -77,10 +79,12 @@ def drawn_axis(config: CompareConfig, comparison: Comparison) -> tuple[Axis, lis
     """The lines over `x` and what is drawn; None where no `x` is given."""
     if config.x is None:
         return None
-    measures = measures_of(comparison.chosen.runs)
-    return lines_over(comparison.alignment, config.x), pick_measures(
-        measures, names(config.metric) or ["mean"], "metric"
-    )
+    return lines_over(comparison.alignment, config.x), drawn_measures(config, comparison)
+
+
+def drawn_measures(config: CompareConfig, comparison: Comparison) -> list[Measure]:
+    """What `metric` names."""
+    return pick_measures(measures_of(comparison.chosen.runs), names(config.metric) or ["mean"], "metric")
 
 
 def tables_of(comparison: Comparison) -> list[Table]:
@@ -122,10 +126,18 @@ def run(config: CompareConfig) -> None:
         written.append(_write(config.json, json.dumps(content, indent=1, allow_nan=False) + "\n"))
     if config.archive:
         written.append(write_archive(Path(config.archive), store, comparison.chosen.runs))
-    if config.figure and axis is not None:
-        written.append(save(axis_canvas(*axis, comparison.figures), config.figure))
+    if config.figure:
+        written.append(save(_drawing(config, comparison, axis), config.figure))
     for path in written:
         console.print(f"Written: {path}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _drawing(config: CompareConfig, comparison: Comparison, axis: tuple[Axis, list[Measure]] | None) -> Canvas:
+    """Lines over `x`; without it all groups, one beneath the other."""
+    if axis is not None:
+        return axis_canvas(*axis, comparison.figures)
+    labels = [group.label for group in comparison.groups]
+    return groups_canvas(labels, drawn_measures(config, comparison), comparison.figures)
 
 
 def _reading(comparison: Comparison) -> list[str]:

@@ -30,7 +30,7 @@ class CompareConfig:
     markdown: str | None = None  # FILE.md: the tables
     json: str | None = None  # FILE.json: all figures
     archive: str | None = None  # FILE.jsonl.gz: the runs themselves, to compare again without their store
-    figure: str | None = None  # FILE.svg, .png or .pdf: the drawing over x
+    figure: str | None = None  # FILE.svg, .png or .pdf: a drawing of `metric`: of all groups, or over x
 
 
 def names(value: Any) -> list[str]:
@@ -49,16 +49,14 @@ def check(config: CompareConfig) -> None:
     problems = [] if names(config.store) else ["store=[]: name where the runs are."]
     if not 0.5 <= config.level < 1:
         problems.append(f"level={config.level:g}: must be in [0.5, 1), such as 0.95.")
-    if config.figure is not None and config.x is None:
-        problems.append("figure: has an effect only with x=KEY; give the key to draw over.")
     if config.figure is not None:
         try:
             check_format(Path(config.figure))
         except ConfigError as error:
             problems.append(str(error))
-    if config.x is None and config.metric != CompareConfig.metric:
+    if config.x is None and config.figure is None and config.metric != CompareConfig.metric:
         problems.append(
-            f"metric={config.metric!r}: has an effect only with x=KEY, which draws it; measures= picks the tables' figures."
+            f"metric={config.metric!r}: has an effect only with figure= or x=KEY, which draw it; measures= picks the tables' figures."
         )
     if config.x is not None and not any((config.output, config.json, config.figure)):
         problems.append(f"x={config.x!r}: has an effect only with figure=, output= or json=.")

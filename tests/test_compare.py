@@ -107,6 +107,14 @@ def test_compare_writes_tables_figures_and_drawing(
     assert "Differences from the reference" in out and f"Written: {files['output']}" in out.replace("\n", "")
 
 
+def test_compare_draws_all_groups_without_a_key(place: Path, tmp_path: Path) -> None:
+    path = tmp_path / "groups.svg"
+    main([f"store={place}", "experiment=dt2it_full,dt2it_no_curation", "metric=mean,style_matched", f"figure={path}"])
+    drawn = path.read_text()
+    places = [drawn.index(f">{name}, flip_rate={rate}<") for name in ("dt2it_full", "dt2it_no_curation") for rate in (0.1, 0.4)]  # fmt: skip
+    assert places == sorted(places) and ">mean of 2 sets<" in drawn and ">style matched<" in drawn
+
+
 def test_compare_from_an_archive_shows_the_same(place: Path, tmp_path: Path) -> None:
     archive = tmp_path / "kept.jsonl.gz"
     main([f"store={place}", "experiment=dt2it_full,dt2it_no_curation", f"archive={archive}"])
@@ -130,13 +138,13 @@ def test_compare_settings_that_do_not_go_together_are_told_at_once(tmp_path: Pat
     with pytest.raises(ConfigError) as error:
         compare(CompareConfig(level=2.0, figure="a.gif", markdown=str(tmp_path), output="page.htm"))
     for config, said in (
-        (CompareConfig(metric="test_a"), "metric='test_a': has an effect only with x=KEY"),
+        (CompareConfig(metric="test_a"), "metric='test_a': has an effect only with figure= or x=KEY"),
         (CompareConfig(x="flip_rate"), "has an effect only with figure=, output= or json="),
         (CompareConfig(store="a.jsonl.gz", experiment_name="other"), "experiment_name: has an effect only on a store"),
     ):
         with pytest.raises(ConfigError, match=said):
             compare(config)
-    for said in ("level=2", "only with x=KEY", "must end in one of .svg", "markdown=", "output='page.htm'"):
+    for said in ("level=2", "must end in one of .svg", "markdown=", "output='page.htm'"):
         assert said in str(error.value)
 
 

@@ -76,6 +76,37 @@ def _line(panel: Any, points: Sequence[Mapping[str, Any]], label: str, number: i
         panel.vlines(x, low, high, color=colour, linewidth=1)
 
 
+def groups_canvas(
+    labels: Sequence[str], measures: Sequence[Measure], figures: Mapping[str, Mapping[str, Figure]]
+) -> Canvas:
+    """A panel a measure, a row a group: mean and interval, and each seed as a faint point; a dotted line at the first group's mean.
+
+    Args:
+        labels: of the groups, from top to bottom.
+        measures: a panel each.
+        figures: label -> measure -> figure.
+    """
+    canvas = Canvas(figsize=(2.2 + 3.2 * len(measures), 1.1 + 0.3 * len(labels)), layout="constrained")
+    FigureCanvasAgg(canvas)
+    panels = canvas.subplots(1, len(measures), squeeze=False, sharey=True)[0]
+    for panel, measure in zip(panels, measures, strict=True):
+        for row, label in enumerate(labels):
+            figure = figures[label][measure.key]
+            if (found := figure.interval) is None:
+                continue
+            panel.plot(list(figure.values.values()), [row] * len(figure.values), "o", markersize=3, color="#b9c0c7")
+            if found.low is not None and found.high is not None:
+                panel.hlines(row, found.low, found.high, color=COLOURS[0], linewidth=1.4)
+            panel.plot([found.estimate], [row], "o", markersize=5, color=COLOURS[0])
+            if row == 0:
+                panel.axvline(found.estimate, color="#888", linewidth=0.8, linestyle=":")
+        dress(panel, measure.title, "")
+        panel.grid(axis="x", color="#e4e7ea", linewidth=0.6)
+    panels[0].set_yticks(range(len(labels)), labels)
+    panels[0].set_ylim(len(labels) - 0.5, -0.5)
+    return canvas
+
+
 def legend_columns(labels: Sequence[str], inches: float) -> int:
     """How many columns of these labels a legend of this width has room for."""
     return max(1, min(len(labels), int(inches * LETTERS / (max(map(len, labels)) + 7))))
