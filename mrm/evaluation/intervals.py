@@ -11,9 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mrm.evaluation.bootstrap import AT_ONCE, per_group, resampled_ratios
+
 LEVEL = 0.95
 DRAWS = 10_000
-AT_ONCE = 1 << 22  # numbers of a block of draws: 32 MB
 HALVINGS = 200  # of the angle that a quantile is looked for in; a float is settled after 60 or so
 
 Array = np.ndarray
@@ -132,9 +133,9 @@ def bootstrap_draws(
     given = np.asarray(values, float)
     assert given.ndim >= 1 and len(given) and draws >= 1, (given.shape, draws)
     of_row, count = _clusters(clusters, len(given))
-    if statistic is weighted_mean and given.ndim == 1:
-        return _mean_draws(given, of_row, count, seed, draws)
     random = np.random.default_rng(seed)
+    if statistic is weighted_mean and given.ndim == 1:
+        return resampled_ratios(*per_group(given, of_row), draws=draws, rng=random)
     block = max(1, AT_ONCE // max(len(given), count))
     parts = []
     for start in range(0, draws, block):
@@ -154,19 +155,6 @@ def _clusters(clusters: Sequence[object] | Array | None, rows: int) -> tuple[Arr
     names, of_row = np.unique(np.asarray(clusters), return_inverse=True)
     assert len(of_row) == rows, "a cluster a row"
     return of_row, len(names)
-
-
-def _mean_draws(values: Array, of_row: Array, count: int, seed: int, draws: int) -> Array:
-    """Means of drawn clusters, [D]. Clusters that are alike are drawn by their number: of right and wrong there are few kinds."""
-    parts = np.stack([np.bincount(of_row, values, count), np.bincount(of_row, minlength=count)], axis=1)
-    kinds, sizes = np.unique(parts, axis=0, return_counts=True)
-    random = np.random.default_rng(seed)
-    block = max(1, AT_ONCE // len(kinds))
-    made = []
-    for start in range(0, draws, block):
-        drawn = random.multinomial(count, sizes / count, size=min(block, draws - start)) @ kinds
-        made.append(drawn[:, 0] / drawn[:, 1])
-    return np.concatenate(made)
 
 
 def bootstrap_interval(

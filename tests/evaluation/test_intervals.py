@@ -85,7 +85,8 @@ def same_mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("statistic", [weighted_mean, same_mean])
 def test_bootstrap_draws_do_not_depend_on_the_size_of_blocks(statistic, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = bootstrap_draws([1.0, 2.0, 4.0], statistic, seed=1, draws=50)
-    monkeypatch.setattr("mrm.evaluation.intervals.AT_ONCE", 30)  # blocks of ten draws
+    for module in ("bootstrap", "intervals"):
+        monkeypatch.setattr(f"mrm.evaluation.{module}.AT_ONCE", 30)  # blocks of ten draws
     assert bootstrap_draws([1.0, 2.0, 4.0], statistic, seed=1, draws=50).tolist() == whole.tolist()
 
 
