@@ -1,4 +1,5 @@
-"""Intervals: of a mean over a few seeds by Student's t, and of any statistic over many samples by the bootstrap.
+"""Intervals: of a mean over a few seeds by Student's t, of any statistic over many samples by the bootstrap, and of a share of 0 or 1,
+whose draws are all alike, exactly.
 
 Pure functions of arrays. Dimension letters: N samples, D draws, C clusters.
 """
@@ -182,6 +183,42 @@ def bootstrap_interval(
         return Interval(1, float(whole[0]))
     made = bootstrap_draws(given, statistic, seed=seed, draws=draws, clusters=clusters)
     return percentile_interval(n, float(whole[0]), made, level)
+
+
+def accuracy_interval(
+    right: Sequence[float] | Array,
+    *,
+    seed: int,
+    draws: int = DRAWS,
+    level: float = LEVEL,
+    clusters: Sequence[object] | Array | None = None,
+) -> Interval:
+    """The interval of an accuracy, or another share: `bootstrap_interval`, and where all are right or all wrong `unanimous_ends`.
+
+    Args:
+        right: [N] in [0, 1].
+        seed, draws, level, clusters: as of `bootstrap_interval`.
+    """
+    found = bootstrap_interval(right, seed=seed, draws=draws, level=level, clusters=clusters)
+    if found.estimate not in (0.0, 1.0):
+        return found
+    low, high = unanimous_ends(found.estimate, found.n, level)
+    return Interval(found.n, found.estimate, low, high, found.spread)
+
+
+def unanimous_ends(share: float, n: int, level: float = LEVEL) -> tuple[float, float]:
+    """Ends of the exact binomial interval (Clopper and Pearson, 1934) of a share of 0 or 1, where a bootstrap has no width.
+
+    All of n right has the chance p ** n, which at the lower end is what lies beyond one side: low = ((1 - level) / 2) ** (1 / n).
+
+    Args:
+        share: 0 or 1.
+        n: units that were drawn, at least 1.
+        level: of the interval, in (0, 1).
+    """
+    assert share in (0, 1) and n >= 1 and 0 < level < 1, (share, n, level)
+    reach = ((1 - level) / 2) ** (1 / n)
+    return (reach, 1.0) if share == 1 else (0.0, 1 - reach)
 
 
 def percentile_interval(n: int, estimate: float, made: Array, level: float = LEVEL) -> Interval:

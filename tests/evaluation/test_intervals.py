@@ -11,12 +11,14 @@ from hypothesis import strategies as st
 
 from mrm.evaluation.intervals import (
     Interval,
+    accuracy_interval,
     bootstrap_draws,
     bootstrap_interval,
     mean_interval,
     t_central,
     t_quantile,
     t_tail,
+    unanimous_ends,
     weighted_mean,
 )
 
@@ -121,3 +123,27 @@ def test_bootstrap_takes_a_statistic_of_several_columns() -> None:
 def test_bootstrap_interval_lies_within_the_values(values: list[float]) -> None:
     found = bootstrap_interval(values, seed=0, draws=50)
     assert min(values) - 1e-9 <= found.low <= found.high <= max(values) + 1e-9
+
+
+def test_unanimous_ends_are_those_of_the_tables() -> None:
+    """0.025 ** (1 / 10) is 0.6915, 0.05 ** (1 / 2) is 0.2236; one unit tells next to nothing."""
+    low, high = unanimous_ends(1.0, 10)
+    assert low == pytest.approx(0.69150, abs=1e-5) and high == 1.0
+    assert unanimous_ends(0.0, 10) == (0.0, pytest.approx(1 - 0.69150, abs=1e-5))
+    assert unanimous_ends(1.0, 2, level=0.9)[0] == pytest.approx(math.sqrt(0.05))
+    assert unanimous_ends(1.0, 1)[0] == pytest.approx(0.025)
+
+
+@given(st.integers(1, 500), st.floats(0.5, 0.999))
+def test_unanimous_ends_of_all_right_and_all_wrong_mirror_and_hold_what_they_say(n: int, level: float) -> None:
+    (low, one), (none, high) = unanimous_ends(1.0, n, level), unanimous_ends(0.0, n, level)
+    assert (none, one) == (0.0, 1.0) and high == pytest.approx(1 - low)
+    assert low**n == pytest.approx((1 - level) / 2)  # the chance of n right at the lower end
+
+
+def test_accuracy_interval_is_the_bootstrap_but_where_all_samples_are_alike() -> None:
+    some = [1.0, 1.0, 0.0, 1.0]
+    assert accuracy_interval(some, seed=0, draws=50) == bootstrap_interval(some, seed=0, draws=50)
+    found = accuracy_interval([1.0] * 6, seed=0, draws=50, clusters=list("aabbcd"))  # four samples
+    assert (found.n, found.low, found.high) == (4, pytest.approx(0.025**0.25), 1.0)
+    assert accuracy_interval([0.0], seed=0, draws=50) == Interval(1, 0.0, 0.0, pytest.approx(0.975))
