@@ -1,8 +1,8 @@
 """`python -m mrm.diagnose model=DIR pairs=SHARDS [output=PAGE.html]`: what a reward model goes by.
 
-Over any preferences: accuracy where style agrees with the preference, opposes it, or says nothing; accuracy with length taken out;
-correlation of reward with length and markup; accuracy without the images and with another sample's; the bias for the image
-shown first, of text-to-image pairs, by scoring both orders; calibration; accuracy by strength and by source. In tables, one HTML
+Over any preferences: accuracy where style agrees with the preference, opposes it, or says nothing; length-controlled
+accuracy; correlation of reward with length and markup; accuracy without the images and with another sample's; position bias, of
+text-to-image pairs, by scoring both orders; calibration (ECE); accuracy by strength and by source. With 95 % intervals, in tables, one HTML
 page (output=PAGE.html), as JSON (json=FILE), and a line a pair (lines=FILE).
 
 The pairs: folders or URLs of shards, or files in LLaMA-Factory's form; several are written pairs=[A,B]. Instead of a model,
@@ -60,10 +60,10 @@ def diagnose_pairs(config: DiagnoseConfig) -> DiagnoseResult:
     missing = []
     if config.scores is not None:
         missing.append(
-            "what the images do, and the bias for a place: given scores are of the images as they are; give model=."
+            "what the images do, and position bias: given scores are of the images as they are; give model=."
         )
     elif not config.images:
-        missing.append("what the images do, and the bias for a place: images=false.")
+        missing.append("what the images do, and position bias: images=false.")
     found = diagnose(rows.table(), seed=config.seed, not_measured=missing)
     facts = {
         "pairs of": names,

@@ -44,8 +44,8 @@ def test_diagnose_model_measures_everything_and_its_lines_give_the_same_again(mo
     result = diagnose_pairs(config)
     assert result.bad.samples == 0 and result.found.pairs == len(lines.read_text().splitlines())
     assert {use.change for use in result.found.images} == {"removed", "another sample's"}
-    assert result.found.place.pairs == 12 and not result.found.not_measured
-    for word in ("data:image/png;base64,", "Reliability", "What the images do", "Place of the image"):
+    assert result.found.position.pairs == 12 and not result.found.not_measured
+    for word in ("data:image/png;base64,", "Reliability", "What the images do", "Position bias"):
         assert word in page.read_text()
     told = json.loads(figures.read_text())
     assert told["pairs"] == result.found.pairs and told["rows"][0]["accuracy"]["n"] == 24

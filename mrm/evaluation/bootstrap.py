@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 Array = npt.NDArray[Any]
 SEED = 20_240
-AT_ONCE = 1 << 22  # numbers of a block of draws: 32 MB
+AT_ONCE = 1 << 20  # numbers of a block of draws: 8 MB, near what a processor's cache holds
 
 
 def resampled_ratios(right: Array, total: Array, *, draws: int, rng: np.random.Generator) -> Array:

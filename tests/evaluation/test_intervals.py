@@ -15,6 +15,7 @@ from mrm.evaluation.intervals import (
     bootstrap_draws,
     bootstrap_interval,
     mean_interval,
+    percentile_interval,
     t_central,
     t_quantile,
     t_tail,
@@ -117,6 +118,20 @@ def test_bootstrap_takes_a_statistic_of_several_columns() -> None:
 
     found = bootstrap_interval([[2.0, 1.0], [4.0, 2.0], [6.0, 3.0]], ratio, seed=0, draws=100)
     assert found.estimate == found.low == found.high == 2.0
+
+
+def test_bootstrap_draws_of_several_figures_are_of_the_same_draws() -> None:
+    def both(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        return np.stack([weighted_mean(values, weights), 2 * weighted_mean(values, weights)], axis=1)
+
+    made = bootstrap_draws([1.0, 2.0, 4.0], both, seed=1, draws=50, clusters=["a", "b", "b"])
+    assert made.shape == (50, 2) and (made[:, 1] == 2 * made[:, 0]).all()
+
+
+def test_percentile_interval_leaves_out_draws_without_a_figure_unless_they_decide() -> None:
+    made = np.arange(101.0)
+    assert percentile_interval(9, 50.0, made) == percentile_interval(9, 50.0, np.append(made, [math.nan] * 5))
+    assert percentile_interval(9, 50.0, np.append(made, [math.nan] * 6)) == Interval(9, 50.0)  # 6 of 107: 5.6 %
 
 
 @given(st.lists(st.floats(-5, 5), min_size=2, max_size=30))
