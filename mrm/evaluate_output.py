@@ -113,8 +113,8 @@ class Evaluation:
             )
         if figures.consistent is not None:
             notes.append(
-                "Both orders: pairs that are right whichever response is shown first, ties being pairs with a tie in either; elsewhere"
-                " each order counts half, and is a tie for itself."
+                "Both orders: pairs that are right whichever response is shown first, ties being pairs with a tie in"
+                " either; elsewhere each order counts half, and is a tie for itself."
             )
         if figures.incomplete_groups:
             notes.append(

@@ -22,7 +22,7 @@ AT_ONCE = 1 << 20  # numbers of a block of draws: 8 MB, near what a processor's 
 
 
 def resampled_ratios(right: Array, total: Array, *, draws: int, rng: np.random.Generator) -> Array:
-    """float64 [B]: accuracy over as many units as there are, drawn with replacement; any other ratio of two sums as well.
+    """float64 [B]: accuracy over as many units as there are, drawn with replacement; or another ratio of two sums.
 
     Args:
         right: [U] right answers of each unit; a half is one of two orders right.

@@ -91,7 +91,7 @@ def calibration(difference: Array, bins: int = BINS) -> Calibration | None:
 
 
 def confidences(difference: Array) -> tuple[Array, Array]:
-    """(float64 [P] in [0.5, 1], float64 [P]): the model's confidence in each pair, and whether it is right: 0, 1, or a half of a tie."""
+    """(float64 [P], float64 [P]): the confidence in each pair, from 0.5 to 1, and whether it is right: 0.5 of a tie."""
     return sigmoid(np.abs(difference)), 0.5 + 0.5 * np.sign(difference)
 
 
@@ -123,8 +123,8 @@ def resampled_error(confidence: Array, right: Array, times: Array, bins: int = B
 def error_if_calibrated(difference: Array, *, seed: int, draws: int = CALIBRATED_DRAWS, bins: int = BINS) -> Array:
     """float64 [D]: the `error` of a model with the same confidences that is calibrated, as often as it is drawn.
 
-    Of a bin of n pairs the accuracy lies off the confidence by chance alone, the further the fewer they are: the error is never 0. Each
-    pair is drawn right with its confidence as the chance, by itself; a tie stays half right, as it is by definition.
+    The accuracy of a bin lies off its confidence by chance alone, the further the fewer pairs it has: the error is
+    never 0. Each pair is drawn right with its confidence as the chance, by itself; a tie stays half right.
 
     Args:
         difference: float [P], at least one pair.

@@ -1,7 +1,7 @@
-"""How sure the figures of a diagnosis are: 95 % intervals by bootstrap over samples, pairs of one of which are drawn together.
+"""How sure the figures of a diagnosis are: 95 % intervals by bootstrap over samples, whose pairs are drawn together.
 
-A share of 0 or 1 has the exact interval of its samples. Another figure whose draws are all alike has no ends: they tell nothing
-of it. Pure functions. Dimension letters: P pairs, D draws.
+A share of 0 or 1 has the exact interval of its samples. Another figure whose draws are all alike has no ends: they tell
+nothing of it. Pure functions. Dimension letters: P pairs, D draws.
 """
 
 from __future__ import annotations
@@ -108,10 +108,10 @@ def position_intervals(
 
 
 def calibration_intervals(found: Calibration, difference: Array, sample: Array, *, seed: int) -> dict[str, Interval]:
-    """Of `error`, and as `error_if_calibrated` what it would be of a calibrated model with as many pairs and the same confidences.
+    """Of `error`, and as `error_if_calibrated` what it would be of a calibrated model with the same confidences.
 
-    The first leans upwards as the error itself does: each draw has fewer different pairs, and more chance in its bins. The second is
-    the mean, and where 95 % of such models lie; an error beyond it is no chance.
+    The first leans upwards, more than the error itself: each draw has fewer different pairs, and more chance in its
+    bins. The second is the mean, and where 95 % of such models lie; an error beyond is more than chance.
 
     Args:
         found: of the pairs.

@@ -70,7 +70,8 @@ class AccuracyRow:
     Args:
         group, name: what pairs these are.
         pairs, ties: how many, and how many of them have equal rewards, which counts as wrong.
-        accuracy: with its 95 % interval, by bootstrap over samples, or exact where all are right or all wrong; None of no pairs.
+        accuracy: with its 95 % interval, by bootstrap over samples, or exact where all are right or all wrong; None of
+            no pairs.
     """
 
     group: str
@@ -110,8 +111,8 @@ class Diagnostics:
         images: what images do.
         position: position bias; None where no pair was scored in both orders.
         calibration: None without pairs.
-        intervals: of what stands above as bare numbers: part -> figure -> its interval, where it has one. `calibration` has
-            `error_if_calibrated` too: what the error of a calibrated model would be, by chance alone.
+        intervals: of what stands above as bare numbers: part -> figure -> its interval, where it has one. `calibration`
+            has `error_if_calibrated` too: what the error of a calibrated model would be, by chance alone.
         not_measured: what there is no figure of, and why.
     """
 

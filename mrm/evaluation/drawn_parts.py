@@ -1,6 +1,6 @@
-"""Sums over parts of sorted rows, for draws of a bootstrap: rows are not copied, it is said how often each was drawn. Pure functions.
+"""Sums over parts of sorted rows, for draws of a bootstrap: rows are not copied, it is said how often each was drawn.
 
-Dimension letters: N rows, D draws, B parts.
+Pure functions. Dimension letters: N rows, D draws, B parts.
 """
 
 from __future__ import annotations

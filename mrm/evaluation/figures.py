@@ -52,7 +52,8 @@ class Figure:
     Attributes:
         value: in [0, 1].
         n: pairs, or groups, that it is drawn from.
-        ties: judgements among them that tie; of what is right as a whole (pairs in both orders, groups), those that hold a tie.
+        ties: judgements among them that tie; of what is right as a whole (pairs in both orders, groups), those that
+            hold a tie.
         tie_rate: their share.
         low, high: the 95 % interval: by bootstrap, or exact where all units are right or all wrong.
         length_only: the same figure of the longer response; None where a response is no text.
@@ -236,7 +237,7 @@ class _Data:
         return Figure(float(right.mean()), len(right), int(tied.sum()), float(tied.mean()), *ends, length)
 
     def _ends(self, right: Array, total: Array) -> tuple[float, float]:
-        """The interval of the units' accuracy; where all are right or all wrong its draws are alike and tell nothing."""
+        """The interval of the units' accuracy; where all are right or all wrong, the draws would tell nothing."""
         samples = resampled_ratios(right, total, draws=self.draws, rng=self.rng)
         share = right.sum() / total.sum()
         return unanimous_ends(share, len(right)) if share in (0, 1) else _percentiles(samples)

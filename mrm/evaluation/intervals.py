@@ -1,5 +1,5 @@
-"""Intervals: of a mean over a few seeds by Student's t, of any statistic over many samples by the bootstrap, and of a share of 0 or 1,
-whose draws are all alike, exactly.
+"""Intervals: of a mean over a few seeds by Student's t, of any statistic over many samples by the bootstrap, and of a
+share of 0 or 1, whose draws are all alike, exactly.
 
 Pure functions of arrays. Dimension letters: N samples, D draws, C clusters.
 """
@@ -122,11 +122,11 @@ def bootstrap_draws(
     draws: int = DRAWS,
     clusters: Sequence[object] | Array | None = None,
 ) -> Array:
-    """The statistic of samples drawn with replacement, float64 [D]; [D, K] of a statistic of K figures, all of the same draws.
+    """The statistic of samples drawn with replacement, float64 [D]; of K figures [D, K], all of the same draws.
 
     Args:
         values: [N, ...], a row a sample; paired figures are rows of differences, or of several columns.
-        statistic: (values, [D, N] how often each row is drawn) -> [D] or [D, K]. A row may be drawn by no draw of a block.
+        statistic: (values, [D, N] how often each row is drawn) -> [D] or [D, K]. A row may be in no draw of a block.
         seed: of the draws; the same gives the same.
         draws: D.
         clusters: [N] what rows belong together, such as pairs of one prompt: they are drawn together. None draws each by itself.
@@ -194,7 +194,7 @@ def accuracy_interval(
     level: float = LEVEL,
     clusters: Sequence[object] | Array | None = None,
 ) -> Interval:
-    """The interval of an accuracy, or another share: `bootstrap_interval`, and where all are right or all wrong `unanimous_ends`.
+    """The interval of a share, such as an accuracy: by bootstrap, but exact where all are right or all wrong.
 
     Args:
         right: [N] in [0, 1].
@@ -208,9 +208,9 @@ def accuracy_interval(
 
 
 def unanimous_ends(share: float, n: int, level: float = LEVEL) -> tuple[float, float]:
-    """Ends of the exact binomial interval (Clopper and Pearson, 1934) of a share of 0 or 1, where a bootstrap has no width.
+    """Ends of the exact binomial interval (Clopper and Pearson, 1934) of a share of 0 or 1.
 
-    All of n right has the chance p ** n, which at the lower end is what lies beyond one side: low = ((1 - level) / 2) ** (1 / n).
+    All of n right has the chance p ** n, at the lower end (1 - level) / 2: low = ((1 - level) / 2) ** (1 / n).
 
     Args:
         share: 0 or 1.
@@ -225,7 +225,7 @@ def unanimous_ends(share: float, n: int, level: float = LEVEL) -> tuple[float, f
 def percentile_interval(n: int, estimate: float, made: Array, level: float = LEVEL) -> Interval:
     """The interval that [D] draws of a statistic give.
 
-    Draws in which there is no figure, NaN, are left out; where they are more than lie outside the interval, there are no ends.
+    Draws in which there is no figure, NaN, are left out; where they are more than 1 - level, there are no ends.
 
     Args:
         n: samples or clusters that were drawn from.

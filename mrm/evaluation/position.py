@@ -1,4 +1,4 @@
-"""Position bias: whether the place of an image moves the model. Text-to-image pairs, scored with both images in either order.
+"""Position bias: whether the place of an image moves the model, by text-to-image pairs scored in both orders.
 
 Pure functions. Dimension letters: P pairs.
 """
@@ -68,7 +68,7 @@ def same_image(given: Array, swapped: Array) -> Array:
 
 
 def first_image_decisions(given: Array, swapped: Array, first_preferred: Array) -> tuple[Array, Array]:
-    """(int [P], int [P]): of a pair's two orders, in how many the image shown first wins, and how many are decided at all.
+    """(int [P], int [P]): of a pair's two orders, in how many the image shown first wins, and how many are decided.
 
     Args:
         given, swapped, first_preferred: as of `position_bias`.

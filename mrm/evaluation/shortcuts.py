@@ -93,7 +93,7 @@ def log_ratio(length: Array) -> Array:
 
 
 def resampled_length_control(ratio: Array, right: Array, times: Array, bins: int = LENGTH_BINS) -> Array:
-    """float64 [D]: the `accuracy` of `length_control` for each draw of the pairs, its bins made anew; NaN where there is none.
+    """float64 [D]: the accuracy of `length_control` for each draw of the pairs, its bins made anew; NaN for none.
 
     Args:
         ratio: float [P], of `log_ratio`, by rising |ratio|.
@@ -141,7 +141,7 @@ def within_prompt_correlation(reward_difference: Array, feature_difference: Arra
 
 
 def resampled_correlations(reward_difference: Array, feature_differences: Array, times: Array) -> Array:
-    """float64 [D, F]: `within_prompt_correlation` with each feature for each draw of the pairs; NaN where there is none.
+    """float64 [D, F]: `within_prompt_correlation` with each feature for each draw of the pairs; NaN for none.
 
     Args:
         reward_difference: float [P]. feature_differences: float [P, F].

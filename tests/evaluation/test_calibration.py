@@ -112,7 +112,7 @@ def test_resampled_error_of_different_confidences_is_that_of_the_pairs_copied_ou
 
 
 def test_error_if_calibrated_by_hand():
-    """One bin of two pairs with the confidence 0.75: both right, 9 in 16, is off by 0.25; one, 6 in 16, by 0.25; none by 0.75."""
+    """Two pairs with the confidence 0.75: both right, 9 in 16, is off by 0.25; one, 6 in 16, by 0.25; none by 0.75."""
     made = error_if_calibrated(np.array([A, -A]), seed=0, draws=20_000, bins=1)
     assert set(np.round(made, 6)) == {0.25, 0.75}
     assert made.mean() == pytest.approx((9 * 0.25 + 6 * 0.25 + 0.75) / 16, abs=0.005)

@@ -81,7 +81,7 @@ def test_position_intervals_lie_around_the_shares() -> None:
 
 
 def test_position_intervals_of_a_model_that_sees_places_only_are_exact() -> None:
-    """All decisions of four samples are for the first image, the same image never wins; a fifth is decided in no order."""
+    """All decisions of four samples are for the first image, the same image never wins; a fifth is not decided."""
     first = np.array([True, False, True, False, True])
     given = np.where(first, 1.0, -1.0) * [1, 1, 1, 1, 0]
     found = position_bias(given, -given, first)

@@ -16,7 +16,7 @@ def test_equal_cuts_are_those_of_array_split(total: int, parts: int) -> None:
 
 
 def test_rows_within_and_sums_before_by_hand() -> None:
-    """Rows drawn 2, 0, 1 and 1 times: 2, 2, 3 and 4 until each. The first 2 copies are rows 0 and 1, the first 1 is no whole row."""
+    """Rows drawn 2, 0, 1 and 1 times: 2, 2, 3 and 4 until each. Two copies are rows 0 and 1, one is no whole row."""
     until = np.cumsum([[2, 0, 1, 1]], axis=1)
     rows = rows_within(until, np.array([[0, 1, 2, 3, 4]]))
     assert rows.tolist() == [[0, 0, 2, 3, 4]] and sums_before(until, rows).tolist() == [[0, 0, 2, 3, 4]]

@@ -150,7 +150,7 @@ def test_compute_figures_acc_plus_ties_are_groups_that_hold_one() -> None:
 
 
 def test_compute_figures_consistent_ties_are_pairs_that_hold_one() -> None:
-    """Pair 0 ties in both orders, pair 1 in one of them, pair 2 in none: of six judgements three, of three pairs two."""
+    """Pair 0 ties in both orders, pair 1 in one, pair 2 in none: of six judgements three, of three pairs two."""
     chosen, rejected = np.array([1.0, 1, 1, 1, 1, 1]), np.array([1.0, 1, 0, 1, 0, 0])
     judged = judge(chosen, rejected, np.array([0, 0, 1, 1, 2, 2]), 3)
     found = compute_figures(DEFINITIONS["mmrb2"], [pair("t2i", orders=2)] * 3, judged, draws=200)
