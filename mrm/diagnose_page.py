@@ -63,8 +63,9 @@ def _accuracy(rows: Sequence[AccuracyRow]) -> Table:
             for name, row in zip(names, rows, strict=True)
         ),
         (
-            "A pair counts as right only if the preferred response has the strictly higher reward. Style goes by length (within 10 % is"
-            " equal) and markup: agreeing where the preferred response has more of one and less of neither, opposed the other way round.",
+            "A pair counts as right only if the preferred response has the strictly higher reward. Style goes by length"
+            " (within 10 % is equal) and markup: agreeing where the preferred response has more of one and less of"
+            " neither, opposed the other way round.",
             "Intervals are by bootstrap over samples; where all pairs are right or all wrong, exact (binomial).",
         ),
     )
@@ -83,7 +84,10 @@ def _length(found: Diagnostics, length: LengthControl) -> Table:
         (f"correlation of reward and {name}, within the prompt", *_with(value, by_feature.get(name)))
         for name, value in found.correlations.items()
     ]
-    note = "Length is controlled for by giving pairs whose longer response is preferred, and the others, equal weight at like ratios of length."
+    note = (
+        "Length is controlled for by giving pairs whose longer response is preferred, and the others, equal weight at"
+        " like ratios of length."
+    )
     return Table("Length and markup", ("", "value", INTERVAL), tuple(rows), (note,))
 
 
@@ -111,9 +115,9 @@ def _calibration(fit: Calibration, intervals: Mapping[str, Interval]) -> Table:
         ("log loss with it", _number(fit.log_loss_at_factor), ""),
     )
     notes = (
-        "Chance alone makes an ECE, the more the fewer pairs: the second row is its mean for a calibrated model with the same confidences,"
-        " and where 95 % of such models lie. An ECE within it is no sign of miscalibration. The draws of the first row's interval have"
-        " such chance once more and lie high.",
+        "Chance alone makes an ECE, the more the fewer pairs: the second row is its mean for a calibrated model with"
+        " the same confidences, and where 95 % of such models lie. An ECE within it is no sign of miscalibration. The"
+        " draws of the first row's interval have such chance once more and lie high.",
         "A factor below 1: the model is surer than it is right.",
     )
     return Table("Calibration", ("", "value", INTERVAL), rows, notes)
