@@ -14,7 +14,7 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -160,6 +160,15 @@ class PairFile:
             except RecordError as error:
                 yield number, error
 
+    def texts(self, wanted: Array) -> Iterator[tuple[int, PreferenceSample | RecordError]]:
+        """As `samples`, but no image is read, and each is no bytes: one that is missing or broken is no error."""
+        for number, _, record in self.records(wanted):
+            try:
+                plain = _with_images(record, lambda _: b"")
+                yield number, sample_of(plain, key=self.keys[number], source=self.name, folder=self.folder)
+            except RecordError as error:
+                yield number, error
+
     def distinct(self, wanted: Array) -> DistinctResponses:
         """What of the wanted bool [P] records has to be scored; response k of record i has number 2 i + k.
 
@@ -169,7 +178,7 @@ class PairFile:
         found = DistinctBuilder()
         for number, _, record in self.records(wanted):
             try:
-                plain = _with_image_places(record, self.folder)
+                plain = _with_images(record, lambda image: _image_place(image, self.folder))
                 sample = sample_of(plain, key=self.keys[number], source=self.name, folder=self.folder)
             except RecordError:
                 found.alone(number)
@@ -244,21 +253,23 @@ def sample_of(record: Record, *, key: str, source: str, folder: Location | Path)
     return parse_record(known, key=key, source=source, folder=folder)
 
 
-def _with_image_places(record: Record, folder: Location) -> Record:
-    """The record with the places of its images, as bytes, where the images go: what tells them apart without reading them.
-
-    Raises:
-        RecordError: for a path that a remote folder's record may not have.
-    """
+def _with_images(record: Record, change: Callable[[Any], Any]) -> Record:
+    """The record with something else for each of its images."""
     images = record.get("images") or []
     images = [images] if isinstance(images, str) else images
     if not isinstance(images, list):  # refused with its message when it is parsed
         return record
-    return {**record, "images": [_image_place(image, folder) for image in images]}
+    return {**record, "images": [change(image) for image in images]}
 
 
 def _image_place(image: Any, folder: Location) -> Any:
-    """Where an image's path leads; what is no path stays, for the reader to take or refuse."""
+    """Where an image's path leads, as bytes: what tells images apart without reading them.
+
+    What is no path stays, for the reader to take or refuse.
+
+    Raises:
+        RecordError: for a path that a remote folder's record may not have.
+    """
     if not isinstance(image, str) or not image or "://" in image or image.startswith("data:"):
         return image
     path = image if folder.is_local else safe_path(image)

@@ -6,116 +6,128 @@ For the commands, which compose: nothing in the rooms of `mrm/` imports this mod
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure as Canvas
 from rich.console import Console
-from rich.table import Table
 
 import callbacks
 from mrm.comparing.drawing import dress, image
+from mrm.comparing.tables import Table, print_table
 from mrm.evaluation.calibration import Calibration
 from mrm.evaluation.diagnostics import AccuracyRow, Diagnostics
 from mrm.evaluation.intervals import Interval
+from mrm.evaluation.position import PositionBias
+from mrm.evaluation.shortcuts import LengthControl
 from mrm.pages import COLOURS, FigureImage, format_number, write_page
 
 TEMPLATE = Path(callbacks.__file__).parent / "templates" / "diagnostics.html.j2"
+INTERVAL = "95 % interval"
 
 
-@dataclass(frozen=True)
-class Lines:
-    """A table: its title, the columns' names, and cells as texts."""
-
-    title: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    note: str = ""
-
-
-def tables_of(found: Diagnostics) -> list[Lines]:
+def tables_of(found: Diagnostics) -> list[Table]:
     """All figures as tables, those without a row left out."""
-    groups = list(dict.fromkeys(row.group for row in found.rows))
-    rows = [(row.name if row.group == "all" else f"{row.group}: {row.name}", row) for row in found.rows]
-    assert [row.group for _, row in rows] == sorted((r.group for _, r in rows), key=groups.index)
-    tables = [
-        Lines(
-            "Accuracy",
-            ("pairs of", "pairs", "ties", "accuracy", "95 % interval"),
-            tuple((name, f"{row.pairs:,}", f"{row.ties:,}", *_interval(row.accuracy)) for name, row in rows),
-            "A pair counts as right only if the preferred response has the strictly higher reward. Style goes by length (within 10 % is"
-            " equal) and markup: agreeing where the preferred response has more of one and less of neither, opposed the other way round.",
-        )
-    ]
-    if (length := found.length) is not None:
-        cells = [
-            ("accuracy with length taken out", _number(length.accuracy)),
-            ("pairs that it is of", f"{length.pairs:,}"),
-            ("left out: equal length, or no counterpart", f"{length.left_out:,}"),
-            ("accuracy where the preferred response is longer", _number(length.longer)),
-            ("accuracy where it is shorter", _number(length.shorter)),
-            *(
-                (f"correlation of reward and {name}, within the prompt", _number(value))
-                for name, value in found.correlations.items()
-            ),
-        ]
-        note = "Length is taken out by giving pairs whose longer response is preferred, and the others, equal weight at like ratios of length."
-        tables.append(Lines("Length and markup", ("", "value"), tuple(cells), note))
+    tables = [_accuracy(found.rows)]
+    if found.length is not None:
+        tables.append(_length(found, found.length))
     if found.images:
         tables.append(
-            Lines(
+            Table(
                 "What the images do",
-                ("images", "pairs", "accuracy as given", "accuracy then", "gain by the images", "95 % interval"),
+                ("images", "pairs", "accuracy as given", "accuracy then", "gain by the images", INTERVAL),
                 tuple(
                     (use.change, f"{use.pairs:,}", _number(use.given), _number(use.changed), *_interval(use.gain))
                     for use in found.images
                 ),
-                "A gain whose interval holds 0: the images are not looked at, or the text alone tells the winner.",
+                ("A gain whose interval holds 0: the images are not looked at, or the text alone tells the winner.",),
             )
         )
-    if (place := found.place) is not None:
-        cells = [
-            ("pairs scored in both orders", f"{place.pairs:,}"),
-            ("right in both orders", _number(place.consistent)),
-            ("accuracy in the order given", _number(place.given)),
-            ("accuracy with the images swapped", _number(place.swapped)),
-            ("the same image preferred in both orders", _number(place.same_image)),
-            ("decisions for the image shown first", _number(place.first_image)),
-        ]
-        tables.append(
-            Lines(
-                "Place of the image",
-                ("", "value"),
-                tuple(cells),
-                "Without a bias for a place, 0.5 of the decisions are for the first.",
-            )
-        )
-    if (fit := found.calibration) is not None:
-        cells = [
-            ("expected calibration error", _number(fit.error)),
-            ("Brier score", _number(fit.brier)),
-            ("log loss, nats (0.693 knows nothing)", _number(fit.log_loss)),
-            ("factor on rewards that fits best", _number(fit.factor)),
-            ("log loss with it", _number(fit.log_loss_at_factor)),
-        ]
-        tables.append(
-            Lines("Calibration", ("", "value"), tuple(cells), "A factor below 1: the model is surer than it is right.")
-        )
+    if found.position is not None:
+        tables.append(_position(found.position, found.intervals["position"]))
+    if found.calibration is not None:
+        tables.append(_calibration(found.calibration, found.intervals["calibration"]))
     return tables
+
+
+def _accuracy(rows: Sequence[AccuracyRow]) -> Table:
+    groups = list(dict.fromkeys(row.group for row in rows))
+    assert [row.group for row in rows] == sorted((row.group for row in rows), key=groups.index)
+    names = [row.name if row.group == "all" else f"{row.group}: {row.name}" for row in rows]
+    return Table(
+        "Accuracy",
+        ("pairs of", "pairs", "ties", "accuracy", INTERVAL),
+        tuple(
+            (name, f"{row.pairs:,}", f"{row.ties:,}", *_interval(row.accuracy))
+            for name, row in zip(names, rows, strict=True)
+        ),
+        (
+            "A pair counts as right only if the preferred response has the strictly higher reward. Style goes by length"
+            " (within 10 % is equal) and markup: agreeing where the preferred response has more of one and less of"
+            " neither, opposed the other way round.",
+            "Intervals are by bootstrap over samples; where all pairs are right or all wrong, exact (binomial).",
+        ),
+    )
+
+
+def _length(found: Diagnostics, length: LengthControl) -> Table:
+    intervals, by_feature = found.intervals["length"], found.intervals["correlations"]
+    rows = [
+        ("length-controlled accuracy", *_with(length.accuracy, intervals.get("accuracy"))),
+        ("pairs that it is of", f"{length.pairs:,}", ""),
+        ("left out: equal length, or no counterpart", f"{length.left_out:,}", ""),
+        ("accuracy where the preferred response is longer", *_with(length.longer, intervals.get("longer"))),
+        ("accuracy where it is shorter", *_with(length.shorter, intervals.get("shorter"))),
+    ]
+    rows += [
+        (f"correlation of reward and {name}, within the prompt", *_with(value, by_feature.get(name)))
+        for name, value in found.correlations.items()
+    ]
+    note = (
+        "Length is controlled for by giving pairs whose longer response is preferred, and the others, equal weight at"
+        " like ratios of length."
+    )
+    return Table("Length and markup", ("", "value", INTERVAL), tuple(rows), (note,))
+
+
+def _position(position: PositionBias, intervals: Mapping[str, Interval]) -> Table:
+    shares = {
+        "right in both orders": ("consistent", position.consistent),
+        "accuracy in the order given": ("given", position.given),
+        "accuracy with the images swapped": ("swapped", position.swapped),
+        "the same image preferred in both orders": ("same_image", position.same_image),
+        "decisions for the image shown first": ("first_image", position.first_image),
+    }
+    rows = [("pairs scored in both orders", f"{position.pairs:,}", "")]
+    rows += [(title, *_with(value, intervals.get(name))) for title, (name, value) in shares.items()]
+    note = "Without position bias, 0.5 of the decisions are for the first."
+    return Table("Position bias", ("", "value", INTERVAL), tuple(rows), (note,))
+
+
+def _calibration(fit: Calibration, intervals: Mapping[str, Interval]) -> Table:
+    rows = (
+        ("expected calibration error (ECE)", *_with(fit.error, intervals.get("error"))),
+        ("ECE of a calibrated model with as many pairs", *_interval(intervals.get("error_if_calibrated"))),
+        ("Brier score", _number(fit.brier), ""),
+        ("log loss, nats (0.693 knows nothing)", _number(fit.log_loss), ""),
+        ("factor on rewards that fits best", _number(fit.factor), ""),
+        ("log loss with it", _number(fit.log_loss_at_factor), ""),
+    )
+    notes = (
+        "Chance alone makes an ECE, the more the fewer pairs: the second row is its mean for a calibrated model with"
+        " the same confidences, and where 95 % of such models lie. An ECE within it is no sign of miscalibration. The"
+        " draws of the first row's interval have such chance once more and lie high.",
+        "A factor below 1: the model is surer than it is right.",
+    )
+    return Table("Calibration", ("", "value", INTERVAL), rows, notes)
 
 
 def print_diagnostics(found: Diagnostics, console: Console | None = None) -> None:
     """The tables, and what was not measured."""
     console = console or Console()
-    for lines in tables_of(found):
-        table = Table(title=lines.title, title_justify="left")
-        for number, name in enumerate(lines.columns):
-            table.add_column(name, justify="right" if number else "left")
-        for row in lines.rows:
-            table.add_row(*row)
-        console.print(table)
+    for table in tables_of(found):
+        print_table(table, console)
     for reason in found.not_measured:
         console.print(f"Not measured: {reason}", markup=False, highlight=False, soft_wrap=True)
 
@@ -190,6 +202,11 @@ def _interval(found: Interval | None) -> tuple[str, str]:
     if found.low is None or found.high is None:
         return _number(found.estimate), "–"
     return _number(found.estimate), f"{found.low:.3f} to {found.high:.3f}"
+
+
+def _with(value: float | None, found: Interval | None) -> tuple[str, str]:
+    """A figure and its interval, which it need not have."""
+    return _number(value), _interval(found)[1]
 
 
 def _number(value: float | None) -> str:

@@ -1,4 +1,6 @@
-"""The table of pairs that `mrm.diagnose` draws figures from: what the pairs are, and what a model or a file says of them.
+"""The table of pairs that `mrm.diagnose` draws figures from: what the pairs are, and what a file says of them.
+
+What a model says of them is computed by `diagnose_model.py`.
 
 For the commands, which compose: nothing in the rooms of `mrm/` imports this module.
 """
@@ -6,7 +8,6 @@ For the commands, which compose: nothing in the rooms of `mrm/` imports this mod
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -15,38 +16,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from datamodules.pair_pools import PairPool
 from datamodules.score_files import read_scores, write_scores
 from datamodules.texts import Texts
 from mrm.construction.style import FEATURES, style_features
-from mrm.errors import ConfigError, MrmError, RecordError, UnreadableSamplesError
+from mrm.errors import ConfigError, MrmError, UnreadableSamplesError
 from mrm.evaluation.diagnostics import PairTable
-from mrm.evaluation.variants import (
-    first_image_preferred,
-    is_statement,
-    with_images_swapped,
-    with_others_images,
-    without_images,
-)
-from mrm.model.encoding import EncodedSample, Encoder
-from mrm.model.packing import check_fits
-from mrm.model.reward_model import RewardModel
+from mrm.evaluation.variants import first_image_preferred, is_statement
 from mrm.preference import PreferenceSample
-from mrm.score import score_batch
+from mrm.progress import shown
 
-CHUNK = 256  # samples among which images are dealt out
 GIVEN, REMOVED, OTHERS, SWAPPED = VARIANTS = ("given", "without_images", "others_images", "swapped")
 NAMED = 5
-NOT_FINITE = "reward not finite"
 NO_PAIR = "no pair"
 _MARKUP = [FEATURES.index(name) for name in ("headers", "list_items", "bold", "code")]
 
 Rewards = list[float]
-Score = Callable[[Sequence[tuple[PreferenceSample, EncodedSample]]], list[Rewards]]
 
 
 @dataclass
@@ -125,82 +111,8 @@ class Rows:
         return PairTable(**{name: np.array(values, types.get(name, float)) for name, values in self.columns.items()})
 
 
-@dataclass(frozen=True)
-class ModelScorer:
-    """Scores samples with a model, as given and with changed images.
-
-    Args:
-        model, encoder: in evaluation mode, on the device.
-        device: where the model is.
-        batch_size: samples at a time. row_tokens: see `mrm.model.packing.collate`.
-        images: whether to score the changed ones too.
-        seed: of the dealing of images.
-    """
-
-    model: RewardModel
-    encoder: Encoder
-    device: torch.device
-    batch_size: int
-    row_tokens: int | None
-    images: bool
-    seed: int
-
-    def score(
-        self, numbered: Sequence[tuple[int, PreferenceSample]], bad: Bad
-    ) -> Iterator[tuple[int, PreferenceSample, dict[str, Rewards]]]:
-        """(number, sample, variant -> rewards of its responses) of each that can be scored as given; the others are noted.
-
-        A variant that cannot be scored, or whose rewards are not finite, is left out of the sample's.
-        """
-        samples = [sample for _, sample in numbered]
-        made: list[dict[str, PreferenceSample | None]] = [{GIVEN: sample} for sample in samples]
-        if self.images:
-            others = with_others_images(samples, self.seed)
-            for own, sample, other in zip(made, samples, others, strict=True):
-                own |= {REMOVED: without_images(sample), OTHERS: other, SWAPPED: with_images_swapped(sample)}
-        work: list[tuple[int, str, PreferenceSample, EncodedSample]] = []
-        for place, own in enumerate(made):
-            for name, variant in own.items():
-                if variant is None:
-                    continue
-                try:
-                    encoded = self.encoder.encode(variant)
-                    check_fits(encoded, self.row_tokens, self.model.layout)
-                except RecordError as error:
-                    if name == GIVEN:
-                        bad.note(numbered[place][0], variant.key, error.reason, str(error))
-                        break
-                    continue
-                work.append((place, name, variant, encoded))
-        found: dict[int, dict[str, Rewards]] = {}
-        for start in range(0, len(work), self.batch_size):
-            batch = work[start : start + self.batch_size]
-            items = [(sample, encoded) for _, _, sample, encoded in batch]
-            lines = score_batch(self.model, self.encoder, items, row_tokens=self.row_tokens, device=self.device)
-            for (place, name, _, _), line in zip(batch, lines, strict=True):
-                if all(map(math.isfinite, line["rewards"])):
-                    found.setdefault(place, {})[name] = line["rewards"]
-        for place in sorted({place for place, *_ in work}):
-            number, given = numbered[place]
-            if GIVEN in found.get(place, {}):
-                yield number, given, found[place]
-            else:
-                bad.note(number, given.key, NOT_FINITE, "the model has diverged, or dtype is too narrow for it")
-
-
-def scored_by_model(pools: Sequence[PairPool], scorer: ModelScorer, bad: Bad, *, progress: bool) -> Rows:
-    """The pairs of all pools, scored by a model. What cannot be used is noted."""
-    rows, first = Rows(), 0
-    for pool in pools:
-        for chunk in _chunks(_shown(pool, first, bad, progress)):
-            for number, sample, found in scorer.score(chunk, bad):
-                rows.add(sample, number, found)
-        first += len(pool)
-    return rows
-
-
 def scored_by_file(pools: Sequence[PairPool], path: Path, bad: Bad, *, progress: bool) -> Rows:
-    """The pairs of all pools, with the scores of a file: a line a pair in their order.
+    """The pairs of all pools, with the scores of a file: a line a pair in their order. No image is read.
 
     Raises:
         ConfigError: for a file that does not fit, by its line.
@@ -209,7 +121,7 @@ def scored_by_file(pools: Sequence[PairPool], path: Path, bad: Bad, *, progress:
     chosen, rejected, reasons = read_scores(path, keys, numbers)
     rows, first, first_pair = Rows(), 0, 0
     for pool in pools:
-        for number, sample in _shown(pool, first, bad, progress):
+        for number, sample in readable(pool, pool.texts, first, bad, progress):
             start = first_pair + int(pool.pair_start[number - first])
             mine = slice(start, start + len(sample.pairs))
             if why := next(filter(None, reasons[mine]), ""):
@@ -263,32 +175,31 @@ def check_bad(bad: Bad, total: int, max_bad: float, rows: Rows) -> None:
         )
 
 
-def _chunks(items: Iterator[tuple[int, PreferenceSample]]) -> Iterator[list[tuple[int, PreferenceSample]]]:
-    while chunk := list(itertools.islice(items, CHUNK)):
-        yield chunk
+def readable(
+    pool: PairPool, read: Callable[[np.ndarray], Iterator[tuple[int, Any]]], first: int, bad: Bad, show: bool
+) -> Iterator[tuple[int, PreferenceSample]]:
+    """The pool's samples with their numbers from `first` on, under a bar; those that cannot be read are noted.
 
-
-def _shown(pool: PairPool, first: int, bad: Bad, show: bool) -> Iterator[tuple[int, PreferenceSample]]:
-    """The pool's readable samples with their numbers from `first` on, under a bar; the others are noted.
+    Args:
+        pool: whose samples they are.
+        read: its way of reading them, `samples` or `texts`.
+        first: number of its first sample. bad: gets the others.
+        show: the bar.
 
     Raises:
         ConfigError: where the pool gives fewer samples than it has.
     """
-    columns = (TextColumn(pool.name), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     wanted = np.ones(len(pool), bool)
     for number, key in enumerate(pool.keys.tolist()) if pool.problems else ():  # some of them no pool gives
         if key in pool.problems:
             wanted[number] = False
             bad.note(first + number, key, NO_PAIR, pool.problems[key])
     seen = len(pool) - int(wanted.sum())
-    with Progress(*columns, console=Console(stderr=True), disable=not show) as progress:
-        task = progress.add_task(pool.name, total=len(pool), completed=seen)
-        for number, item in pool.samples(wanted):
-            if isinstance(item, MrmError):
-                bad.note(first + number, pool.keys[number], getattr(item, "reason", "unreadable shard"), str(item))
-            else:
-                yield first + number, item
-            seen += 1
-            progress.advance(task)
+    for number, item in shown(read(wanted), pool.name, total=len(pool), show=show, done=seen):
+        seen += 1
+        if isinstance(item, MrmError):
+            bad.note(first + number, pool.keys[number], getattr(item, "reason", "unreadable shard"), str(item))
+        else:
+            yield first + number, item
     if seen != len(pool):
         raise ConfigError(f"pairs: {pool.name} has {len(pool)} samples, but gave {seen}: it was changed; start again.")

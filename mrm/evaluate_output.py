@@ -108,10 +108,13 @@ class Evaluation:
         if scores.missing:
             notes.append(f"{len(scores.missing)} pairs have no scores and are in no figure: {told(scores.tally)}.")
         if figures.acc_plus is not None:
-            notes.append("Acc+: groups of pairs that are right in every pair; N counts groups.")
+            notes.append(
+                "Acc+: groups of pairs that are right in every pair; N counts groups, and ties those that hold a tie."
+            )
         if figures.consistent is not None:
             notes.append(
-                "Both orders: pairs that are right whichever response is shown first; elsewhere each order counts half."
+                "Both orders: pairs that are right whichever response is shown first, ties being pairs with a tie in"
+                " either; elsewhere each order counts half, and is a tie for itself."
             )
         if figures.incomplete_groups:
             notes.append(

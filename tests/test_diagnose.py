@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 import numpy as np
 import pytest
@@ -10,13 +11,16 @@ import torch
 
 from datamodules.pair_files import PairFile
 from datamodules.prepare import prepare
+from mrm import diagnose_model
 from mrm.diagnose import DiagnoseConfig, diagnose_pairs, main
-from mrm.errors import ConfigError, UnreadableSamplesError
+from mrm.errors import ConfigError, RecordError, UnreadableSamplesError
 from mrm.model.backbones import TINY_DIRECTORY
 from mrm.model.encoding import Encoder
 from mrm.model.reward_model import RewardModel
 from mrm.model.saving import save_reward_model
-from tests.datamodules.sources.helpers import write_json, write_jsonl
+from tests.datamodules.sources.helpers import png, write_json, write_jsonl
+
+COLOURS = ("red", "blue", "green", "yellow", "white")
 
 
 @pytest.fixture(scope="module")
@@ -44,10 +48,17 @@ def test_diagnose_model_measures_everything_and_its_lines_give_the_same_again(mo
     result = diagnose_pairs(config)
     assert result.bad.samples == 0 and result.found.pairs == len(lines.read_text().splitlines())
     assert {use.change for use in result.found.images} == {"removed", "another sample's"}
-    assert result.found.place.pairs == 12 and not result.found.not_measured
-    for word in ("data:image/png;base64,", "Reliability", "What the images do", "Place of the image"):
+    assert result.found.position.pairs == 12 and not result.found.not_measured
+    for word in ("data:image/png;base64,", "Reliability", "What the images do", "Position bias"):
         assert word in page.read_text()
     told = json.loads(figures.read_text())
+    assert {part: set(own) for part, own in told["intervals"].items()} == {
+        "length": {"accuracy", "longer", "shorter"},
+        "correlations": {"log length", "log (1 + markup)"},
+        "position": {"consistent", "given", "swapped", "same_image", "first_image"},
+        "calibration": {"error", "error_if_calibrated"},
+    }
+    assert told["intervals"]["calibration"]["error"]["estimate"] == told["calibration"]["error"]
     assert told["pairs"] == result.found.pairs and told["rows"][0]["accuracy"]["n"] == 24
 
     again = diagnose_pairs(DiagnoseConfig(pairs=shards, scores=str(lines), progress=False))
@@ -106,7 +117,7 @@ def test_diagnose_records_that_are_no_objects_are_named_and_counted(known, tmp_p
 
 
 def test_diagnose_records_that_vanish_meanwhile_are_told(known, tmp_path, monkeypatch):
-    monkeypatch.setattr(PairFile, "samples", lambda self, wanted: iter(()))
+    monkeypatch.setattr(PairFile, "texts", lambda self, wanted: iter(()))
     with pytest.raises(ConfigError, match="pairs: px has 10 samples, but gave 0"):
         diagnose_pairs(DiagnoseConfig(**known))
 
@@ -139,6 +150,77 @@ def test_diagnose_model_lines_of_a_sample_it_cannot_read_are_scores_again(model,
     assert ["unreadable" in line for line in told] == [False, True, False] and "gone.png" in told[1]["unreadable"]
     again = diagnose_pairs(DiagnoseConfig(**config, scores=str(lines)))
     assert again.found.rows == result.found.rows and again.bad.samples == 1
+
+
+def image_record(number, image, **more):
+    return pair_record(number, conversations=[{"from": "human", "value": f"<image>{number}?"}], images=[image], **more)
+
+
+def test_diagnose_given_scores_need_no_image(known, tmp_path):
+    """Of four pairs with an image, one is missing, one does not decode and one is no path; a fifth pair has none."""
+    (tmp_path / "own" / "broken.png").write_bytes(b"no image")
+    (tmp_path / "own" / "real.png").write_bytes(png())
+    images = ["gone.png", "broken.png", "data:image/png;base64,????", "real.png"]
+    records = [image_record(number, image) for number, image in enumerate(images)]
+    write_json(tmp_path / "own" / "px.json", [*records, pair_record(4)])
+    write_jsonl(tmp_path / "s.jsonl", [{"chosen": 1.0, "rejected": 0.0}] * 5)
+    result = diagnose_pairs(DiagnoseConfig(**known, max_bad=0))
+    assert result.found.pairs == 5 and result.rows.columns["has_images"] == [True] * 4 + [False]
+
+
+def test_diagnose_given_scores_of_shards_need_no_image(shards, tmp_path, monkeypatch):
+    """Statements about two images are told as such although their images are not read."""
+    monkeypatch.setattr("datamodules.pair_pools.read_sample", None)
+    scores = str(write_jsonl(tmp_path / "s.jsonl", [{"chosen": 1.0, "rejected": 0.0}] * 24))
+    result = diagnose_pairs(DiagnoseConfig(pairs=shards, scores=scores, progress=False))
+    assert result.rows.columns["has_images"] == [True] * 24
+    assert result.rows.columns["statement"] == [False] * 12 + [True] * 12
+
+
+def test_diagnose_changed_images_that_cannot_be_scored_are_counted_and_named(model, known, tmp_path, monkeypatch):
+    """Five pairs: 0 to 2 have an image each, 3 has two, which no other has, 4 none. Without its image 1 cannot be
+    encoded, and 2 is not finite; with another's image 0 is not."""
+    for number in range(5):
+        (tmp_path / "own" / f"{number}.png").write_bytes(png(COLOURS[number]))
+    two = pair_record(3, conversations=[{"from": "human", "value": "<image><image>3?"}], images=["3.png", "4.png"])
+    records = [image_record(number, f"{number}.png") for number in range(3)]
+    write_json(tmp_path / "own" / "px.json", [*records, two, pair_record(4)])
+    given = {f"px-{number:07d}": png(COLOURS[number]) for number in range(3)}
+    encode, score = Encoder.encode, diagnose_model.score_batch
+
+    def encode_but_one(self, sample):
+        if sample.key == "px-0000001" and not sample.images:
+            raise RecordError("made up", "it is too short")
+        return encode(self, sample)
+
+    def score_but_two(model, encoder, items, **settings):
+        lines = score(model, encoder, items, **settings)
+        for (sample, _), line in zip(items, lines, strict=True):
+            removed = sample.key == "px-0000002" and not sample.images
+            others = sample.key == "px-0000000" and sample.images and sample.images[0] != given[sample.key]
+            if removed or others:
+                line["rewards"] = [math.nan, 0.0]
+        return lines
+
+    monkeypatch.setattr(Encoder, "encode", encode_but_one)
+    monkeypatch.setattr(diagnose_model, "score_batch", score_but_two)
+    config = {"pairs": known["pairs"], "model": model, "max_bad": 0, "progress": False}
+    result = diagnose_pairs(DiagnoseConfig(**config, json=str(tmp_path / "all.json"), output=str(tmp_path / "p.html")))
+    assert result.bad.samples == 0 and result.found.pairs == 5
+    assert json.loads((tmp_path / "all.json").read_text())["not_scored"] == {
+        "without_images": {"made up": 1, "reward not finite": 1},
+        "others_images": {"reward not finite": 1, "no other sample with as many images": 1},
+        "swapped": {},
+    }
+    assert [(use.change, use.pairs) for use in result.found.images] == [("removed", 2), ("another sample's", 2)]
+    told = [reason for reason in result.found.not_measured if "samples with" in reason]
+    assert told[0].startswith(
+        "2 samples with images removed: 1 made up, 1 reward not finite; first: px-0000001: it is too short; "
+    )
+    assert told[1].startswith(
+        "2 samples with another sample's images: 1 reward not finite, 1 no other sample with as many images; "
+    )
+    assert len(told) == 2 and "2 samples with images removed: 1 made up" in (tmp_path / "p.html").read_text()
 
 
 @pytest.mark.parametrize(

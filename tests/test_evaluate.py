@@ -92,6 +92,7 @@ def test_evaluate_acc_plus_and_groups(tmp_path: Path) -> None:
     assert found["overall"] == 4 / 5 and found["acc_plus"] == 2 / 3
     assert found["categories"] == {"mcq": 3 / 4, "video": 1.0}
     assert found["figures"]["acc_plus"]["n"] == 3 and found["figures"]["acc_plus mcq"]["value"] == 0.5
+    assert any("N counts groups, and ties those that hold a tie" in note for note in found["notes"])
 
 
 def test_evaluate_output_lines_are_scores_again(vl: EvaluateConfig, tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """Whether a reward difference means what Bradley and Terry say: sigmoid of the difference is the chance that the first response is better.
 
 A pair has no first response of its own, so the model's side is taken: its confidence is sigmoid(|difference|), in [0.5, 1], and it is
-right where the preferred response has the higher reward. Pure functions. Dimension letters: P pairs, B bins.
+right where the preferred response has the higher reward. Pure functions. Dimension letters: P pairs, B bins, D draws.
 """
 
 from __future__ import annotations
@@ -11,8 +11,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mrm.evaluation.bootstrap import AT_ONCE
+from mrm.evaluation.drawn_parts import equal_cuts, part_sums, rows_within, sums_before
+
 Array = np.ndarray
 BINS = 10
+CALIBRATED_DRAWS = 1000
 FLATTEST, STEEPEST = 1e-3, 1e3  # factors that rewards are multiplied by at most
 
 
@@ -37,7 +41,7 @@ class Calibration:
 
     Args:
         pairs: P.
-        error: expected calibration error: the mean over pairs of |confidence - accuracy| of their bin.
+        error: expected calibration error (ECE): the mean over pairs of |confidence - accuracy| of their bin.
         brier: mean squared difference of confidence and being right.
         log_loss: mean -log sigmoid(difference), in nats; log 2 is knowing nothing.
         factor: what rewards are to be multiplied by for the smallest log loss; below 1, the model is too sure. At an end of
@@ -68,8 +72,7 @@ def calibration(difference: Array, bins: int = BINS) -> Calibration | None:
     difference = np.asarray(difference, np.float64)
     if not len(difference):
         return None
-    confidence = sigmoid(np.abs(difference))
-    right = 0.5 + 0.5 * np.sign(difference)
+    confidence, right = confidences(difference)
     found = tuple(
         ReliabilityBin(len(part), float(confidence[part].mean()), float(right[part].mean()))
         for part in _binned(confidence, right, bins)
@@ -85,6 +88,60 @@ def calibration(difference: Array, bins: int = BINS) -> Calibration | None:
         log_loss(factor * difference),
         found,
     )
+
+
+def confidences(difference: Array) -> tuple[Array, Array]:
+    """(float64 [P], float64 [P]): the confidence in each pair, from 0.5 to 1, and whether it is right: 0.5 of a tie."""
+    return sigmoid(np.abs(difference)), 0.5 + 0.5 * np.sign(difference)
+
+
+def resampled_error(confidence: Array, right: Array, times: Array, bins: int = BINS) -> Array:
+    """float64 [D]: the `error` of `calibration` for each draw of the pairs, its bins made anew.
+
+    Args:
+        confidence, right: float [P], of `confidences`, by rising confidence.
+        times: float [D, P], how often each pair is drawn: whole numbers, at least one pair a draw.
+        bins: as of `calibration`.
+    """
+    steps = np.diff(confidence)
+    assert (steps >= 0).all(), "pairs come by rising confidence"
+    # Pairs of equal confidence stay together: values, each with its first pair, and the pairs' number behind the last.
+    first = np.concatenate([[0], np.flatnonzero(steps) + 1, [len(confidence)]])
+    until = np.cumsum(times.astype(np.int64), axis=1)
+    if len(first) <= len(confidence):
+        until = until[:, first[1:] - 1]
+    cuts = equal_cuts(until[:, -1], bins)[:, 1:-1]
+    # A value that a cut goes through belongs to the bin behind it where the middle one of its pairs does.
+    value = rows_within(until, cuts)
+    begin, end = sums_before(until, value), sums_before(until, np.minimum(value + 1, until.shape[1]))
+    value += (end > begin) & (begin + (end - begin - 1) // 2 < cuts)
+    edge = np.zeros((len(times), 1), np.int64)
+    bounds = np.concatenate([edge, first[value], edge + len(confidence)], axis=1)
+    return np.abs(part_sums(times, confidence - right, bounds)).sum(axis=1) / until[:, -1]
+
+
+def error_if_calibrated(difference: Array, *, seed: int, draws: int = CALIBRATED_DRAWS, bins: int = BINS) -> Array:
+    """float64 [D]: the `error` of a model with the same confidences that is calibrated, as often as it is drawn.
+
+    The accuracy of a bin lies off its confidence by chance alone, the further the fewer pairs it has: the error is
+    never 0. Each pair is drawn right with its confidence as the chance, by itself; a tie stays half right.
+
+    Args:
+        difference: float [P], at least one pair.
+        seed: of the draws.
+        draws: D.
+        bins: as of `calibration`.
+    """
+    confidence, right = confidences(np.asarray(difference, np.float64))
+    random, error = np.random.default_rng(seed), np.zeros(draws)
+    for part in _binned(confidence, right, bins):
+        own = confidence[part]
+        ties, decided = (own == 0.5).sum() / 2, own[own > 0.5]
+        for start in range(0, draws, block := max(1, AT_ONCE // max(len(decided), 1))):
+            size = min(block, draws - start)
+            drawn = random.random((size, len(decided)), np.float32) < decided
+            error[start : start + size] += np.abs(np.count_nonzero(drawn, axis=1) + ties - own.sum())
+    return error / len(confidence)
 
 
 def _binned(confidence: Array, right: Array, bins: int) -> list[Array]:

@@ -13,18 +13,19 @@ from typing import Any
 import numpy as np
 
 from mrm.evaluation.calibration import Calibration, calibration
-from mrm.evaluation.intervals import Interval, bootstrap_interval
-from mrm.evaluation.placement import PlaceBias, place_bias
+from mrm.evaluation.diagnostic_intervals import DRAWS, calibration_intervals, position_intervals, style_intervals
+from mrm.evaluation.intervals import Interval, accuracy_interval, bootstrap_interval
+from mrm.evaluation.position import PositionBias, position_bias
 from mrm.evaluation.shortcuts import (
     STYLE_GROUPS,
     LengthControl,
     length_control,
+    log_ratio,
     style_groups,
     within_prompt_correlation,
 )
 
 Array = np.ndarray
-DRAWS = 2000  # of the bootstrap, a row
 STRENGTH_EDGES = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
@@ -69,7 +70,8 @@ class AccuracyRow:
     Args:
         group, name: what pairs these are.
         pairs, ties: how many, and how many of them have equal rewards, which counts as wrong.
-        accuracy: with its 95 % interval, by bootstrap over samples; None of no pairs.
+        accuracy: with its 95 % interval, by bootstrap over samples, or exact where all are right or all wrong; None of
+            no pairs.
     """
 
     group: str
@@ -104,11 +106,13 @@ class Diagnostics:
     Args:
         pairs: P.
         rows: accuracies: all, by style, by strength, by source.
-        length: accuracy with length taken out; None without pairs that length says something about.
+        length: length-controlled accuracy; None without pairs that length says something about.
         correlations: feature -> correlation with the reward within the prompt; None where either never differs.
         images: what images do.
-        place: what the place of an image does; None where no pair was scored in both orders.
+        position: position bias; None where no pair was scored in both orders.
         calibration: None without pairs.
+        intervals: of what stands above as bare numbers: part -> figure -> its interval, where it has one. `calibration`
+            has `error_if_calibrated` too: what the error of a calibrated model would be, by chance alone.
         not_measured: what there is no figure of, and why.
     """
 
@@ -117,8 +121,9 @@ class Diagnostics:
     length: LengthControl | None
     correlations: dict[str, float | None]
     images: tuple[ImageUse, ...]
-    place: PlaceBias | None
+    position: PositionBias | None
     calibration: Calibration | None
+    intervals: dict[str, dict[str, Interval]]
     not_measured: tuple[str, ...] = field(default=())
 
     def to_json(self) -> dict[str, Any]:
@@ -134,11 +139,9 @@ def diagnose(table: PairTable, *, seed: int = 0, not_measured: Sequence[str] = (
         seed: of the bootstrap.
         not_measured: reasons that the table does not know of.
     """
-    texts = ~table.statement
     reasons = list(not_measured)
     images = [use for name, values in _changes(table) if (use := _image_use(table, name, values, seed))]
-    swapped = table.statement & np.isfinite(table.swapped)
-    place = place_bias(table.difference[swapped], table.swapped[swapped], table.first_preferred[swapped])
+    texts, swapped = ~table.statement, table.statement & np.isfinite(table.swapped)
     if not texts.any():
         reasons.append("style and length: all pairs are statements about two images.")
     if np.isnan(table.strength).all():
@@ -146,23 +149,44 @@ def diagnose(table: PairTable, *, seed: int = 0, not_measured: Sequence[str] = (
     if not table.has_images.any():
         reasons.append("what the images do: no pair has any.")
     if not table.statement.any():
-        reasons.append("bias for a place: no pair is a statement about two images.")
-    difference = table.difference
-    log_length = np.log(table.length[:, 0]) - np.log(table.length[:, 1])
-    log_markup = np.log1p(table.markup[:, 0]) - np.log1p(table.markup[:, 1])
+        reasons.append("position bias: no pair is a statement about two images.")
+    length, correlations, style = _style(table, texts, seed)
+    position, places = _position(table, swapped, seed)
+    fit = calibration(table.difference)
+    fits = calibration_intervals(fit, table.difference, table.sample, seed=seed) if fit else {}
     return Diagnostics(
         len(table),
         tuple(_rows(table, seed)),
-        length_control(difference[texts], table.length[texts]) if texts.any() else None,
-        {
-            "log length": within_prompt_correlation(difference[texts], log_length[texts]),
-            "log (1 + markup)": within_prompt_correlation(difference[texts], log_markup[texts]),
-        },
+        length,
+        correlations,
         tuple(images),
-        place,
-        calibration(difference),
+        position,
+        fit,
+        {**style, "position": places, "calibration": fits},
         tuple(reasons),
     )
+
+
+def _style(
+    table: PairTable, texts: Array, seed: int
+) -> tuple[LengthControl | None, dict[str, float | None], dict[str, dict[str, Interval]]]:
+    """Length control and the correlations of the pairs that are texts, with their intervals."""
+    difference, length, markup = table.difference[texts], table.length[texts], np.log1p(table.markup[texts])
+    features = {"log length": log_ratio(length), "log (1 + markup)": markup[:, 0] - markup[:, 1]}
+    correlations = {name: within_prompt_correlation(difference, feature) for name, feature in features.items()}
+    if not texts.any():
+        return None, correlations, {"length": {}, "correlations": {}}
+    found = length_control(difference, length)
+    of_length, of_features = style_intervals(
+        found, correlations, difference, length, features, table.sample[texts], seed=seed
+    )
+    return found, correlations, {"length": of_length, "correlations": of_features}
+
+
+def _position(table: PairTable, swapped: Array, seed: int) -> tuple[PositionBias | None, dict[str, Interval]]:
+    given = table.difference[swapped], table.swapped[swapped], table.first_preferred[swapped]
+    found = position_bias(*given)
+    return found, {} if found is None else position_intervals(found, *given, table.sample[swapped], seed=seed)
 
 
 def strength_bins(strength: Array, edges: Sequence[float] = STRENGTH_EDGES) -> tuple[Array, list[str]]:
@@ -176,7 +200,7 @@ def strength_bins(strength: Array, edges: Sequence[float] = STRENGTH_EDGES) -> t
 def _rows(table: PairTable, seed: int) -> Iterator[AccuracyRow]:
     def row(group: str, name: str, which: Array) -> AccuracyRow:
         right = (table.difference[which] > 0).astype(float)
-        found = bootstrap_interval(right, seed=seed, draws=DRAWS, clusters=table.sample[which]) if which.any() else None
+        found = accuracy_interval(right, seed=seed, draws=DRAWS, clusters=table.sample[which]) if which.any() else None
         return AccuracyRow(group, name, int(which.sum()), int((table.difference[which] == 0).sum()), found)
 
     yield row("all", "all pairs", np.ones(len(table), bool))

@@ -22,7 +22,7 @@ from mrm.evaluation.bootstrap import (
     resampled_mean_of_ratios,
     resampled_ratios,
 )
-from mrm.evaluation.intervals import DRAWS, percentile_interval
+from mrm.evaluation.intervals import DRAWS, percentile_interval, unanimous_ends
 from mrm.evaluation.length_only import length_only
 
 Array = npt.NDArray[Any]
@@ -52,9 +52,10 @@ class Figure:
     Attributes:
         value: in [0, 1].
         n: pairs, or groups, that it is drawn from.
-        ties: judgements among them that tie.
+        ties: judgements among them that tie; of what is right as a whole (pairs in both orders, groups), those that
+            hold a tie.
         tie_rate: their share.
-        low, high: the 95 % bootstrap interval.
+        low, high: the 95 % interval: by bootstrap, or exact where all units are right or all wrong.
         length_only: the same figure of the longer response; None where a response is no text.
     """
 
@@ -175,23 +176,29 @@ class _Data:
 
     def accuracy(self, which: Array) -> Figure:
         right, total = self._units(which)
-        samples = resampled_ratios(right, total, draws=self.draws, rng=self.rng)
-        return self._figure(float(right.sum() / total.sum()), which, samples, _mean(self.length[which]))
+        ends = self._ends(right, total)
+        return Figure(
+            float(right.sum() / total.sum()), int(which.sum()), *self._ties(which), *ends, self._length(which)
+        )
 
     def consistent(self, which: Array) -> Figure:
         """Of the pairs that are judged in both orders, or in one that stands for both."""
-        right = (self.judged.right[which] == 1).astype(np.float64)
-        samples = resampled_ratios(right, np.ones_like(right), draws=self.draws, rng=self.rng)
-        return self._figure(float(right.mean()), which, samples, _mean(self.length[which]))
+        return self._shares(self.judged.right[which] == 1, self.judged.ties[which] > 0, self._length(which))
 
     def macro(self, categories: dict[str, Figure]) -> Figure:
-        which = self.of(list(categories))
+        which, figures = self.of(list(categories)), list(categories.values())
         parts = [self._units(self.of([name])) for name in categories]
         samples = resampled_mean_of_ratios(parts, draws=self.draws, rng=self.rng)
-        lengths = [figure.length_only for figure in categories.values()]
-        known = [length for length in lengths if length is not None]
-        value = float(np.mean([figure.value for figure in categories.values()]))
-        return self._figure(value, which, samples, float(np.mean(known)) if len(known) == len(lengths) else None)
+        ends = _percentiles(samples)
+        if all(figure.value in (0, 1) for figure in figures):
+            ends = (
+                float(np.mean([figure.low for figure in figures])),
+                float(np.mean([figure.high for figure in figures])),
+            )
+        known = [figure.length_only for figure in figures if figure.length_only is not None]
+        length = float(np.mean(known)) if len(known) == len(figures) else None
+        value = float(np.mean([figure.value for figure in figures]))
+        return Figure(value, int(which.sum()), *self._ties(which), *ends, length)
 
     def whole_groups(self) -> tuple[Array, tuple[str, ...]]:
         """The pairs of groups that have all their scores, and the names of the others."""
@@ -206,10 +213,8 @@ class _Data:
     def groups_right(self, which: Array) -> Figure:
         """Acc+: of the groups, those that are right in every pair."""
         right, number = per_group(self.judged.right[which], self.group[which])
-        every = (right == number).astype(np.float64)
-        samples = resampled_ratios(every, np.ones_like(every), draws=self.draws, rng=self.rng)
-        figure = self._figure(float(every.mean()), which, samples, self._length_of_groups(which))
-        return Figure(figure.value, len(every), *_rest(figure))
+        ties, _ = per_group(self.judged.ties[which], self.group[which])
+        return self._shares(right == number, ties > 0, self._length_of_groups(which))
 
     def _length_of_groups(self, which: Array) -> float | None:
         """The chance that the longer response wins in every pair of a group, a coin tossed for each that are equally long."""
@@ -219,16 +224,29 @@ class _Data:
     def _units(self, which: Array) -> tuple[Array, Array]:
         return per_group(self.judged.right[which], self.unit[which])
 
-    def _figure(self, value: float, which: Array, samples: Array, length: float | None) -> Figure:
+    def _length(self, which: Array) -> float | None:
+        return _mean(self.length[which])
+
+    def _ties(self, which: Array) -> tuple[int, float]:
         ties = int(self.judged.ties[which].sum())
-        found = percentile_interval(int(which.sum()), value, samples)
-        assert found.low is not None and found.high is not None
-        low, high = found.low, found.high
-        return Figure(value, int(which.sum()), ties, ties / int(self.judged.orders[which].sum()), low, high, length)
+        return ties, ties / int(self.judged.orders[which].sum())
+
+    def _shares(self, right: Array, tied: Array, length: float | None) -> Figure:
+        """Of units that are right or not as a whole: bool [U], whether each is, and whether a judgement of it ties."""
+        ends = self._ends(right.astype(np.float64), np.ones(len(right)))
+        return Figure(float(right.mean()), len(right), int(tied.sum()), float(tied.mean()), *ends, length)
+
+    def _ends(self, right: Array, total: Array) -> tuple[float, float]:
+        """The interval of the units' accuracy; where all are right or all wrong, the draws would tell nothing."""
+        samples = resampled_ratios(right, total, draws=self.draws, rng=self.rng)
+        share = right.sum() / total.sum()
+        return unanimous_ends(share, len(right)) if share in (0, 1) else _percentiles(samples)
 
 
-def _rest(figure: Figure) -> tuple[int, float, float, float, float | None]:
-    return figure.ties, figure.tie_rate, figure.low, figure.high, figure.length_only
+def _percentiles(samples: Array) -> tuple[float, float]:
+    found = percentile_interval(len(samples), float(samples.mean()), samples)
+    assert found.low is not None and found.high is not None
+    return found.low, found.high
 
 
 def _mean(values: Array) -> float | None:

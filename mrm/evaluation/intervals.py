@@ -1,4 +1,5 @@
-"""Intervals: of a mean over a few seeds by Student's t, and of any statistic over many samples by the bootstrap.
+"""Intervals: of a mean over a few seeds by Student's t, of any statistic over many samples by the bootstrap, and of a
+share of 0 or 1, whose draws are all alike, exactly.
 
 Pure functions of arrays. Dimension letters: N samples, D draws, C clusters.
 """
@@ -11,9 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mrm.evaluation.bootstrap import AT_ONCE, per_group, resampled_ratios
+
 LEVEL = 0.95
 DRAWS = 10_000
-AT_ONCE = 1 << 22  # numbers of a block of draws: 32 MB
 HALVINGS = 200  # of the angle that a quantile is looked for in; a float is settled after 60 or so
 
 Array = np.ndarray
@@ -120,11 +122,11 @@ def bootstrap_draws(
     draws: int = DRAWS,
     clusters: Sequence[object] | Array | None = None,
 ) -> Array:
-    """The statistic of samples drawn with replacement, float64 [D].
+    """The statistic of samples drawn with replacement, float64 [D]; of K figures [D, K], all of the same draws.
 
     Args:
         values: [N, ...], a row a sample; paired figures are rows of differences, or of several columns.
-        statistic: (values, [D, N] how often each row is drawn) -> [D]. A row may be drawn by no draw of a block.
+        statistic: (values, [D, N] how often each row is drawn) -> [D] or [D, K]. A row may be in no draw of a block.
         seed: of the draws; the same gives the same.
         draws: D.
         clusters: [N] what rows belong together, such as pairs of one prompt: they are drawn together. None draws each by itself.
@@ -132,18 +134,17 @@ def bootstrap_draws(
     given = np.asarray(values, float)
     assert given.ndim >= 1 and len(given) and draws >= 1, (given.shape, draws)
     of_row, count = _clusters(clusters, len(given))
-    if statistic is weighted_mean and given.ndim == 1:
-        return _mean_draws(given, of_row, count, seed, draws)
     random = np.random.default_rng(seed)
+    if statistic is weighted_mean and given.ndim == 1:
+        return resampled_ratios(*per_group(given, of_row), draws=draws, rng=random)
     block = max(1, AT_ONCE // max(len(given), count))
     parts = []
     for start in range(0, draws, block):
-        size = min(block, draws - start)
-        chosen = random.integers(count, size=(size, count)) + np.arange(size)[:, None] * count
-        times = np.bincount(chosen.ravel(), minlength=size * count).reshape(
-            size, count
-        )  # 8 times as fast as multinomial
-        parts.append(np.asarray(statistic(given, times[:, of_row].astype(float)), float))
+        chosen = random.integers(count, size=(min(block, draws - start), count))
+        times = np.stack([np.bincount(row, minlength=count) for row in chosen])  # 8 times as fast as multinomial
+        parts.append(
+            np.asarray(statistic(given, (times[:, of_row] if count < len(given) else times).astype(float)), float)
+        )
     return np.concatenate(parts)
 
 
@@ -153,20 +154,9 @@ def _clusters(clusters: Sequence[object] | Array | None, rows: int) -> tuple[Arr
         return np.arange(rows), rows
     names, of_row = np.unique(np.asarray(clusters), return_inverse=True)
     assert len(of_row) == rows, "a cluster a row"
+    if len(names) == rows:
+        return np.arange(rows), rows  # whichever of them has which number
     return of_row, len(names)
-
-
-def _mean_draws(values: Array, of_row: Array, count: int, seed: int, draws: int) -> Array:
-    """Means of drawn clusters, [D]. Clusters that are alike are drawn by their number: of right and wrong there are few kinds."""
-    parts = np.stack([np.bincount(of_row, values, count), np.bincount(of_row, minlength=count)], axis=1)
-    kinds, sizes = np.unique(parts, axis=0, return_counts=True)
-    random = np.random.default_rng(seed)
-    block = max(1, AT_ONCE // len(kinds))
-    made = []
-    for start in range(0, draws, block):
-        drawn = random.multinomial(count, sizes / count, size=min(block, draws - start)) @ kinds
-        made.append(drawn[:, 0] / drawn[:, 1])
-    return np.concatenate(made)
 
 
 def bootstrap_interval(
@@ -196,8 +186,46 @@ def bootstrap_interval(
     return percentile_interval(n, float(whole[0]), made, level)
 
 
+def accuracy_interval(
+    right: Sequence[float] | Array,
+    *,
+    seed: int,
+    draws: int = DRAWS,
+    level: float = LEVEL,
+    clusters: Sequence[object] | Array | None = None,
+) -> Interval:
+    """The interval of a share, such as an accuracy: by bootstrap, but exact where all are right or all wrong.
+
+    Args:
+        right: [N] in [0, 1].
+        seed, draws, level, clusters: as of `bootstrap_interval`.
+    """
+    found = bootstrap_interval(right, seed=seed, draws=draws, level=level, clusters=clusters)
+    if found.estimate not in (0.0, 1.0):
+        return found
+    low, high = unanimous_ends(found.estimate, found.n, level)
+    return Interval(found.n, found.estimate, low, high, found.spread)
+
+
+def unanimous_ends(share: float, n: int, level: float = LEVEL) -> tuple[float, float]:
+    """Ends of the exact binomial interval (Clopper and Pearson, 1934) of a share of 0 or 1.
+
+    All of n right has the chance p ** n, at the lower end (1 - level) / 2: low = ((1 - level) / 2) ** (1 / n).
+
+    Args:
+        share: 0 or 1.
+        n: units that were drawn, at least 1.
+        level: of the interval, in (0, 1).
+    """
+    assert share in (0, 1) and n >= 1 and 0 < level < 1, (share, n, level)
+    reach = ((1 - level) / 2) ** (1 / n)
+    return (reach, 1.0) if share == 1 else (0.0, 1 - reach)
+
+
 def percentile_interval(n: int, estimate: float, made: Array, level: float = LEVEL) -> Interval:
     """The interval that [D] draws of a statistic give.
+
+    Draws in which there is no figure, NaN, are left out; where they are more than 1 - level, there are no ends.
 
     Args:
         n: samples or clusters that were drawn from.
@@ -205,6 +233,9 @@ def percentile_interval(n: int, estimate: float, made: Array, level: float = LEV
         made: of `bootstrap_draws`.
         level: of the interval.
     """
-    low, high = np.quantile(made, [(1 - level) / 2, (1 + level) / 2])
-    spread = float(made.std(ddof=1)) if len(made) > 1 else None
+    some = made[~np.isnan(made)]
+    if len(some) < level * len(made):
+        return Interval(n, estimate)
+    low, high = np.quantile(some, [(1 - level) / 2, (1 + level) / 2])
+    spread = float(some.std(ddof=1)) if len(some) > 1 else None
     return Interval(n, estimate, float(low), float(high), spread)

@@ -1,6 +1,6 @@
 """Whether a model goes by length and markup instead of content: accuracy where style helps, where it misleads, where it is silent.
 
-Pure functions. Dimension letters: P pairs.
+Pure functions. Dimension letters: P pairs, D draws of a bootstrap, F features.
 """
 
 from __future__ import annotations
@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+
+from mrm.evaluation.drawn_parts import equal_cuts, part_sums, rows_within, sums_before
 
 Array = np.ndarray
 LENGTH_TOLERANCE = 0.1  # lengths within 10 % count as equal
@@ -36,7 +38,7 @@ def style_groups(length: Array, markup: Array) -> Array:
 
 @dataclass(frozen=True)
 class LengthControl:
-    """Accuracy with length taken out.
+    """Length-controlled accuracy: accuracy with length taken out.
 
     Args:
         accuracy: mean over bins of like ratios of lengths, of the mean of both sides' accuracies: pairs whose preferred response is the
@@ -61,7 +63,7 @@ def length_control(difference: Array, length: Array, bins: int = LENGTH_BINS) ->
         length: [P, 2] characters of both; at least 1.
         bins: of |log ratio|, with about as many pairs each.
     """
-    ratio = np.log(np.asarray(length, np.float64)[:, 0] / np.asarray(length, np.float64)[:, 1])
+    ratio = log_ratio(length)
     right = (np.asarray(difference) > 0).astype(np.float64)
     unequal = np.flatnonzero(ratio != 0)
     parts = np.array_split(unequal[np.argsort(np.abs(ratio[unequal]), kind="stable")], min(bins, max(len(unequal), 1)))
@@ -80,6 +82,47 @@ def length_control(difference: Array, length: Array, bins: int = LENGTH_BINS) ->
     )
 
 
+def log_ratio(length: Array) -> Array:
+    """float64 [P]: log of the preferred response's length over the other's.
+
+    Args:
+        length: [P, 2], at least 1.
+    """
+    sides = np.asarray(length, np.float64)
+    return np.log(sides[:, 0] / sides[:, 1])
+
+
+def resampled_length_control(ratio: Array, right: Array, times: Array, bins: int = LENGTH_BINS) -> Array:
+    """float64 [D]: the accuracy of `length_control` for each draw of the pairs, its bins made anew; NaN for none.
+
+    Args:
+        ratio: float [P], of `log_ratio`, by rising |ratio|.
+        right: [P], 0 or 1.
+        times: float [D, P], how often each pair is drawn: whole numbers.
+        bins: as of `length_control`.
+    """
+    assert (np.diff(np.abs(ratio)) >= 0).all(), "pairs come by rising |ratio|"
+    equal = int((ratio == 0).sum())
+    times, longer, right = times[:, equal:], ratio[equal:] > 0, np.asarray(right[equal:], np.float64)
+    if not len(longer):
+        return np.full(len(times), np.nan)
+    until = np.cumsum(times.astype(np.int64), axis=1)  # of whole numbers: seven times as fast
+    cuts = equal_cuts(until[:, -1], bins)
+    whole = rows_within(until, cuts)
+    copies = cuts - sums_before(until, whole)  # of the pair that a cut goes through, those before it
+    cut_through = np.minimum(whole, len(longer) - 1)
+
+    def in_bins(column: Array) -> Array:
+        return part_sums(times, column, whole) + np.diff(copies * column[cut_through], axis=1)
+
+    size, of_longer = np.diff(cuts, axis=1), in_bins(longer.astype(np.float64))
+    right_longer, right_shorter = in_bins(right * longer), in_bins(right * ~longer)
+    both = (of_longer > 0) & (of_longer < size)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        accuracy = (right_longer / of_longer + right_shorter / (size - of_longer)) / 2
+        return np.where(both, size * accuracy, 0).sum(axis=1) / np.where(both, size, 0).sum(axis=1)
+
+
 def within_prompt_correlation(reward_difference: Array, feature_difference: Array) -> float | None:
     """Correlation of reward and a feature over both responses of each pair, each measured from its pair's mean.
 
@@ -95,6 +138,20 @@ def within_prompt_correlation(reward_difference: Array, feature_difference: Arra
     reward, feature = np.asarray(reward_difference, np.float64), np.asarray(feature_difference, np.float64)
     scale = float(np.sqrt(np.sum(reward**2) * np.sum(feature**2)))
     return float(np.clip(np.sum(reward * feature) / scale, -1.0, 1.0)) if scale > 0 else None
+
+
+def resampled_correlations(reward_difference: Array, feature_differences: Array, times: Array) -> Array:
+    """float64 [D, F]: `within_prompt_correlation` with each feature for each draw of the pairs; NaN for none.
+
+    Args:
+        reward_difference: float [P]. feature_differences: float [P, F].
+        times: float [D, P], how often each pair is drawn.
+    """
+    reward, features = np.asarray(reward_difference, np.float64)[:, None], np.asarray(feature_differences, np.float64)
+    sums = times @ np.concatenate([reward**2, reward * features, features**2], axis=1)
+    together, alone = np.split(sums[:, 1:], 2, axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.clip(together / np.sqrt(sums[:, :1] * alone), -1.0, 1.0)
 
 
 def _mean(values: Array) -> float | None:

@@ -1,14 +1,16 @@
 """A pool in either form says the same of itself; what it feeds a scoring model is every wanted sample once."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from datamodules.ledger import Decision
 from datamodules.pair_files import PairFile
 from datamodules.pair_pools import LLAMA_FACTORY, SHARDS, ShardPool, form_of, open_pool
-from mrm.errors import ConfigError
+from mrm.errors import ConfigError, RecordError, ShardError
 from mrm.preference import Message, Pair, PreferenceSample
-from tests.datamodules.making import ToyEncoder, make_dataset, make_sample
+from tests.datamodules.making import ToyEncoder, make_dataset, make_image, make_sample
 from tests.datamodules.sources.helpers import write_json
 
 
@@ -70,6 +72,38 @@ def test_distinct_of_either_form_numbers_responses_through_the_pool(tmp_path, fo
     assert plan.copy_to.tolist() == [2, 6, 7] and plan.copy_from.tolist() == [1, 3, 0]
     some = open_pool(tmp_path / "pool").distinct(np.array([False, True, True, True]))
     assert some.rows.tolist() == [1, 2, 3] and some.responses == {3: (1,)}
+
+
+def test_shard_pool_texts_are_its_samples_with_no_bytes_for_images(tmp_path, monkeypatch):
+    some = [make_sample(f"k{number}", images=[make_image()] * number) for number in range(4)]
+    make_dataset(tmp_path / "pool", some)
+    pool, wanted = open_pool(tmp_path / "pool"), np.array([True, False, True, True])
+    samples = dict(pool.samples(wanted))
+    monkeypatch.setattr("datamodules.pair_pools.read_sample", None)
+    texts = dict(pool.texts(wanted))
+    assert list(texts) == list(samples) == [0, 2, 3]
+    for number, sample in samples.items():
+        assert texts[number] == dataclasses.replace(sample, images=(b"",) * len(sample.images))
+    assert [len(texts[number].images) for number in texts] == [0, 2, 3]
+
+
+def test_shard_pool_texts_of_a_damaged_shard_are_errors(tmp_path):
+    make_dataset(tmp_path / "pool", 2)
+    pool = open_pool(tmp_path / "pool")
+    shard = pool.index.shard_files[0]
+    shard.write_bytes(shard.read_bytes().replace(b'"responses"', b'"responsez"'))
+    assert all(isinstance(item, ShardError) for _, item in pool.texts(np.ones(2, bool)))
+
+
+def test_pair_file_texts_need_no_image_and_count_them(tmp_path):
+    """No image, one that is not there, one that is no path, one alone in its column, and more marks than images."""
+    turns = [{"from": "human", "value": "<image>what?"}]
+    columns = [["gone.png"], [7], "gone.png", []]
+    records = [record(0), *({**record(1), "conversations": turns, "images": column} for column in columns)]
+    pool = open_pool(write_json(tmp_path / "k.json", records))
+    *texts, (last, error) = pool.texts(np.ones(5, bool))
+    assert [(number, sample.images) for number, sample in texts] == [(0, ()), (1, (b"",)), (2, (b"",)), (3, (b"",))]
+    assert last == 4 and isinstance(error, RecordError) and error.reason == "image count"
 
 
 def test_shard_pool_has_a_ledger_row_a_pair(tmp_path):

@@ -88,3 +88,9 @@ def test_resampled_ratios_all_right_has_no_width_and_none_is_refused() -> None:
     assert (found.low, found.high) == (1.0, 1.0)
     with pytest.raises(ValueError, match="no unit"):
         resampled_ratios(np.zeros(0), np.zeros(0), draws=100, rng=rng())
+
+
+def test_resampled_ratios_of_a_draw_whose_units_have_nothing_are_not_a_number() -> None:
+    """One of two units has pairs: a quarter of the draws has it in neither place."""
+    samples = resampled_ratios(np.array([1.0, 0.0]), np.array([1.0, 0.0]), draws=DRAWS, rng=rng())
+    assert np.isnan(samples).mean() == pytest.approx(0.25, abs=0.01) and set(samples[~np.isnan(samples)]) == {1.0}

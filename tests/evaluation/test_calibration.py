@@ -5,7 +5,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mrm.evaluation.calibration import FLATTEST, STEEPEST, best_factor, calibration, log_loss
+from mrm.evaluation.calibration import (
+    FLATTEST,
+    STEEPEST,
+    best_factor,
+    calibration,
+    confidences,
+    error_if_calibrated,
+    log_loss,
+    resampled_error,
+)
 
 A = math.log(3)  # sigmoid 0.75
 DIFFERENCES = st.lists(st.floats(-20, 20), min_size=1, max_size=30).map(np.array)
@@ -75,3 +84,49 @@ def test_calibration_is_bounded_and_counts_every_pair_once(difference):
     assert sum(each.pairs for each in found.bins) == len(difference)
     assert 0 <= found.error <= 1 and 0 <= found.brier <= 1
     assert found.log_loss_at_factor <= found.log_loss + 1e-9
+
+
+VALUES = st.sampled_from([-2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0, 3.0])
+
+
+@given(st.lists(st.tuples(VALUES, st.integers(0, 4)), min_size=1, max_size=30), st.integers(1, 12))
+def test_resampled_error_is_that_of_the_pairs_copied_out(rows, bins):
+    difference, times = (np.array(column) for column in zip(*rows, strict=True))
+    times[0] += times.sum() == 0
+    confidence, right = confidences(difference)
+    order = np.argsort(confidence, kind="stable")
+    weights = np.array([np.ones(len(rows)), times], float)[:, order]
+    found = resampled_error(confidence[order], right[order], weights, bins)
+    for error, own in zip(found, (np.ones(len(rows), int), times), strict=True):
+        assert error == pytest.approx(calibration(np.repeat(difference, own), bins).error)
+
+
+@given(DIFFERENCES, st.integers(0, 99))
+def test_resampled_error_of_different_confidences_is_that_of_the_pairs_copied_out(difference, seed):
+    times = np.bincount(np.random.default_rng(seed).integers(len(difference), size=len(difference)))
+    times = np.pad(times, (0, len(difference) - len(times)))
+    confidence, right = confidences(difference)
+    order = np.argsort(confidence, kind="stable")
+    found = resampled_error(confidence[order], right[order], times[None, order].astype(float), bins=4)
+    assert found[0] == pytest.approx(calibration(np.repeat(difference, times), bins=4).error)
+
+
+def test_error_if_calibrated_by_hand():
+    """Two pairs with the confidence 0.75: both right, 9 in 16, is off by 0.25; one, 6 in 16, by 0.25; none by 0.75."""
+    made = error_if_calibrated(np.array([A, -A]), seed=0, draws=20_000, bins=1)
+    assert set(np.round(made, 6)) == {0.25, 0.75}
+    assert made.mean() == pytest.approx((9 * 0.25 + 6 * 0.25 + 0.75) / 16, abs=0.005)
+
+
+def test_error_if_calibrated_of_ties_is_none_and_falls_with_the_pairs():
+    assert error_if_calibrated(np.zeros(5), seed=0, draws=3).tolist() == [0, 0, 0]
+    few, many = (error_if_calibrated(np.random.default_rng(0).normal(1, 1, n), seed=0).mean() for n in (100, 10_000))
+    assert few == pytest.approx(10 * many, rel=0.1)  # by the root of their number
+
+
+def test_error_if_calibrated_is_what_a_calibrated_model_has():
+    random = np.random.default_rng(0)
+    confidence = random.uniform(0.5, 1, 400)
+    size = np.log(confidence / (1 - confidence))
+    errors = [calibration(np.where(random.random(400) < confidence, size, -size)).error for _ in range(200)]
+    assert np.mean(errors) == pytest.approx(error_if_calibrated(size, seed=1).mean(), rel=0.05)

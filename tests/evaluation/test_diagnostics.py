@@ -65,18 +65,18 @@ def test_image_use_counts_pairs_that_were_scored_both_ways():
     assert others.gain.estimate == pytest.approx(1 / 3)  # 2 of 3 right, then 1 of 3
 
 
-def test_statements_have_a_place_and_no_style():
+def test_statements_have_a_position_and_no_style():
     found = diagnose(
         table([1.0, -1], statement=np.ones(2, bool), swapped=np.array([1.0, 1]), first_preferred=np.array([True, True]))
     )
-    assert found.place.pairs == 2 and found.place.consistent == 0.5
+    assert found.position.pairs == 2 and found.position.consistent == 0.5
     assert found.length is None and not rows_of(found, "style")
     assert any(reason.startswith("style and length") for reason in found.not_measured)
 
 
 def test_what_is_not_measured_is_said():
     told = diagnose(table([1.0]), not_measured=["the weather: no window."]).not_measured
-    for subject in ("the weather", "accuracy by strength", "what the images do", "bias for a place"):
+    for subject in ("the weather", "accuracy by strength", "what the images do", "position bias"):
         assert any(reason.startswith(subject) for reason in told), subject
 
 

@@ -139,6 +139,47 @@ def test_compute_figures_same_seed_same_interval() -> None:
     assert overall.low < 0.6 < overall.high
 
 
+def test_compute_figures_acc_plus_ties_are_groups_that_hold_one() -> None:
+    """Group a: three ties; b: right and a tie; c: wrong, no tie. Of the pairs 4 in 6 tie, of the groups 2 in 3."""
+    pairs = [pair("mcq", "a", "a")] * 3 + [pair("video", "b", "b")] * 2 + [pair("video", "c", "c")]
+    found = figures(MM, pairs, [(1, 1), (1, 1), (1, 1), (1, 0), (0, 0), (0, 1)])
+    assert (found.overall.ties, found.overall.tie_rate) == (4, pytest.approx(4 / 6))
+    assert found.acc_plus is not None
+    assert (found.acc_plus.n, found.acc_plus.ties, found.acc_plus.tie_rate) == (3, 2, pytest.approx(2 / 3))
+    assert {name: (f.ties, f.n) for name, f in found.acc_plus_categories.items()} == {"mcq": (1, 1), "video": (1, 2)}
+
+
+def test_compute_figures_consistent_ties_are_pairs_that_hold_one() -> None:
+    """Pair 0 ties in both orders, pair 1 in one, pair 2 in none: of six judgements three, of three pairs two."""
+    chosen, rejected = np.array([1.0, 1, 1, 1, 1, 1]), np.array([1.0, 1, 0, 1, 0, 0])
+    judged = judge(chosen, rejected, np.array([0, 0, 1, 1, 2, 2]), 3)
+    found = compute_figures(DEFINITIONS["mmrb2"], [pair("t2i", orders=2)] * 3, judged, draws=200)
+    assert (found.overall.ties, found.overall.tie_rate) == (3, 0.5)
+    assert found.consistent is not None and found.consistent.value == pytest.approx(1 / 3)
+    assert (found.consistent.n, found.consistent.ties, found.consistent.tie_rate) == (3, 2, pytest.approx(2 / 3))
+
+
+def test_compute_figures_all_right_or_all_wrong_have_the_exact_interval_of_their_units() -> None:
+    """Four groups of two pairs, all right: 0.025 ** (1 / 4); the pairs of a group are drawn together."""
+    pairs = [pair("mcq", name, name) for name in "aabbccdd"]
+    right, wrong = (figures(MM, pairs, [score] * 8) for score in ((1, 0), (0, 1)))
+    low = 0.025**0.25
+    for found in (right.overall, right.macro, right.categories["mcq"], right.acc_plus):
+        assert found is not None and (found.low, found.high) == (pytest.approx(low), 1.0)
+    for found in (wrong.overall, wrong.macro, wrong.acc_plus, wrong.acc_plus_categories["mcq"]):
+        assert found is not None and (found.low, found.high) == (0.0, pytest.approx(1 - low))
+
+
+def test_compute_figures_macro_of_unanimous_categories_has_the_mean_of_their_ends() -> None:
+    """Two pairs all right, one pair all wrong; with a category that is neither, the draws have a width of their own."""
+    pairs = [pair("general")] * 2 + [pair("reasoning")]
+    macro = figures(VL, pairs, [(1, 0), (1, 0), (0, 1)]).macro
+    assert macro.value == 0.5
+    assert macro.low == pytest.approx((0.025**0.5 + 0) / 2) and macro.high == pytest.approx((1 + 1 - 0.025) / 2)
+    mixed = figures(VL, [*pairs, pair("reasoning")], [(1, 0), (1, 0), (0, 1), (1, 0)]).macro
+    assert (mixed.low, mixed.high) == (0.5, 1.0)  # (1 + 0) / 2 and (1 + 1) / 2: a quarter of the draws each
+
+
 CATEGORIES = st.sampled_from(VL.categories)
 SCORES = st.tuples(st.integers(0, 2), st.integers(0, 2))
 

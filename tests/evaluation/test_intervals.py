@@ -11,12 +11,15 @@ from hypothesis import strategies as st
 
 from mrm.evaluation.intervals import (
     Interval,
+    accuracy_interval,
     bootstrap_draws,
     bootstrap_interval,
     mean_interval,
+    percentile_interval,
     t_central,
     t_quantile,
     t_tail,
+    unanimous_ends,
     weighted_mean,
 )
 
@@ -85,7 +88,8 @@ def same_mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("statistic", [weighted_mean, same_mean])
 def test_bootstrap_draws_do_not_depend_on_the_size_of_blocks(statistic, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = bootstrap_draws([1.0, 2.0, 4.0], statistic, seed=1, draws=50)
-    monkeypatch.setattr("mrm.evaluation.intervals.AT_ONCE", 30)  # blocks of ten draws
+    for module in ("bootstrap", "intervals"):
+        monkeypatch.setattr(f"mrm.evaluation.{module}.AT_ONCE", 30)  # blocks of ten draws
     assert bootstrap_draws([1.0, 2.0, 4.0], statistic, seed=1, draws=50).tolist() == whole.tolist()
 
 
@@ -116,7 +120,45 @@ def test_bootstrap_takes_a_statistic_of_several_columns() -> None:
     assert found.estimate == found.low == found.high == 2.0
 
 
+def test_bootstrap_draws_of_several_figures_are_of_the_same_draws() -> None:
+    def both(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        return np.stack([weighted_mean(values, weights), 2 * weighted_mean(values, weights)], axis=1)
+
+    made = bootstrap_draws([1.0, 2.0, 4.0], both, seed=1, draws=50, clusters=["a", "b", "b"])
+    assert made.shape == (50, 2) and (made[:, 1] == 2 * made[:, 0]).all()
+
+
+def test_percentile_interval_leaves_out_draws_without_a_figure_unless_they_decide() -> None:
+    made = np.arange(101.0)
+    assert percentile_interval(9, 50.0, made) == percentile_interval(9, 50.0, np.append(made, [math.nan] * 5))
+    assert percentile_interval(9, 50.0, np.append(made, [math.nan] * 6)) == Interval(9, 50.0)  # 6 of 107: 5.6 %
+
+
 @given(st.lists(st.floats(-5, 5), min_size=2, max_size=30))
 def test_bootstrap_interval_lies_within_the_values(values: list[float]) -> None:
     found = bootstrap_interval(values, seed=0, draws=50)
     assert min(values) - 1e-9 <= found.low <= found.high <= max(values) + 1e-9
+
+
+def test_unanimous_ends_are_those_of_the_tables() -> None:
+    """0.025 ** (1 / 10) is 0.6915, 0.05 ** (1 / 2) is 0.2236; one unit tells next to nothing."""
+    low, high = unanimous_ends(1.0, 10)
+    assert low == pytest.approx(0.69150, abs=1e-5) and high == 1.0
+    assert unanimous_ends(0.0, 10) == (0.0, pytest.approx(1 - 0.69150, abs=1e-5))
+    assert unanimous_ends(1.0, 2, level=0.9)[0] == pytest.approx(math.sqrt(0.05))
+    assert unanimous_ends(1.0, 1)[0] == pytest.approx(0.025)
+
+
+@given(st.integers(1, 500), st.floats(0.5, 0.999))
+def test_unanimous_ends_of_all_right_and_all_wrong_mirror_and_hold_what_they_say(n: int, level: float) -> None:
+    (low, one), (none, high) = unanimous_ends(1.0, n, level), unanimous_ends(0.0, n, level)
+    assert (none, one) == (0.0, 1.0) and high == pytest.approx(1 - low)
+    assert low**n == pytest.approx((1 - level) / 2)  # the chance of n right at the lower end
+
+
+def test_accuracy_interval_is_the_bootstrap_but_where_all_samples_are_alike() -> None:
+    some = [1.0, 1.0, 0.0, 1.0]
+    assert accuracy_interval(some, seed=0, draws=50) == bootstrap_interval(some, seed=0, draws=50)
+    found = accuracy_interval([1.0] * 6, seed=0, draws=50, clusters=list("aabbcd"))  # four samples
+    assert (found.n, found.low, found.high) == (4, pytest.approx(0.025**0.25), 1.0)
+    assert accuracy_interval([0.0], seed=0, draws=50) == Interval(1, 0.0, 0.0, pytest.approx(0.975))

@@ -9,6 +9,9 @@ from mrm.evaluation.shortcuts import (
     MIXED,
     OPPOSED,
     length_control,
+    log_ratio,
+    resampled_correlations,
+    resampled_length_control,
     style_groups,
     within_prompt_correlation,
 )
@@ -66,3 +69,40 @@ def test_within_prompt_correlation_by_hand_and_whichever_comes_first():
     assert found == pytest.approx((2 + 2 - 0.5) / np.sqrt(6 * 5.25))
     assert within_prompt_correlation(reward * turned, feature * turned) == pytest.approx(found)
     assert within_prompt_correlation(reward, np.zeros(3)) is None
+
+
+PAIRS = st.lists(
+    st.tuples(st.sampled_from([-1.0, 0.0, 1.0]), *[st.integers(1, 5)] * 2, st.integers(0, 3)), min_size=1, max_size=25
+)
+
+
+@given(PAIRS, st.integers(1, 6))
+def test_resampled_length_control_is_that_of_the_pairs_copied_out(rows, bins):
+    difference, length, times = np.array([r[0] for r in rows]), np.array([r[1:3] for r in rows]), [r[3] for r in rows]
+    order = np.argsort(np.abs(log_ratio(length)), kind="stable")
+    ratio, right = log_ratio(length)[order], difference[order] > 0
+    weights = np.array([np.ones(len(rows)), np.array(times, float)[order]])
+    once, drawn = resampled_length_control(ratio, right, weights, bins)
+    for found, own in ((once, np.ones(len(rows), int)), (drawn, times)):
+        expected = length_control(np.repeat(difference, own), np.repeat(length, own, axis=0), bins).accuracy
+        assert found == pytest.approx(expected) if expected is not None else np.isnan(found)
+
+
+def test_resampled_length_control_cuts_between_the_copies_of_a_pair():
+    """Drawn twice, once and once: L right, L wrong, S right. Halves: L L, accuracy of one side; L S: (0 + 1) / 2."""
+    ratio, right = np.array([0.1, 0.2, -0.3]), np.array([1, 0, 1])
+    assert resampled_length_control(ratio, right, np.array([[2.0, 1, 1]]), bins=2).tolist() == [0.5]
+    # Three times the first: L L is one bin, L S of the first and the last the other: (1 + 1) / 2.
+    assert resampled_length_control(ratio, right, np.array([[3.0, 0, 1]]), bins=2).tolist() == [1.0]
+
+
+@given(st.lists(st.tuples(*[st.floats(-3, 3)] * 3, st.integers(0, 3)), min_size=1, max_size=20))
+def test_resampled_correlations_are_those_of_the_pairs_copied_out(rows):
+    reward, *features = np.round(np.array([r[:3] for r in rows]), 2).T
+    times = np.array([r[3] for r in rows])
+    made = resampled_correlations(reward, np.stack(features, axis=1), np.array([np.ones(len(rows)), times]))
+    for draw, own in enumerate((np.ones(len(rows), int), times)):
+        for number, feature in enumerate(features):
+            expected = within_prompt_correlation(np.repeat(reward, own), np.repeat(feature, own))
+            found = made[draw, number]
+            assert found == pytest.approx(expected) if expected is not None else np.isnan(found)

@@ -1,4 +1,4 @@
-"""Whether the place of an image moves the model: text-to-image pairs, scored with both images in either order.
+"""Position bias: whether the place of an image moves the model, by text-to-image pairs scored in both orders.
 
 Pure functions. Dimension letters: P pairs.
 """
@@ -13,7 +13,7 @@ Array = np.ndarray
 
 
 @dataclass(frozen=True)
-class PlaceBias:
+class PositionBias:
     """What swapping two images does.
 
     Args:
@@ -32,7 +32,7 @@ class PlaceBias:
     first_image: float | None
 
 
-def place_bias(given: Array, swapped: Array, first_preferred: Array) -> PlaceBias | None:
+def position_bias(given: Array, swapped: Array, first_preferred: Array) -> PositionBias | None:
     """Compares both orders.
 
     Args:
@@ -46,14 +46,33 @@ def place_bias(given: Array, swapped: Array, first_preferred: Array) -> PlaceBia
     given, swapped = np.asarray(given, np.float64), np.asarray(swapped, np.float64)
     if not len(given):
         return None
-    side = np.where(np.asarray(first_preferred, bool), 1, -1)
-    for_first = np.concatenate([np.sign(given) * side, -np.sign(swapped) * side])
-    decided = for_first[for_first != 0]
-    return PlaceBias(
+    for_first, decided = first_image_decisions(given, swapped, first_preferred)
+    return PositionBias(
         len(given),
-        float(np.mean((given > 0) & (swapped > 0))),
+        float(np.mean(right_in_both(given, swapped))),
         float(np.mean(given > 0)),
         float(np.mean(swapped > 0)),
-        float(np.mean(np.sign(given) == np.sign(swapped))),
-        float(np.mean(decided > 0)) if len(decided) else None,
+        float(np.mean(same_image(given, swapped))),
+        float(for_first.sum() / decided.sum()) if decided.any() else None,
     )
+
+
+def right_in_both(given: Array, swapped: Array) -> Array:
+    """bool [P]: right in either order."""
+    return (given > 0) & (swapped > 0)
+
+
+def same_image(given: Array, swapped: Array) -> Array:
+    """bool [P]: the same image is the better one in both orders, or none is in both."""
+    return np.sign(given) == np.sign(swapped)
+
+
+def first_image_decisions(given: Array, swapped: Array, first_preferred: Array) -> tuple[Array, Array]:
+    """(int [P], int [P]): of a pair's two orders, in how many the image shown first wins, and how many are decided.
+
+    Args:
+        given, swapped, first_preferred: as of `position_bias`.
+    """
+    side = np.where(np.asarray(first_preferred, bool), 1, -1)
+    winner = np.stack([np.sign(given) * side, -np.sign(swapped) * side])
+    return (winner > 0).sum(axis=0), (winner != 0).sum(axis=0)
