@@ -5,7 +5,7 @@ For the commands, which compose: nothing in the rooms of `mrm/` imports this mod
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import callbacks
 from mrm.comparing.drawing import dress, image
 from mrm.comparing.tables import Table, print_table
 from mrm.evaluation.calibration import Calibration
-from mrm.evaluation.diagnostics import AccuracyRow, Diagnostics
+from mrm.evaluation.diagnostics import AccuracyRow, Diagnostics, ImageUse
 from mrm.evaluation.intervals import Interval
 from mrm.evaluation.position import PositionBias
 from mrm.evaluation.shortcuts import LengthControl
@@ -33,17 +33,7 @@ def tables_of(found: Diagnostics) -> list[Table]:
     if found.length is not None:
         tables.append(_length(found, found.length))
     if found.images:
-        tables.append(
-            Table(
-                "What the images do",
-                ("images", "pairs", "accuracy as given", "accuracy then", "gain by the images", INTERVAL),
-                tuple(
-                    (use.change, f"{use.pairs:,}", _number(use.given), _number(use.changed), *_interval(use.gain))
-                    for use in found.images
-                ),
-                ("A gain whose interval holds 0: the images are not looked at, or the text alone tells the winner.",),
-            )
-        )
+        tables.append(_images(found.images))
     if found.position is not None:
         tables.append(_position(found.position, found.intervals["position"]))
     if found.calibration is not None:
@@ -66,7 +56,8 @@ def _accuracy(rows: Sequence[AccuracyRow]) -> Table:
             "A pair counts as right only if the preferred response has the strictly higher reward. Style goes by length"
             " (within 10 % is equal) and markup: agreeing where the preferred response has more of one and less of"
             " neither, opposed the other way round.",
-            "Intervals are by bootstrap over samples; where all pairs are right or all wrong, exact (binomial).",
+            "Intervals are by bootstrap over samples; where all pairs are right or all wrong, exact (binomial). Where"
+            " all samples have the same share right and it is neither, nothing tells how sure it is: there is none.",
         ),
     )
 
@@ -91,6 +82,24 @@ def _length(found: Diagnostics, length: LengthControl) -> Table:
     return Table("Length and markup", ("", "value", INTERVAL), tuple(rows), (note,))
 
 
+def _images(uses: Sequence[ImageUse]) -> Table:
+    rows = tuple(
+        (f"{use.change}: {title}", f"{use.pairs:,}", *_interval(value))
+        for use in uses
+        for title, value in (
+            ("accuracy as given", use.given),
+            ("accuracy then", use.changed),
+            ("gain by the images", use.gain),
+        )
+    )
+    notes = (
+        "A gain whose interval holds 0 is not told from none: the images are not looked at, the text alone tells the"
+        " winner, or the pairs are too few.",
+        "A gain without an interval is the same in every sample, or of one sample: it says nothing of other samples.",
+    )
+    return Table("What the images do", ("images", "pairs", "value", INTERVAL), rows, notes)
+
+
 def _position(position: PositionBias, intervals: Mapping[str, Interval]) -> Table:
     shares = {
         "right in both orders": ("consistent", position.consistent),
@@ -108,7 +117,7 @@ def _position(position: PositionBias, intervals: Mapping[str, Interval]) -> Tabl
 def _calibration(fit: Calibration, intervals: Mapping[str, Interval]) -> Table:
     rows = (
         ("expected calibration error (ECE)", *_with(fit.error, intervals.get("error"))),
-        ("ECE of a calibrated model with as many pairs", *_interval(intervals.get("error_if_calibrated"))),
+        ("ECE of a calibrated model with as many independent pairs", *_interval(intervals.get("error_if_calibrated"))),
         ("Brier score", _number(fit.brier), ""),
         ("log loss, nats (0.693 knows nothing)", _number(fit.log_loss), ""),
         ("factor on rewards that fits best", _number(fit.factor), ""),
@@ -116,11 +125,23 @@ def _calibration(fit: Calibration, intervals: Mapping[str, Interval]) -> Table:
     )
     notes = (
         "Chance alone makes an ECE, the more the fewer pairs: the second row is its mean for a calibrated model with"
-        " the same confidences, and where 95 % of such models lie. An ECE within it is no sign of miscalibration. The"
-        " draws of the first row's interval have such chance once more and lie high.",
+        " the same confidences and as many independent pairs, and where 95 % of such models lie. An ECE within it is"
+        " no sign of miscalibration. The draws of the first row's interval have such chance once more and lie high.",
+        *_not_independent(fit.pairs, intervals["error"].n),
         "A factor below 1: the model is surer than it is right.",
     )
     return Table("Calibration", ("", "value", INTERVAL), rows, notes)
+
+
+def _not_independent(pairs: int, samples: int) -> Iterator[str]:
+    """What is to be known of a calibrated model's ECE where samples have several pairs."""
+    if samples == 1:
+        yield "All pairs are of one sample: what chance alone would make is not known."
+    elif samples < pairs:
+        yield (
+            f"The second row holds for independent pairs. Here {pairs:,} pairs are of {samples:,} samples, and those of a"
+            " sample hang together: it is too low, and an ECE beyond may be chance all the same."
+        )
 
 
 def print_diagnostics(found: Diagnostics, console: Console | None = None) -> None:

@@ -44,15 +44,39 @@ def resampled_ratios(right: Array, total: Array, *, draws: int, rng: np.random.G
     return np.concatenate(made)
 
 
-def resampled_mean_of_ratios(parts: Sequence[tuple[Array, Array]], *, draws: int, rng: np.random.Generator) -> Array:
-    """float64 [B]: the mean of several accuracies, each of whose units are drawn among themselves (stratified).
+def resampled_mean_of_ratios(
+    parts: Sequence[tuple[Array, Array]], *, draws: int, rng: np.random.Generator
+) -> tuple[Array, Array]:
+    """The mean of several accuracies, each of whose units are drawn among themselves (stratified).
 
     Args:
         parts: (right, total) of each, as `resampled_ratios` takes them.
         draws: B.
         rng: where they come from.
+
+    Returns:
+        (float64 [B], float64 [B]): draws that the interval's lower end is to be taken from, and its upper end; the same
+        ones where no accuracy is 0 or 1.
     """
-    return np.mean([resampled_ratios(right, total, draws=draws, rng=rng) for right, total in parts], axis=0)
+    both = [_for_both_ends(right, total, draws=draws, rng=rng) for right, total in parts]
+    return np.mean([low for low, _ in both], axis=0), np.mean([high for _, high in both], axis=0)
+
+
+def _for_both_ends(right: Array, total: Array, *, draws: int, rng: np.random.Generator) -> tuple[Array, Array]:
+    """Draws of an accuracy as `resampled_ratios` makes them; where all U units are right or all wrong, those would be one number.
+
+    Instead, what is drawn has the ends of the exact binomial interval (`intervals.unanimous_ends`), whatever its level,
+    as its percentiles. With u uniform in [0, 1], of all right the lower ends are u ** (1 / U), which is Beta(U, 1), and the
+    upper ones 1; of all wrong, the mirror image. Draws of lower ends, and of upper ones, may be summed with those of
+    other accuracies ("melding": Fay, Proschan and Brittain, Biometrics 71, 2015).
+    """
+    share = right.sum() / total.sum()
+    if share not in (0, 1):
+        made = resampled_ratios(right, total, draws=draws, rng=rng)
+        return made, made
+    uniform = rng.permutation(np.linspace(0, 1, draws))  # a grid, so that of a lone category the ends are exact
+    reach, whole = uniform ** (1 / len(right)), np.ones(draws)
+    return (reach, whole) if share == 1 else (1 - whole, 1 - reach)
 
 
 def per_group(values: Array, groups: Array) -> tuple[Array, Array]:

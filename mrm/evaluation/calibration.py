@@ -124,7 +124,9 @@ def error_if_calibrated(difference: Array, *, seed: int, draws: int = CALIBRATED
     """float64 [D]: the `error` of a model with the same confidences that is calibrated, as often as it is drawn.
 
     The accuracy of a bin lies off its confidence by chance alone, the further the fewer pairs it has: the error is
-    never 0. Each pair is drawn right with its confidence as the chance, by itself; a tie stays half right.
+    never 0. Each pair is drawn right with its confidence as the chance, by itself; a tie stays half right. Of pairs that
+    are right and wrong together, such as those of one sample, a bin has less to go by than it has pairs: what is drawn
+    here is then too low.
 
     Args:
         difference: float [P], at least one pair.

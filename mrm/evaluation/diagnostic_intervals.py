@@ -12,14 +12,20 @@ import numpy as np
 
 from mrm.evaluation.bootstrap import per_group, resampled_ratios
 from mrm.evaluation.calibration import Calibration, confidences, error_if_calibrated, resampled_error
-from mrm.evaluation.intervals import Interval, accuracy_interval, bootstrap_draws, percentile_interval, unanimous_ends
+from mrm.evaluation.intervals import (
+    Interval,
+    accuracy_interval,
+    bootstrap_draws,
+    ends_of_spread,
+    percentile_interval,
+    unanimous_ends,
+)
 from mrm.evaluation.position import PositionBias, first_image_decisions, right_in_both, same_image
 from mrm.evaluation.shortcuts import LengthControl, log_ratio, resampled_correlations, resampled_length_control
 
 Array = np.ndarray
 DRAWS = 2000  # of the bootstrap, a figure
 DRAWN, FEWEST = 10**8, 500  # where many pairs are drawn, fewer draws: of 10 ** 8 pairs they take seconds
-ALIKE = 1e-12  # draws that spread no more have no spread
 
 
 def draws_for(pairs: int) -> int:
@@ -108,10 +114,13 @@ def position_intervals(
 
 
 def calibration_intervals(found: Calibration, difference: Array, sample: Array, *, seed: int) -> dict[str, Interval]:
-    """Of `error`, and as `error_if_calibrated` what it would be of a calibrated model with the same confidences.
+    """Of `error`, and as `error_if_calibrated` what it would be of a calibrated model and as many independent pairs.
 
     The first leans upwards, more than the error itself: each draw has fewer different pairs, and more chance in its
-    bins. The second is the mean, and where 95 % of such models lie; an error beyond is more than chance.
+    bins. The second is the mean for a model with the same confidences, and where 95 % of such models lie. It holds where
+    each pair is a sample of its own: an error beyond is then more than chance. How far pairs of a sample hang together
+    is not known and not drawn, so that it is too low where samples have several pairs: an error beyond may then be
+    chance all the same. Where all pairs are of one sample there is none.
 
     Args:
         found: of the pairs.
@@ -127,14 +136,12 @@ def calibration_intervals(found: Calibration, difference: Array, sample: Array, 
 
     columns = np.stack([confidence, right], axis=1)[order]
     errors = bootstrap_draws(columns, statistic, seed=seed, draws=draws_for(len(order)), clusters=sample[order])
-    chance = error_if_calibrated(difference, seed=seed)
-    return {
-        "error": _interval(sample, found.error, errors),
-        "error_if_calibrated": percentile_interval(found.pairs, float(chance.mean()), chance),
-    }
+    made = {"error": _interval(sample, found.error, errors)}
+    if made["error"].n > 1:
+        chance = error_if_calibrated(difference, seed=seed)
+        made["error_if_calibrated"] = ends_of_spread(percentile_interval(found.pairs, float(chance.mean()), chance))
+    return made
 
 
 def _interval(sample: Array, estimate: float, made: Array) -> Interval:
-    n = len(np.unique(sample))
-    found = percentile_interval(n, estimate, made)
-    return found if n > 1 and found.spread is not None and found.spread > ALIKE else Interval(n, estimate)
+    return ends_of_spread(percentile_interval(len(np.unique(sample)), estimate, made))

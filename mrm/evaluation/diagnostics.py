@@ -14,7 +14,7 @@ import numpy as np
 
 from mrm.evaluation.calibration import Calibration, calibration
 from mrm.evaluation.diagnostic_intervals import DRAWS, calibration_intervals, position_intervals, style_intervals
-from mrm.evaluation.intervals import Interval, accuracy_interval, bootstrap_interval
+from mrm.evaluation.intervals import Interval, accuracy_interval, bootstrap_interval, ends_of_spread
 from mrm.evaluation.position import PositionBias, position_bias
 from mrm.evaluation.shortcuts import (
     STYLE_GROUPS,
@@ -70,8 +70,8 @@ class AccuracyRow:
     Args:
         group, name: what pairs these are.
         pairs, ties: how many, and how many of them have equal rewards, which counts as wrong.
-        accuracy: with its 95 % interval, by bootstrap over samples, or exact where all are right or all wrong; None of
-            no pairs.
+        accuracy: with its 95 % interval, by bootstrap over samples, or exact where all are right or all wrong; without
+            ends where all samples have the same share right, and it is neither. None of no pairs.
     """
 
     group: str
@@ -88,14 +88,15 @@ class ImageUse:
     Args:
         change: what was changed: "removed" or "another sample's".
         pairs: that were scored both ways.
-        given, changed: accuracy with the images given, and with the change.
+        given, changed: accuracy with the images given, and with the change, each with its interval as in AccuracyRow.
         gain: the first minus the second, with its interval: about 0 means that the images are not looked at, or not needed.
+            Without ends where it is the same in all samples, which is no sign of either.
     """
 
     change: str
     pairs: int
-    given: float
-    changed: float
+    given: Interval
+    changed: Interval
     gain: Interval
 
 
@@ -112,7 +113,8 @@ class Diagnostics:
         position: position bias; None where no pair was scored in both orders.
         calibration: None without pairs.
         intervals: of what stands above as bare numbers: part -> figure -> its interval, where it has one. `calibration`
-            has `error_if_calibrated` too: what the error of a calibrated model would be, by chance alone.
+            has `error_if_calibrated` too: what the error of a calibrated model would be with as many independent pairs, by
+            chance alone; not where all pairs are of one sample.
         not_measured: what there is no figure of, and why.
     """
 
@@ -199,8 +201,7 @@ def strength_bins(strength: Array, edges: Sequence[float] = STRENGTH_EDGES) -> t
 
 def _rows(table: PairTable, seed: int) -> Iterator[AccuracyRow]:
     def row(group: str, name: str, which: Array) -> AccuracyRow:
-        right = (table.difference[which] > 0).astype(float)
-        found = accuracy_interval(right, seed=seed, draws=DRAWS, clusters=table.sample[which]) if which.any() else None
+        found = _accuracy(table.difference, table, which, seed) if which.any() else None
         return AccuracyRow(group, name, int(which.sum()), int((table.difference[which] == 0).sum()), found)
 
     yield row("all", "all pairs", np.ones(len(table), bool))
@@ -226,6 +227,13 @@ def _image_use(table: PairTable, change: str, changed: Array, seed: int) -> Imag
     both = table.has_images & np.isfinite(changed)
     if not both.any():
         return None
-    given, other = table.difference[both] > 0, changed[both] > 0
-    gain = bootstrap_interval(given.astype(float) - other, seed=seed, draws=DRAWS, clusters=table.sample[both])
-    return ImageUse(change, int(both.sum()), float(given.mean()), float(other.mean()), gain)
+    more = (table.difference[both] > 0).astype(float) - (changed[both] > 0)
+    gain = bootstrap_interval(more, seed=seed, draws=DRAWS, clusters=table.sample[both])
+    given, other = (_accuracy(difference, table, both, seed) for difference in (table.difference, changed))
+    return ImageUse(change, int(both.sum()), given, other, ends_of_spread(gain))
+
+
+def _accuracy(difference: Array, table: PairTable, which: Array, seed: int) -> Interval:
+    """Of the pairs bool [P], at least one, with the differences [P]."""
+    right = (difference[which] > 0).astype(float)
+    return accuracy_interval(right, seed=seed, draws=DRAWS, clusters=table.sample[which])

@@ -55,7 +55,8 @@ class Figure:
         ties: judgements among them that tie; of what is right as a whole (pairs in both orders, groups), those that
             hold a tie.
         tie_rate: their share.
-        low, high: the 95 % interval: by bootstrap, or exact where all units are right or all wrong.
+        low, high: the 95 % interval: by bootstrap, or exact where all units are right or all wrong. In a macro
+            accuracy's draws, categories of which all units are so have their exact intervals.
         length_only: the same figure of the longer response; None where a response is no text.
     """
 
@@ -188,13 +189,8 @@ class _Data:
     def macro(self, categories: dict[str, Figure]) -> Figure:
         which, figures = self.of(list(categories)), list(categories.values())
         parts = [self._units(self.of([name])) for name in categories]
-        samples = resampled_mean_of_ratios(parts, draws=self.draws, rng=self.rng)
-        ends = _percentiles(samples)
-        if all(figure.value in (0, 1) for figure in figures):
-            ends = (
-                float(np.mean([figure.low for figure in figures])),
-                float(np.mean([figure.high for figure in figures])),
-            )
+        lower, upper = resampled_mean_of_ratios(parts, draws=self.draws, rng=self.rng)
+        ends = _percentiles(lower)[0], _percentiles(upper)[1]
         known = [figure.length_only for figure in figures if figure.length_only is not None]
         length = float(np.mean(known)) if len(known) == len(figures) else None
         value = float(np.mean([figure.value for figure in figures]))

@@ -16,6 +16,7 @@ from mrm.evaluation.bootstrap import AT_ONCE, per_group, resampled_ratios
 
 LEVEL = 0.95
 DRAWS = 10_000
+ALIKE = 1e-12  # draws of a figure such as a share that spread no more are all alike
 HALVINGS = 200  # of the angle that a quantile is looked for in; a float is settled after 60 or so
 
 Array = np.ndarray
@@ -199,12 +200,24 @@ def accuracy_interval(
     Args:
         right: [N] in [0, 1].
         seed, draws, level, clusters: as of `bootstrap_interval`.
+
+    Returns:
+        Without ends where all clusters have the same share, and it is neither 0 nor 1.
     """
     found = bootstrap_interval(right, seed=seed, draws=draws, level=level, clusters=clusters)
-    if found.estimate not in (0.0, 1.0):
-        return found
-    low, high = unanimous_ends(found.estimate, found.n, level)
-    return Interval(found.n, found.estimate, low, high, found.spread)
+    if found.estimate in (0.0, 1.0):
+        return Interval(found.n, found.estimate, *unanimous_ends(found.estimate, found.n, level))
+    return ends_of_spread(found)
+
+
+def ends_of_spread(found: Interval) -> Interval:
+    """The interval, without ends where its draws are all alike: such draws tell nothing of how sure the figure is.
+
+    Args:
+        found: of a figure about as large as a share, a difference of shares or a correlation.
+    """
+    spreads = found.spread is not None and found.spread > ALIKE
+    return found if spreads else Interval(found.n, found.estimate)
 
 
 def unanimous_ends(share: float, n: int, level: float = LEVEL) -> tuple[float, float]:

@@ -53,10 +53,29 @@ def test_resampled_ratios_of_a_hundred_pairs_spread_as_a_binomial() -> None:
 
 
 def test_resampled_mean_of_ratios_draws_each_part_by_itself() -> None:
+    parts = [(np.array([4.0, 0, 1]), np.array([4.0, 1, 2])), (np.array([1.0, 0.0] * 50), np.ones(100))]
+    lower, upper = resampled_mean_of_ratios(parts, draws=DRAWS, rng=rng())
+    one_by_one = rng()
+    own = [resampled_ratios(*part, draws=DRAWS, rng=one_by_one) for part in parts]
+    assert (lower == upper).all() and (lower == (own[0] + own[1]) / 2).all()
+
+
+def test_resampled_mean_of_ratios_of_a_unanimous_part_has_its_exact_ends() -> None:
+    """Three units right: u ** (1 / 3) at the lower end; three wrong, the mirror image at the upper one."""
+    for right, low, high in ((1.0, 0.025 ** (1 / 3), 1.0), (0.0, 0.0, 1 - 0.025 ** (1 / 3))):
+        parts = [(np.full(3, 2 * right), np.full(3, 2.0))]
+        lower, upper = resampled_mean_of_ratios(parts, draws=DRAWS, rng=rng())
+        assert np.quantile(lower, 0.025) == pytest.approx(low, abs=1e-5)
+        assert np.quantile(upper, 0.975) == pytest.approx(high, abs=1e-5)
+
+
+def test_resampled_mean_of_ratios_leaves_a_mixed_part_its_spread_beside_a_unanimous_one() -> None:
+    """Five right: Beta(5, 1) has the variance 5 / (6 ** 2 * 7); of a hundred halves the variance is 1 / 400."""
     parts = [(np.ones(5), np.ones(5)), (np.array([1.0, 0.0] * 50), np.ones(100))]
-    samples = resampled_mean_of_ratios(parts, draws=DRAWS, rng=rng())
-    assert samples.mean() == pytest.approx(0.75, abs=0.003)
-    assert samples.std() == pytest.approx(0.05 / 2, rel=0.03)  # the first part does not move
+    lower, upper = resampled_mean_of_ratios(parts, draws=DRAWS, rng=rng())
+    assert lower.mean() == pytest.approx((5 / 6 + 1 / 2) / 2, abs=0.002)
+    assert lower.std() == pytest.approx(np.sqrt(5 / 252 + 1 / 400) / 2, rel=0.03)
+    assert upper.mean() == pytest.approx(0.75, abs=0.002) and upper.std() == pytest.approx(0.05 / 2, rel=0.03)
 
 
 def test_groups_that_are_right_together_give_a_wider_interval_than_pairs() -> None:

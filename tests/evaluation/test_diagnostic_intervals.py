@@ -103,5 +103,23 @@ def test_calibration_intervals_tell_a_model_that_is_too_sure_from_chance() -> No
         assert chance.low < chance.estimate < chance.high and (found.error > chance.high) is beyond
 
 
+def test_calibration_intervals_of_a_calibrated_model_count_pairs_as_independent_and_are_none_of_one_sample() -> None:
+    difference, _ = some_pairs(60)
+    fit = calibration(difference)
+    alone, together, one = (
+        calibration_intervals(fit, difference, sample, seed=0)
+        for sample in (np.arange(60), np.arange(60) // 5, np.zeros(60, int))
+    )
+    assert together["error_if_calibrated"] == alone["error_if_calibrated"] and alone["error_if_calibrated"].n == 60
+    assert (alone["error"].n, together["error"].n) == (60, 12)
+    assert one == {"error": Interval(1, fit.error)}
+
+
+def test_calibration_intervals_of_ties_alone_have_no_ends() -> None:
+    """Each pair is half right with the confidence 0.5, whatever is drawn."""
+    made = calibration_intervals(calibration(np.zeros(4)), np.zeros(4), np.arange(4), seed=0)
+    assert made == {"error": Interval(4, 0.0), "error_if_calibrated": Interval(4, 0.0)}
+
+
 def test_draws_for_many_pairs_are_fewer() -> None:
     assert [draws_for(pairs) for pairs in (10, 50_000, 100_000, 10**7)] == [2000, 2000, 1000, 500]

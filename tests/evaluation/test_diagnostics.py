@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from mrm.evaluation.diagnostics import PairTable, diagnose, strength_bins
+from mrm.evaluation.intervals import Interval
 
 NAN = np.nan
 
@@ -60,9 +61,27 @@ def test_image_use_counts_pairs_that_were_scored_both_ways():
         )
     )
     removed, others = found.images
-    assert (removed.change, removed.pairs, removed.given, removed.changed) == ("removed", 2, 1.0, 0.5)
+    assert (removed.change, removed.pairs, removed.given.estimate, removed.changed.estimate) == ("removed", 2, 1.0, 0.5)
+    # Two samples right: exact, 0.025 ** (1 / 2). One right and one wrong: a quarter of the draws has neither.
+    assert (removed.given.low, removed.given.high) == (pytest.approx(0.025**0.5), 1.0)
+    assert (removed.changed.low, removed.changed.high) == (0.0, 1.0)
     assert (others.change, others.pairs) == ("another sample's", 3)
     assert others.gain.estimate == pytest.approx(1 / 3)  # 2 of 3 right, then 1 of 3
+
+
+@pytest.mark.parametrize(("without", "gain", "low"), [(1.0, 0.0, 0.025 ** (1 / 3)), (-1.0, 1.0, 0.0)])
+def test_image_use_of_samples_that_are_alike_has_exact_accuracies_and_a_gain_without_ends(without, gain, low):
+    """Three samples right, and without images all right or all wrong: the gain is the same in each, and in each draw."""
+    (use,) = diagnose(table([1.0] * 3, has_images=np.ones(3, bool), without_images=np.full(3, without))).images
+    assert use.gain == Interval(3, gain)
+    assert (use.given.low, use.given.high) == (pytest.approx(0.025 ** (1 / 3)), 1.0)
+    assert use.changed.low == pytest.approx(low)
+
+
+def test_accuracy_of_samples_with_one_right_and_one_wrong_pair_each_has_no_ends():
+    found = diagnose(table([1.0, -1, 1, -1], sample=np.array([0, 0, 1, 1])))
+    assert rows_of(found, "all")["all pairs"].accuracy == Interval(2, 0.5)
+    assert rows_of(found, "source")["made"].accuracy == Interval(2, 0.5)
 
 
 def test_statements_have_a_position_and_no_style():

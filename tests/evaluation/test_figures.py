@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mrm.evaluation.benchmarks import DEFINITIONS, BenchmarkPair, Definition
-from mrm.evaluation.figures import Figures, compute_figures, judge
+from mrm.evaluation.figures import Figure, Figures, compute_figures, judge
 
 VL, MM, MMRB = (DEFINITIONS[name] for name in ("vl_rewardbench", "mm_rlhf_rewardbench", "multimodal_rewardbench"))
 NAN = float("nan")
@@ -18,11 +18,13 @@ def pair(category: str, id: str = "x", group: str = "", chosen: str | None = "ab
     return BenchmarkPair(id, category, chosen, "b", group=group, orders=orders)
 
 
-def figures(definition: Definition, pairs: list[BenchmarkPair], scores: list[tuple[float, float]]) -> Figures:
+def figures(
+    definition: Definition, pairs: list[BenchmarkPair], scores: list[tuple[float, float]], draws: int = 200
+) -> Figures:
     """With one judgement a pair."""
     chosen, rejected = np.array(scores, float).T
     judged = judge(chosen, rejected, np.arange(len(scores)), len(pairs))
-    return compute_figures(definition, pairs, judged, draws=200)
+    return compute_figures(definition, pairs, judged, draws=draws)
 
 
 def test_judge_tie_is_wrong_and_counted() -> None:
@@ -164,20 +166,55 @@ def test_compute_figures_all_right_or_all_wrong_have_the_exact_interval_of_their
     pairs = [pair("mcq", name, name) for name in "aabbccdd"]
     right, wrong = (figures(MM, pairs, [score] * 8) for score in ((1, 0), (0, 1)))
     low = 0.025**0.25
-    for found in (right.overall, right.macro, right.categories["mcq"], right.acc_plus):
+    for found in (right.overall, right.categories["mcq"], right.acc_plus):
         assert found is not None and (found.low, found.high) == (pytest.approx(low), 1.0)
-    for found in (wrong.overall, wrong.macro, wrong.acc_plus, wrong.acc_plus_categories["mcq"]):
+    for found in (wrong.overall, wrong.acc_plus, wrong.acc_plus_categories["mcq"]):
         assert found is not None and (found.low, found.high) == (0.0, pytest.approx(1 - low))
+    # The macro accuracy of one category is the category's; its draws are spread evenly, but they are 200.
+    assert (right.macro.low, right.macro.high) == (pytest.approx(low, abs=1e-3), 1.0)
+    assert (wrong.macro.low, wrong.macro.high) == (0.0, pytest.approx(1 - low, abs=1e-3))
 
 
-def test_compute_figures_macro_of_unanimous_categories_has_the_mean_of_their_ends() -> None:
-    """Two pairs all right, one pair all wrong; with a category that is neither, the draws have a width of their own."""
-    pairs = [pair("general")] * 2 + [pair("reasoning")]
-    macro = figures(VL, pairs, [(1, 0), (1, 0), (0, 1)]).macro
+def macro_of(*categories: tuple[int, int]) -> Figure:
+    """Of categories with so many pairs right of so many, with enough draws for the third decimal."""
+    names, right = [], []
+    for name, (some, n) in zip(VL.categories, categories, strict=False):
+        names += [name] * n
+        right += [(1, 0)] * some + [(0, 1)] * (n - some)
+    return figures(VL, [pair(name) for name in names], right, draws=40_000).macro
+
+
+def test_compute_figures_macro_of_unanimous_categories_by_hand() -> None:
+    """Of right categories, the lower ends u ** (1 / n) are drawn; of wrong ones, the upper ends 1 - u ** (1 / n)."""
+    # 2 of 2, 0 of 1: (sqrt(u) + 0) / 2 and (1 + 1 - u) / 2.
+    macro = macro_of((2, 2), (0, 1))
     assert macro.value == 0.5
-    assert macro.low == pytest.approx((0.025**0.5 + 0) / 2) and macro.high == pytest.approx((1 + 1 - 0.025) / 2)
-    mixed = figures(VL, [*pairs, pair("reasoning")], [(1, 0), (1, 0), (0, 1), (1, 0)]).macro
-    assert (mixed.low, mixed.high) == (0.5, 1.0)  # (1 + 0) / 2 and (1 + 1) / 2: a quarter of the draws each
+    assert (macro.low, macro.high) == (pytest.approx(0.025**0.5 / 2, abs=1e-4), pytest.approx(1 - 0.0125, abs=1e-4))
+    # 1 of 1 twice: u + v is below s with the chance s ** 2 / 2, 0.025 at the root of 0.05; their mean is half of it.
+    macro = macro_of((1, 1), (1, 1))
+    assert (macro.low, macro.high) == (pytest.approx(0.05**0.5 / 2, abs=0.005), 1.0)
+    # 3 of 3 twice: s ** 6 / 20 is 0.025 at 0.5 ** (1 / 6), with the density 3 x ** 2 of both.
+    macro = macro_of((3, 3), (3, 3))
+    assert (macro.low, macro.high) == (pytest.approx(0.5 ** (1 / 6) / 2, abs=0.005), 1.0)
+    # 0 of 3 twice is the mirror image.
+    macro = macro_of((0, 3), (0, 3))
+    assert (macro.low, macro.high) == (0.0, pytest.approx(1 - 0.5 ** (1 / 6) / 2, abs=0.005))
+
+
+def test_compute_figures_macro_of_a_unanimous_category_beside_another_is_not_surer_than_it() -> None:
+    # 1 of 2 is drawn 0, 1 / 2, 1, a quarter, a half, a quarter: below x < 1 / 4 lies sqrt(u) < 2 x with 0, x ** 2 in all.
+    macro = macro_of((2, 2), (1, 2))
+    assert (macro.low, macro.high) == (pytest.approx(0.025**0.5, abs=0.005), 1.0)
+    # 3 of 3 may be 0.292; 400 of 500 spreads by 0.018 and adds little: (0.292 + 0.8) / 2, and (1 + 0.8 + 0.035) / 2.
+    macro = macro_of((3, 3), (400, 500))
+    assert macro.value == 0.9
+    assert (macro.low, macro.high) == (pytest.approx(0.546, abs=0.006), pytest.approx(0.9175, abs=0.002))
+
+
+def test_compute_figures_macro_does_not_jump_where_a_category_becomes_unanimous() -> None:
+    nearly, all_right = macro_of((3, 3), (499, 500)), macro_of((3, 3), (500, 500))
+    assert nearly.low == pytest.approx(all_right.low, abs=0.01) and all_right.high == 1.0
+    assert nearly.high == pytest.approx(all_right.high, abs=0.001)
 
 
 CATEGORIES = st.sampled_from(VL.categories)

@@ -14,6 +14,7 @@ from mrm.evaluation.intervals import (
     accuracy_interval,
     bootstrap_draws,
     bootstrap_interval,
+    ends_of_spread,
     mean_interval,
     percentile_interval,
     t_central,
@@ -162,3 +163,17 @@ def test_accuracy_interval_is_the_bootstrap_but_where_all_samples_are_alike() ->
     found = accuracy_interval([1.0] * 6, seed=0, draws=50, clusters=list("aabbcd"))  # four samples
     assert (found.n, found.low, found.high) == (4, pytest.approx(0.025**0.25), 1.0)
     assert accuracy_interval([0.0], seed=0, draws=50) == Interval(1, 0.0, 0.0, pytest.approx(0.975))
+
+
+def test_accuracy_interval_of_samples_that_are_alike_but_not_unanimous_has_no_ends() -> None:
+    """Each sample has one pair right and one wrong: whichever are drawn, the share is a half."""
+    assert accuracy_interval([1.0, 0, 1, 0], seed=0, draws=50, clusters=list("aabb")) == Interval(2, 0.5)
+    by_pair = accuracy_interval([1.0, 0, 1, 0], seed=0, draws=500)
+    assert (by_pair.low, by_pair.high) == (0.0, 1.0)  # a sixteenth of the draws each
+
+
+def test_ends_of_spread_are_left_out_where_the_draws_are_alike_but_for_rounding() -> None:
+    assert ends_of_spread(Interval(3, 0.3, 0.3, 0.3 + 1e-16, 1e-17)) == Interval(3, 0.3)
+    assert ends_of_spread(Interval(3, 0.3)) == Interval(3, 0.3)
+    some = Interval(3, 0.3, 0.1, 0.5, 0.1)
+    assert ends_of_spread(some) == some
