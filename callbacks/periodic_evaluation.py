@@ -101,7 +101,7 @@ class PeriodicEvaluation(pl.Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.evaluations = [Evaluation(**one) for one in state_dict["evaluations"]]
-        self.at_last_batch = state_dict["at_last_batch"]
+        self.at_last_batch = state_dict.get("at_last_batch", False)  # checkpoints of before lack it
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]

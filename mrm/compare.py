@@ -137,7 +137,9 @@ def _drawing(config: CompareConfig, comparison: Comparison, axis: tuple[Axis, li
     if axis is not None:
         return axis_canvas(*axis, comparison.figures)
     labels = [group.label for group in comparison.groups]
-    return groups_canvas(labels, drawn_measures(config, comparison), comparison.figures)
+    against = {one.label for one in comparison.references.values()}
+    reference = against.pop() if len(against) == 1 else None
+    return groups_canvas(labels, drawn_measures(config, comparison), comparison.figures, reference)
 
 
 def _reading(comparison: Comparison) -> list[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import sys
 import time
 from argparse import Namespace
 from collections.abc import Callable, Iterable, Mapping
@@ -17,6 +18,8 @@ from typing import Any
 
 from lightning.pytorch.loggers import MLFlowLogger
 from lightning.pytorch.utilities import rank_zero_only
+
+from mrm.errors import ConfigError
 
 HOLD_S = (
     10.0  # that figures wait for the others of their logging interval, at most: a call costs more than what it brings
@@ -29,6 +32,7 @@ LAST_TRIES = 4  # at the run's end, LAST_PAUSE_S apart
 LAST_PAUSE_S = 5.0
 BATCH = 1000  # metrics, and
 PARAMS_BATCH = 100  # parameters or tags that MLflow takes in one call
+LARGEST = sys.float_info.max
 REFUSED = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST")  # the store is there, and will never take this
 CLIENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
@@ -43,10 +47,6 @@ def be_brief() -> None:
     """A server that does not answer holds the training up for seconds; what the environment sets holds."""
     for name, value in CLIENT.items():
         os.environ.setdefault(name, value)
-
-
-class UnknownRunError(Exception):
-    """The store does not have the run that is to go on: it is another one than the run began in."""
 
 
 class PatientMLFlowLogger(MLFlowLogger):
@@ -80,22 +80,58 @@ class PatientMLFlowLogger(MLFlowLogger):
     @property
     def lacks(self) -> bool:
         """Whether the store was not given something that it should have."""
-        return self._failed or self.waiting > 0
+        return self._failed or self.waiting > 0 or self.refused > 0
 
-    def begin(self) -> None:
-        """Begins the run in the store, or goes on with it.
+    def goes_on(self) -> bool:
+        """Goes on with the run of the id that this was made with; False where the store does not have it, being another.
 
         Raises:
-            UnknownRunError: where the store does not have the run.
+            ConfigError: for a run that was deleted there.
             Exception: of MLflow, for a store that cannot be opened.
         """
-        known = self._run_id
         try:
-            _ = self.experiment
+            run = self.experiment.get_run(str(self.run_id))
         except Exception as error:
-            if known is not None and getattr(error, "error_code", None) == "RESOURCE_DOES_NOT_EXIST":
-                raise UnknownRunError(known) from error
+            if getattr(error, "error_code", None) == "RESOURCE_DOES_NOT_EXIST":
+                return False
             raise
+        if run.info.lifecycle_stage == "deleted":
+            raise ConfigError(
+                f"{self.tracking_uri}: the run {self.run_id} was deleted there; bring it back by `mlflow runs restore --run-id {self.run_id}`, or"
+                " choose another store."
+            )
+        return True
+
+    def begin(self, began_ms: int | None = None) -> str:
+        """Begins a new run in the store.
+
+        Args:
+            began_ms: milliseconds since 1970; now without it.
+
+        Returns:
+            Its id.
+
+        Raises:
+            ConfigError: for an experiment that was deleted there.
+            Exception: of MLflow, for a store that cannot be opened.
+        """
+        from mlflow.tracking.context.registry import resolve_tags
+
+        client, name = self._mlflow_client, self._experiment_name
+        found = client.get_experiment_by_name(name)
+        if found is not None and found.lifecycle_stage == "deleted":
+            raise ConfigError(
+                f"{self.tracking_uri}: the MLflow experiment {name!r} was deleted there; bring it back by `mlflow experiments restore"
+                f" --experiment-id {found.experiment_id}`, or give another logger.experiment_name."
+            )
+        place = found.experiment_id if found else client.create_experiment(name, self._artifact_location)
+        tags = (
+            resolve_tags(self.tags) if began_ms is None else self.tags
+        )  # user and program, which are not those of then
+        made = client.create_run(place, start_time=began_ms, tags=tags, run_name=self._run_name)
+        self._run_id = made.info.run_id
+        _ = self.experiment  # takes it up
+        return str(self._run_id)
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
@@ -115,7 +151,7 @@ class PatientMLFlowLogger(MLFlowLogger):
     def _is_new(self, key: str, step: int | None, value: float) -> bool:
         """False where the store has this very figure from before the run was killed, whose steps are done again."""
         known = self._known.pop((key, step or 0), None)
-        return known is None or not (known == value or (known != known and value != value))
+        return known is None or not _same(known, value)
 
     def catch_up(self, history: Iterable[Mapping[str, Any]]) -> None:
         """Gives the store what it lacks of an earlier start of this run, which was killed while figures waited.
@@ -136,8 +172,9 @@ class PatientMLFlowLogger(MLFlowLogger):
             key, step = _name(str(entry["name"])), int(entry["step"])
             told.setdefault(key, {})[step] = Metric(key, float(entry["value"]), int(entry.get("time", now)), step)
         for key, metrics in told.items():
-            stored = {one.step: one.value for one in self.experiment.get_metric_history(self.run_id, key)}
-            lacking = [metric for step, metric in metrics.items() if step not in stored]
+            found = self.experiment.get_metric_history(self.run_id, key)
+            stored = {one.step: one.value for one in sorted(found, key=lambda one: one.timestamp)}
+            lacking = [one for step, one in metrics.items() if step not in stored or not _same(stored[step], one.value)]
             self._metrics += lacking
             self._known |= {(key, step): value for step, value in stored.items()}
             self._known |= {(key, metric.step): metric.value for metric in lacking}
@@ -231,6 +268,27 @@ class PatientMLFlowLogger(MLFlowLogger):
         """Closes the run in MLflow, after a last attempt to give it what waits."""
         if not self._initialized:
             return
+        tries = self._give_last(status)
+        self.attempt("the run's end", lambda: super(PatientMLFlowLogger, self).finalize(status), tries=tries)
+
+    def close_as_of(self, status: str, ended_ms: int) -> None:
+        """Closes a run that has ended before; one that is closed in the store stays as it is.
+
+        Args:
+            status: MLflow's, FINISHED or KILLED.
+            ended_ms: milliseconds since 1970.
+        """
+        tries = self._give_last("success")
+
+        def close() -> None:
+            now = self.experiment.get_run(str(self.run_id)).info.status
+            if now != status and (now == "RUNNING" or status == "FINISHED"):
+                self.experiment.set_terminated(str(self.run_id), status, ended_ms)
+
+        self.attempt("the run's end", close, tries=tries)
+
+    def _give_last(self, status: str) -> int:
+        """Gives the store what waits; how many tries the end itself is worth."""
         tries = LAST_TRIES if status == "success" else 1  # a failed run's process is to end
         for number in range(tries):
             if self.flush(now=True):
@@ -240,7 +298,7 @@ class PatientMLFlowLogger(MLFlowLogger):
         if self.waiting:
             log.warning("MLflow was away until the end and lacks %d figures; they are in metrics.jsonl.", self.waiting)
             tries = 1
-        self.attempt("the run's end", lambda: super(PatientMLFlowLogger, self).finalize(status), tries=tries)
+        return tries
 
     def log_files(self, files: list[tuple[Path, str | None]]) -> None:
         """Adds files as artifacts, each with the folder that it is shown in; a file that is not taken is named."""
@@ -252,6 +310,15 @@ class PatientMLFlowLogger(MLFlowLogger):
                 tries=tries,
             )
             tries = tries if done else 1
+
+
+def _same(one: float, other: float) -> bool:
+    """Whether a store gives back the one for the other: it may have its largest number for an infinite one."""
+    return (
+        one == other
+        or (one != one and other != other)
+        or (abs(one) >= LARGEST and abs(other) >= LARGEST and one * other > 0)
+    )
 
 
 def _name(metric: str) -> str:

@@ -9,9 +9,12 @@ import importlib.metadata
 import re
 import shutil
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import mlflow
+from mlflow.entities import LoggedModel, LoggedModelStatus
+from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 
 from mrm import pyfunc_model
@@ -39,9 +42,7 @@ def log_model(logger: PatientMLFlowLogger, folder: Path, step: int) -> str:
         Its address, `models:/ID`.
     """
     client, before = logger.experiment, mlflow.get_tracking_uri()
-    run = client.get_run(logger.run_id)
-    for output in run.outputs.model_outputs if run.outputs is not None else ():
-        client.delete_logged_model(output.model_id)
+    run, earlier = client.get_run(logger.run_id), _logged(logger)
     # By the client, which is told the experiment; `Model.log` would take the one that is active, which none is here.
     made = client.create_logged_model(
         run.info.experiment_id, name=NAME, source_run_id=logger.run_id, params=dict(run.data.params), model_type=TYPE
@@ -60,9 +61,33 @@ def log_model(logger: PatientMLFlowLogger, folder: Path, step: int) -> str:
                 code_paths=_code(Path(place)),
                 pip_requirements=requirements(),
             )
-        return str(info.model_uri)
+    except BaseException:
+        with suppress(Exception):  # of a store that is away: the first error is told
+            client.delete_logged_model(made.model_id)
+        raise
     finally:
         mlflow.set_tracking_uri(before)
+    for one in earlier:  # only now, since the new one may fail
+        client.delete_logged_model(one.model_id)
+    return str(info.model_uri)
+
+
+def has_model(logger: PatientMLFlowLogger) -> bool:
+    """Whether the run has a model in the store that can be loaded."""
+    return any(one.status == LoggedModelStatus.READY for one in _logged(logger))
+
+
+def _logged(logger: PatientMLFlowLogger) -> list[LoggedModel]:
+    """The run's models in the store; it may name some that are deleted."""
+    client, found = logger.experiment, []
+    outputs = client.get_run(logger.run_id).outputs
+    for output in outputs.model_outputs if outputs is not None else ():
+        try:
+            found.append(client.get_logged_model(output.model_id))
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+    return found
 
 
 def requirements() -> list[str]:

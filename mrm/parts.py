@@ -41,6 +41,7 @@ from mrm.devices import pick_device
 from mrm.errors import ConfigError, suggest
 from mrm.evaluation.course import EarlyStopping
 from mrm.evaluation_checks import evaluated_sets, first_counting_epoch
+from mrm.history import HistoryLogger
 from mrm.launch import check_launch, is_main
 from mrm.model.attention import AttentionPlan, plan_attention
 from mrm.model.backbones import Lora, check_backbone, model_type, resolve
@@ -52,7 +53,7 @@ from mrm.model.reward_module import RewardModule
 from mrm.model.sharded_checkpoints import ShardedStrategy
 from mrm.model.zero import Zero2Strategy, check_zero
 from mrm.sweeps.membership import Membership
-from mrm.tracking import HistoryLogger, start_mlflow
+from mrm.tracking import start_mlflow
 
 ANNOTATIONS = "annotations"  # in a run's folder: what its judges answered
 BEST = "best"  # and the weights of its best evaluations

@@ -43,9 +43,10 @@ from mrm.code_state import git_commit
 from mrm.config import RunConfig, to_run_config
 from mrm.datasets import prepare_datasets
 from mrm.errors import ConfigError, MrmError, RecordError, ResumableError, ShardError
+from mrm.history import read_history
 from mrm.launch import from_main, is_main, join_cluster
 from mrm.mlflow_logger import PatientMLFlowLogger
-from mrm.mlflow_run import finish_mlflow, log_data
+from mrm.mlflow_run import finish_mlflow, log_data, read_end
 from mrm.model.reward_module import RewardModule
 from mrm.model.saving import save_reward_model
 from mrm.parts import (
@@ -74,7 +75,7 @@ from mrm.summary import RunResult, print_summary
 from mrm.sweep import SweepDriver
 from mrm.sweeps.members import is_of
 from mrm.sweeps.membership import Membership, membership
-from mrm.tracking import read_history, sync_command, ui_command
+from mrm.tracking import sync_command, ui_command
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
@@ -278,7 +279,7 @@ def finish(config: RunConfig, result: RunResult, datamodule: PreferenceDataModul
         result.report = write_report(config, result, datamodule.index)
     mlflow = mlflow_of(loggers)
     if mlflow is not None:
-        finish_mlflow(mlflow, folder, model=config.logger.log_model)
+        finish_mlflow(mlflow, read_end(folder), model=config.logger.log_model)
     write_state(folder, finished=True)
     console = Console()
     print_summary(result, console)

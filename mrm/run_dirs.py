@@ -23,7 +23,7 @@ from yaml import YAMLError
 from mrm.config import RunConfig, flatten, to_run_config, to_yaml
 from mrm.construct_config import CallingConfig
 from mrm.curation.rules import without_guards
-from mrm.errors import ConfigError
+from mrm.errors import ConfigError, ResumableError
 
 CONFIG_FILE = "config.yaml"
 STATE_FILE = "run.json"
@@ -86,24 +86,26 @@ def open_run_dir(config: RunConfig, *, sweep: str | None = None) -> tuple[Path, 
         The folder, and whether it is an earlier run's.
 
     Raises:
-        ConfigError: for a run that cannot be resumed; says why.
+        ConfigError: for a run that cannot be resumed; says why. A ResumableError for one that is still running.
     """
     root = Path(config.output_root).expanduser().resolve()
     if config.resume == "auto":
         earlier = _newest_unfinished(root, fingerprint(config))
         if earlier is not None:
             _point_latest(root, earlier)
-            return _going_on(earlier), True
+            forget_stop(earlier)
+            return earlier, True
     elif config.resume is not None:
         folder = Path(config.resume).expanduser().resolve()
         _check_resumable(folder, config)
         if not lock_run_dir(folder):
-            raise ConfigError(
+            raise ResumableError(
                 f"resume={str(folder)!r}: this run is still running, it holds {folder / LOCK_FILE}; wait for it or end it."
             )
         if folder.parent == root:
             _point_latest(root, folder)
-        return _going_on(folder), True
+        forget_stop(folder)
+        return folder, True
     folder = _make(root, f"{config.experiment}-s{config.seed}-{time.strftime('%Y%m%d-%H%M%S')}")
     lock_run_dir(folder)
     (folder / CONFIG_FILE).write_text(to_yaml(replace(config, resume=None)))
@@ -114,11 +116,10 @@ def open_run_dir(config: RunConfig, *, sweep: str | None = None) -> tuple[Path, 
     return folder, False
 
 
-def _going_on(folder: Path) -> Path:
-    """An earlier run's folder, which forgets why the run stopped."""
+def forget_stop(folder: Path) -> None:
+    """A run that goes on forgets why it stopped."""
     if read_state(folder).get(STOPPED) is not None:
         write_state(folder, **{STOPPED: None})
-    return folder
 
 
 def close_run_dir(folder: Path) -> None:
@@ -167,7 +168,7 @@ def write_state(folder: Path, **values: Any) -> None:
 def tracked_as(state: dict[str, Any]) -> list[str]:
     """Ids of a run's runs in MLflow: of the store that it began in, then of others that it was given to."""
     first = state.get(MLFLOW_RUN)
-    return [] if first is None else [first, *state.get(MLFLOW_COPIES, [])]
+    return [] if first is None else [first, *(state.get(MLFLOW_COPIES) or ())]
 
 
 def remember_tracked(folder: Path, run_id: str) -> None:

@@ -67,7 +67,7 @@ def write_start(folder: Path, config: RunConfig) -> int:
         How many starts the run has had.
     """
     path = folder / ENVIRONMENT_FILE
-    starts = _read_starts(path)
+    starts = read_starts(folder)
     now = environment(config)
     if starts and (changed := differences(starts[-1], now)):
         log.warning("the run goes on with what is not as it was, so its figures may differ: %s", "; ".join(changed))
@@ -77,6 +77,18 @@ def write_start(folder: Path, config: RunConfig) -> int:
         name = CHANGES_FILE if not known else CHANGES_FILE.replace(".", f"-{len(starts) + 1}.")
         (folder / name).write_text(changes)
     return len(starts) + 1
+
+
+def read_starts(folder: Path) -> list[dict[str, Any]]:
+    """All starts of a run, as `environment` told them; none where the file is damaged, which is told."""
+    path = folder / ENVIRONMENT_FILE
+    try:
+        return [dict(start) for start in json.loads(path.read_text())["starts"]]
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        log.warning("%s cannot be read (%r), it begins anew", path, error)
+        return []
 
 
 def differences(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
@@ -129,7 +141,9 @@ def read_data(folder: Path) -> RunData | None:
     try:
         told = json.loads(path.read_text())
         accounts = [SetAccount(**{name: one[name] for name in names}) for one in told["sets"]]
-        return RunData(told["training_fingerprint"], accounts)
+        if not all(isinstance(one.fingerprint, str) for one in accounts):
+            raise TypeError("a fingerprint is no text")
+        return RunData(str(told["training_fingerprint"]), accounts)
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -141,16 +155,6 @@ def record_files(folder: Path) -> list[Path]:
     """Those of a run's files that this module writes."""
     found = [folder / ENVIRONMENT_FILE, folder / DATA_FILE, *sorted(folder.glob("changes*.diff"))]
     return [path for path in found if path.is_file()]
-
-
-def _read_starts(path: Path) -> list[dict[str, Any]]:
-    try:
-        return list(json.loads(path.read_text())["starts"])
-    except FileNotFoundError:
-        return []
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        log.warning("%s cannot be read (%r), it begins anew", path, error)
-        return []
 
 
 def _cpu_model() -> str:

@@ -20,14 +20,16 @@ def totals(results: Mapping[str, Any]) -> dict[str, float]:
         where the best weights are kept, the best evaluation's step and figure.
     """
     found = {name: float(results[name]) for name in TOTALS if isinstance(results.get(name), (int, float))}
-    told = results.get("evaluation")
-    if told:
-        found |= {
-            "evaluation/times": float(told["evaluations"]),
-            "evaluation/stopped_early": float(told["stopped_early"]),
-        }
-        chosen = told["best"]
-        if chosen is not None:
-            found |= {"evaluation/best_step": float(chosen["step"])}
-            found |= {"evaluation/best_value": float(chosen["figures"][chosen["metric"]])}
+    told = results.get("evaluation") or {}
+    chosen = told.get("best") or {}
+    found |= {
+        f"evaluation/{name}": float(value)
+        for name, value in (
+            ("times", told.get("evaluations")),
+            ("stopped_early", told.get("stopped_early")),
+            ("best_step", chosen.get("step")),
+            ("best_value", chosen.get("figures", {}).get(chosen.get("metric"))),
+        )
+        if value is not None
+    }
     return found

@@ -7,8 +7,10 @@ another store than the one that they were tracked in, as runs of their own there
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +20,15 @@ from rich.console import Console
 from mrm.cli import settings_command
 from mrm.config import RunConfig
 from mrm.curate_config import file_names
-from mrm.errors import ConfigError, MrmError
+from mrm.errors import ConfigError, MrmError, ResumableError
+from mrm.history import read_history
 from mrm.mlflow_logger import PatientMLFlowLogger
-from mrm.mlflow_run import finish_mlflow, log_data
-from mrm.run_dirs import LOCK_FILE, close_run_dir, lock_run_dir, read_config, read_state
-from mrm.run_record import read_data
+from mrm.mlflow_run import give_files, log_data, read_end
+from mrm.run_dirs import LOCK_FILE, RESULTS_FILE, close_run_dir, lock_run_dir, read_config, read_state
+from mrm.run_record import read_data, read_starts
 from mrm.sweeps.membership import Membership
-from mrm.tracking import start_mlflow
+from mrm.sweeps.record import SWEEP_FILE
+from mrm.tracking import catch_up, open_mlflow, run_tags, tracking_uri
 
 
 @dataclass
@@ -34,64 +38,121 @@ class SyncConfig:
     run: Any = MISSING  # a run's folder; several: [A,B]
     mlflow: str | None = None  # a store's address; null takes that of the run's configuration
     experiment_name: str | None = None  # MLflow's experiment in it; null as mlflow
-    log_model: bool | None = None  # whether the saved model is copied; null copies one of up to 1 GB
+    log_model: bool | None = None  # whether the saved model is copied; null as mlflow
 
 
 def sync(folder: Path, config: SyncConfig) -> PatientMLFlowLogger:
-    """Gives a store what it lacks of one run.
+    """Gives a store what it lacks of one run. All of it is read before anything is given.
 
     Args:
         folder: the run's.
         config: where to.
 
     Returns:
-        What the run is tracked by.
+        What the run is tracked by; `lacks` says whether the store has all.
 
     Raises:
-        ConfigError: for a folder that is no run's, or whose run goes on; for a store that cannot be opened.
+        ConfigError: for a folder that is no run's, whose run goes on, or whose files are damaged; for a store that cannot be opened.
         LedgerError: for a ledger that cannot be read.
     """
-    settings = _settings(folder, config)
-    if not lock_run_dir(folder):
-        raise ConfigError(f"run={str(folder)!r}: is running, it holds {folder / LOCK_FILE}; wait for it or end it.")
-    try:
-        state = read_state(folder)
-        logger = start_mlflow(settings, folder, Membership(state["sweep"]) if state.get("sweep") else None)
-        data = read_data(folder)
-        if data is not None:
-            log_data(logger, data.accounts, data.fingerprint)
-        if state.get("finished"):
-            finish_mlflow(logger, folder, model=config.log_model)
-        else:
-            logger.finalize("KILLED")
-        return logger
-    finally:
-        close_run_dir(folder)
+    settings, state = _settings(folder, config), read_state(folder)
+    _check_ended(folder)
+    history, data, starts = read_history(folder), read_data(folder), read_starts(folder)
+    end = read_end(folder) if state.get("finished") else None
+    times = [entry["time"] for entry in history if "time" in entry]
+    noted = _milliseconds(starts[0].get("started")) if starts else None
+    began_ms = min(times, default=_modified_ms(folder)) if noted is None else noted
+    ended_ms = _modified_ms(folder / RESULTS_FILE) if end else max(times, default=_modified_ms(folder))
+    commit = str(starts[-1].get("commit", "")) if starts else ""
+    tags = run_tags(settings, folder, commit=commit, digest=state["fingerprint"], sweep=_membership(settings, state))
+    logger, begun = open_mlflow(settings, folder, tags, began_ms=began_ms)
+    if not begun:
+        _check_experiment(logger, config)
+        logger.set_tag("run_dir", str(folder))  # it may have been moved
+    catch_up(logger, settings, history)
+    if data is not None:
+        log_data(logger, data.accounts, data.fingerprint)
+    if end is not None:
+        last = [{"step": 0, "name": name, "value": value, "time": ended_ms} for name, value in end.totals.items()]
+        logger.attempt("figures of the whole run", lambda: logger.catch_up(last), tries=1)
+        asked = settings.logger.log_model if config.log_model is None else config.log_model
+        give_files(logger, end, model=asked, replace=False)
+    logger.close_as_of("KILLED" if end is None else "FINISHED", ended_ms)
+    return logger
 
 
 def _settings(folder: Path, config: SyncConfig) -> RunConfig:
-    """The run's configuration, with the store that is asked for."""
+    """The run's configuration, with the store that is asked for; by default that of the folder which it lies in now."""
     if not read_state(folder):
         raise ConfigError(f"run={str(folder)!r}: is no run's folder; give one with a run.json.")
-    found = read_config(folder)
+    found = replace(read_config(folder), output_root=str(folder.parent))
     mlflow = config.mlflow if config.mlflow is not None else found.logger.mlflow
     name = config.experiment_name if config.experiment_name is not None else found.logger.experiment_name
-    return replace(found, logger=replace(found.logger, mlflow=mlflow, experiment_name=name))
+    made = replace(found, logger=replace(found.logger, mlflow=mlflow, experiment_name=name))
+    if mlflow is None and not (store := folder.parent / "mlflow.db").is_file():
+        raise ConfigError(
+            f"run={str(folder)!r}: there is no {store}; give mlflow=sqlite:///{store} to make it, or another store's address."
+        )
+    return made
+
+
+def _check_ended(folder: Path) -> None:
+    """Raises a ConfigError for a run that is running; a run that ended does not go on in the moment that this takes."""
+    if not lock_run_dir(folder):
+        raise ConfigError(f"run={str(folder)!r}: is running, it holds {folder / LOCK_FILE}; wait for it or end it.")
+    close_run_dir(folder)
+
+
+def _check_experiment(logger: PatientMLFlowLogger, config: SyncConfig) -> None:
+    if config.experiment_name is None:
+        return
+    client = logger.experiment
+    own = client.get_experiment(client.get_run(str(logger.run_id)).info.experiment_id).name
+    if own != config.experiment_name:
+        raise ConfigError(
+            f"experiment_name={config.experiment_name!r}: {logger.tracking_uri} has the run already, in {own!r}; leave experiment_name out."
+        )
+
+
+def _membership(config: RunConfig, state: dict[str, Any]) -> Membership | None:
+    """The sweep that the run is a member of, with the sweep's own run where that is in the same store."""
+    if not state.get("sweep"):
+        return None
+    try:
+        told = json.loads((Path(config.output_root) / "sweeps" / state["sweep"] / SWEEP_FILE).read_text())["mlflow"]
+        parent = told["run_id"] if told["tracking_uri"] == tracking_uri(config) else None
+    except (OSError, ValueError, KeyError, TypeError):  # elsewhere, or never tracked
+        parent = None
+    return Membership(state["sweep"], parent)
+
+
+def _milliseconds(told: object) -> int | None:
+    try:
+        return int(1000 * datetime.fromisoformat(str(told)).timestamp())
+    except ValueError:
+        return None
+
+
+def _modified_ms(path: Path) -> int:
+    return path.stat().st_mtime_ns // 10**6
 
 
 def run(config: SyncConfig) -> None:
     """Gives the store all runs that are named, and says what became of each.
 
     Raises:
-        ConfigError: naming those that it could not be given, once the others are there.
+        ConfigError: naming those that it could not be given, once the others are there; a ResumableError where trying again may help.
     """
-    folders = [Path(name).expanduser().resolve() for name in file_names(config.run)]
-    console, problems = Console(), []
+    folders = [Path(name).expanduser().resolve() for name in file_names(config.run) if name]
+    if not folders:
+        raise ConfigError(f"run={config.run!r}: name at least one run's folder.")
+    console, problems, again = Console(), [], True
     for folder in folders:
         try:
             logger = sync(folder, config)
         except MrmError as error:
             problems.append(str(error))
+            again = False
             continue
         if logger.lacks:
             problems.append(f"run={str(folder)!r}: {logger.tracking_uri} still lacks something, see above; try again.")
@@ -99,7 +160,7 @@ def run(config: SyncConfig) -> None:
             told = f"{folder.name} is in {logger.tracking_uri} as run {logger.run_id}"
             console.print(told, markup=False, highlight=False, soft_wrap=True)
     if problems:
-        raise ConfigError("\n".join(problems))
+        raise (ResumableError if again else ConfigError)("\n".join(problems))
 
 
 def main(words: Sequence[str] | None = None) -> None:

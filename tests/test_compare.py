@@ -19,7 +19,10 @@ import pytest
 from mrm.cli import compose_run_config
 from mrm.compare import compare, main
 from mrm.compare_config import CompareConfig, names
+from mrm.comparing.drawing import groups_canvas
+from mrm.comparing.measures import Figure, Measure
 from mrm.errors import ConfigError
+from mrm.evaluation.intervals import Interval
 from mrm.evaluation.sample_scores import SCORES_FILE, SampleScores, write_scores
 from tests.comparing.stored import open_store, put
 
@@ -113,6 +116,21 @@ def test_compare_draws_all_groups_without_a_key(place: Path, tmp_path: Path) -> 
     drawn = path.read_text()
     places = [drawn.index(f">{name}, flip_rate={rate}<") for name in ("dt2it_full", "dt2it_no_curation") for rate in (0.1, 0.4)]  # fmt: skip
     assert places == sorted(places) and ">mean of 2 sets<" in drawn and ">style matched<" in drawn
+
+
+def test_groups_canvas_has_room_for_long_labels_and_a_line_at_the_reference() -> None:
+    measure = Measure("mean", "mean", "accuracy")
+    labels = [f"{name}, " + "a_long_key_of_the_configuration=0.125, " * 3 for name in ("one", "other")]
+    figures = {
+        label: {"mean": Figure(measure, {1: mean}, Interval(1, mean))}
+        for label, mean in zip(labels, (0.5, 0.75), strict=True)
+    }
+    canvas = groups_canvas(labels, [measure], figures, labels[1])
+    canvas.draw_without_rendering()
+    (panel,) = canvas.axes
+    assert panel.get_window_extent().width > 2.5 * canvas.dpi  # inches
+    assert 0.75 in [line.get_xdata()[0] for line in panel.lines if line.get_linestyle() == ":"]
+    assert not [line for line in groups_canvas(labels, [measure], figures).axes[0].lines if line.get_linestyle() == ":"]
 
 
 def test_compare_from_an_archive_shows_the_same(place: Path, tmp_path: Path) -> None:

@@ -27,10 +27,12 @@ from mrm.config import DatasetConfig, RunConfig, to_yaml
 from mrm.construct_config import ModelSpec
 from mrm.errors import ConfigError, MrmError, ResumableError
 from mrm.evaluation.sample_scores import SCORES_FILE, read_scores
+from mrm.history import read_history
 from mrm.parts import build_annotators
 from mrm.run import check_judges, run
 from mrm.run_dirs import STOPPED, read_state
-from mrm.tracking import read_history, tracking_uri
+from mrm.sync import SyncConfig, sync
+from mrm.tracking import tracking_uri
 from tests.construction.fault_server import FaultServer
 
 ROOT = Path(__file__).parent.parent
@@ -146,6 +148,14 @@ def test_run_logs_to_mlflow_and_resume_goes_on_in_the_same_run(
         "ledger/round_0000.parquet", "ledger/round_0001.parquet",
     ]  # fmt: skip
     assert len(list(result.run_dir.parent.glob("dt2it_flip_only-*"))) == 1
+    before = {name: client.get_metric_history(tracked.info.run_id, name) for name in tracked.data.metrics}
+    assert not sync(result.run_dir, SyncConfig()).lacks  # nothing was lacking: figures, end and model stay as they are
+    again = client.get_run(tracked.info.run_id)
+    assert again.info.end_time == tracked.info.end_time and again.data.metrics == tracked.data.metrics
+    assert {name: len(client.get_metric_history(tracked.info.run_id, name)) for name in before} == {
+        name: len(points) for name, points in before.items()
+    }
+    assert [one.model_id for one in client.search_logged_models([experiment.experiment_id])] == [model.model_id]
 
 
 def test_run_killed_within_an_epoch_and_resumed_ends_as_one_left_alone(

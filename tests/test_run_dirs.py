@@ -12,7 +12,7 @@ import pytest
 
 from mrm.config import AnnotationConfig, CurationConfig, LoggerConfig, ReportConfig, RoundConfig, RunConfig, SweepConfig
 from mrm.construct_config import ModelSpec
-from mrm.errors import ConfigError
+from mrm.errors import ConfigError, ResumableError
 from mrm.run_dirs import close_run_dir, find_runs, fingerprint, open_run_dir, read_state, write_json, write_state
 
 
@@ -103,7 +103,7 @@ def test_open_run_dir_of_a_running_run_is_passed_over_or_refused(tmp_path: Path)
     assert open_run_dir(config(tmp_path, resume="auto")) == (older, True)
     fresh, resumed = open_run_dir(config(tmp_path, resume="auto"))  # both run now
     assert fresh not in (older, running) and not resumed
-    with pytest.raises(ConfigError, match=r"still running, it holds .*run\.lock"):
+    with pytest.raises(ResumableError, match=r"still running, it holds .*run\.lock"):
         open_run_dir(config(tmp_path, resume=str(running)))
     close_run_dir(running)
     assert open_run_dir(config(tmp_path, resume=str(running))) == (running, True)

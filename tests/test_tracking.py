@@ -12,9 +12,10 @@ import pytest
 from mrm import tracking
 from mrm.config import LoggerConfig, RunConfig
 from mrm.errors import ConfigError
+from mrm.history import HistoryLogger, read_history
 from mrm.mlflow_logger import PatientMLFlowLogger
 from mrm.sweeps.membership import Membership
-from mrm.tracking import HistoryLogger, read_history, start_mlflow, tracking_uri, ui_command
+from mrm.tracking import start_mlflow, tracking_uri, ui_command
 
 
 def test_history_steps_done_again_count_once_and_a_cut_line_is_left_out(tmp_path: Path) -> None:
@@ -65,9 +66,9 @@ def test_a_new_mlflow_store_is_opened_by_one_run_at_a_time(tmp_path: Path, monke
         return False
 
     class Watched(PatientMLFlowLogger):
-        def begin(self) -> None:  # which makes the store's tables
+        def begin(self, began_ms: int | None = None) -> str:  # which makes the store's tables
             held.append(is_locked())
-            super().begin()
+            return super().begin(began_ms)
 
     monkeypatch.setattr(tracking, "PatientMLFlowLogger", Watched)
     folder = tmp_path / "run"

@@ -77,16 +77,21 @@ def _line(panel: Any, points: Sequence[Mapping[str, Any]], label: str, number: i
 
 
 def groups_canvas(
-    labels: Sequence[str], measures: Sequence[Measure], figures: Mapping[str, Mapping[str, Figure]]
+    labels: Sequence[str],
+    measures: Sequence[Measure],
+    figures: Mapping[str, Mapping[str, Figure]],
+    reference: str | None = None,
 ) -> Canvas:
-    """A panel a measure, a row a group: mean and interval, and each seed as a faint point; a dotted line at the first group's mean.
+    """A panel a measure, a row a group: mean and interval, and each seed as a faint point; a dotted line at the reference's mean.
 
     Args:
         labels: of the groups, from top to bottom.
         measures: a panel each.
         figures: label -> measure -> figure.
+        reference: label of the group that the others are compared with; None for none, or several.
     """
-    canvas = Canvas(figsize=(2.2 + 3.2 * len(measures), 1.1 + 0.3 * len(labels)), layout="constrained")
+    names = max(map(len, labels), default=1) / LETTERS  # inches
+    canvas = Canvas(figsize=(0.5 + names + 3.2 * len(measures), 1.1 + 0.3 * len(labels)), layout="constrained")
     FigureCanvasAgg(canvas)
     panels = canvas.subplots(1, len(measures), squeeze=False, sharey=True)[0]
     for panel, measure in zip(panels, measures, strict=True):
@@ -98,7 +103,7 @@ def groups_canvas(
             if found.low is not None and found.high is not None:
                 panel.hlines(row, found.low, found.high, color=COLOURS[0], linewidth=1.4)
             panel.plot([found.estimate], [row], "o", markersize=5, color=COLOURS[0])
-            if row == 0:
+            if label == reference:
                 panel.axvline(found.estimate, color="#888", linewidth=0.8, linestyle=":")
         dress(panel, measure.title, "")
         panel.grid(axis="x", color="#e4e7ea", linewidth=0.6)

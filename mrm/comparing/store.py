@@ -20,11 +20,12 @@ import yaml
 from mrm.comparing.records import FINISHED, RunRecord, comparable, flattened, with_defaults
 from mrm.errors import ConfigError, RecordError, suggest
 from mrm.evaluation.sample_scores import SCORES_FILE, SampleScores, read_scores
+from mrm.history import HISTORY_FILE, read_history
 from mrm.mlflow_logger import be_brief
 from mrm.run_dirs import CONFIG_FILE, RESULTS_FILE, read_state, tracked_as
 from mrm.run_totals import totals
 from mrm.sweeps.parent_run import ROLE
-from mrm.tracking import HISTORY_FILE, VALUE_LIMIT, read_history
+from mrm.tracking import VALUE_LIMIT
 
 PAGE = 1000  # runs of one answer of MLflow
 TOTAL = "seconds"  # a figure that is logged at a run's very end
@@ -197,7 +198,7 @@ def folder_metrics(folder: Path, history: Sequence[Mapping[str, Any]]) -> dict[s
     newest = {str(entry["name"]): float(entry["value"]) for entry in history}
     try:
         return newest | totals(json.loads((folder / RESULTS_FILE).read_text()))
-    except (OSError, ValueError):  # not finished, or damaged
+    except (OSError, ValueError, TypeError, AttributeError):  # not finished, or damaged
         return newest
 
 

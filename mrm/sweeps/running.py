@@ -14,6 +14,7 @@ from pathlib import Path
 from rich.console import Console
 
 from mrm.config import SweepConfig
+from mrm.run_dirs import forget_stop
 from mrm.sweeps.display import SweepDisplay, print_table
 from mrm.sweeps.members import (
     FAILED,
@@ -171,6 +172,8 @@ class Sweep:
             **Membership(self.folder.name, parent).to_environment(),
             **({GPUS: ",".join(gpus)} if gpus else {}),
         }
+        if member.resume is not None:
+            forget_stop(member.resume)  # else it would be told again, of a member that fails before it opens its folder
         command = self.command(run_words(member), member.config.trainer.devices)
         member.starts += 1
         with member.log.open("a") as file:

@@ -27,6 +27,8 @@ folder.mkdir(parents=True, exist_ok=True)
 state = {"fingerprint": fingerprints[seed], "sweep": os.environ["MRM_SWEEP"]}
 note = {"words": words, "environment": {k: v for k, v in os.environ.items() if k.startswith(("MRM_", "OMP_", "CUDA_"))}}
 note["began"] = time.time()
+if behaviour == "early":  # before it opens its folder
+    sys.exit("no such module")
 (folder / "config.yaml").write_text("{}")
 (folder / "run.json").write_text(json.dumps(state))
 with (folder / "starts.jsonl").open("a") as file:
@@ -81,7 +83,7 @@ def fake_sweep(
     cores: int = 2,
 ) -> Sweep:
     """A sweep `s` over seeds; behaviours by seed: finish (the default), fail, kill, wait, deaf,
-    room and remembers (stop, to go on), soft (ends with status 0 when asked), asked (as if asked from outside), meet, unfinished."""
+    early (fails before it has a folder), room and remembers (stop, to go on), soft (ends with status 0 when asked), asked (as if asked from outside), meet, unfinished."""
     members = [Member(n, ["experiment=e", f"seed={seed}"], config(root, seed)) for n, seed in enumerate(seeds, start=1)]
     for member in members:
         change(member)

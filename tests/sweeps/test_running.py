@@ -114,6 +114,13 @@ def test_sweep_member_that_did_not_fail_by_itself_resumes_in_its_folder(
     )
 
 
+def test_sweep_member_that_stopped_and_then_fails_is_told_by_its_last_fault(tmp_path: Path) -> None:
+    assert fake_sweep(tmp_path, [1], {1: "remembers"}).run() == 1
+    assert fake_sweep(tmp_path, [1], {1: "early"}).run() == 1
+    (member,) = record(tmp_path)["members"]
+    assert (member["state"], member["error"]) == ("failed", "no such module")
+
+
 def test_sweep_finds_finished_members_without_its_record(tmp_path: Path) -> None:
     assert fake_sweep(tmp_path, [1, 2]).run() == 0
     (tmp_path / "sweeps" / "s" / "sweep.json").unlink()
