@@ -19,7 +19,7 @@ from mrm.run import run
 EXPERIMENTS = sorted(path.stem for path in (experiments_dir() / "experiment").glob("*.yaml"))
 GROUPS = ("model", "data", "loss", "optim", "curation", "trainer", "logger", "scale")
 WITH_EMBEDDED_JUDGES = [  # ablations of the rounds, which bring their whole curation
-    "dt2it_drop", "dt2it_released", "dt2it_rounds_1", "dt2it_rounds_3", "dt2it_rounds_4", "dt2it_weight",
+    "dt2it_drop", "dt2it_iterations_2", "dt2it_released", "dt2it_rounds_1", "dt2it_rounds_3", "dt2it_rounds_4", "dt2it_weight",
 ]  # fmt: skip
 CHOICES = [f"{group}={path.stem}" for group in GROUPS for path in sorted((experiments_dir() / group).glob("*.yaml"))]
 
