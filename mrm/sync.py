@@ -69,7 +69,7 @@ def sync(folder: Path, config: SyncConfig) -> PatientMLFlowLogger:
     if not begun:
         _check_experiment(logger, config)
         logger.set_tag("run_dir", str(folder))  # it may have been moved
-    catch_up(logger, settings, history)
+    catch_up(logger, state["identity"], history)
     if data is not None:
         log_data(logger, data.accounts, data.fingerprint)
     if end is not None:

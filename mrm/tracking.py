@@ -109,7 +109,7 @@ def start_mlflow(config: RunConfig, folder: Path, sweep: Membership | None = Non
     if not begun:
         again = partial(logger.experiment.update_run, logger.run_id, status="RUNNING")
         logger.attempt("that the run goes on", again, tries=1)
-    catch_up(logger, config, history)
+    catch_up(logger, read_state(folder).get("identity") or identity(config), history)
     return logger
 
 
@@ -170,11 +170,17 @@ def open_mlflow(
         return logger, True
 
 
-def catch_up(logger: PatientMLFlowLogger, config: RunConfig, history: Sequence[Mapping[str, Any]]) -> None:
-    """Gives the store the figures and parameters that it lacks: a kill may have cut them, or the store was away."""
+def catch_up(logger: PatientMLFlowLogger, params: Mapping[str, Any], history: Sequence[Mapping[str, Any]]) -> None:
+    """Gives the store the figures and parameters that it lacks: a kill may have cut them, or the store was away.
+
+    Args:
+        logger: of the run.
+        params: as the run was begun with; a store refuses other values.
+        history: of `read_history`.
+    """
     if history:
         logger.attempt("figures of before", lambda: logger.catch_up(history), tries=1)
-    logger.log_hyperparams({key: _shorten(value) for key, value in identity(config).items()})
+    logger.log_hyperparams({key: _shorten(value) for key, value in params.items()})
 
 
 def _shorten(value: Any) -> str:

@@ -133,6 +133,14 @@ def test_sync_gives_only_what_is_lacking_and_what_came_out_otherwise(config: Run
         assert client.get_run(run_id).info.status == "FINISHED"
 
 
+def test_sync_of_a_run_that_went_on_with_another_guard_lacks_nothing(config: RunConfig, folder: Path) -> None:
+    start_mlflow(config, folder)
+    other = replace(config, curation=replace(config.curation, min_active_share=0.125))
+    logger = start_mlflow(other, folder)  # whose parameters the store has with other values
+    (folder / "config.yaml").write_text(to_yaml(other))
+    assert not logger.lacks and not sync(folder, asked(folder)).lacks
+
+
 def test_sync_to_another_store_makes_one_run_there_and_leaves_the_first(folder: Path, tmp_path: Path) -> None:
     first = sync(folder, asked(folder))
     place = tmp_path / "elsewhere"
