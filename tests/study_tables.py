@@ -1,4 +1,4 @@
-"""The tables of the docs that `mrm.compare` makes of the kept runs in docs/studies: `python -m tests.study_tables` writes them anew.
+"""The tables of README and the docs that `mrm.compare` makes of the kept runs in docs/studies: `python -m tests.study_tables` writes them anew.
 
 A table stands between two comments, the first with the words of the command and the table's title:
 
@@ -48,8 +48,9 @@ def made_again(text: str) -> str:
 
 
 def pages() -> list[Path]:
-    """The docs that have such tables."""
-    return sorted(path for path in DOCS.glob("*.md") if _BLOCK.search(path.read_text()))
+    """README and the docs, those that have such tables."""
+    all_pages = [DOCS.parent / "README.md", *sorted(DOCS.glob("*.md"))]
+    return [path for path in all_pages if _BLOCK.search(path.read_text())]
 
 
 if __name__ == "__main__":
