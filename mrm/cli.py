@@ -155,7 +155,8 @@ def settings_command(
 ) -> None:
     """Runs `task` with settings given as `key=value` words; `--help` prints `about` and the keys.
 
-    Ends the process with status 2 and one message where the input is at fault; other errors keep their traceback.
+    Ends the process with one message and status 2 where the input is at fault, 75 where the work stopped half-way and the same call goes
+    on; other errors keep their traceback.
 
     Args:
         schema: the dataclass of the settings.

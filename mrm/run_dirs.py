@@ -195,11 +195,15 @@ def find_runs(root: Path, **remembered: Any) -> list[Path]:
 def write_json(path: Path, value: Any) -> None:
     """Writes a file whole or not at all."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("w") as file:
-        file.write(json.dumps(value, indent=2) + "\n")
-        file.flush()
-        os.fsync(file.fileno())  # else a power cut may leave the new name with nothing in it
-    temporary.replace(path)
+    try:
+        with temporary.open("w") as file:
+            file.write(json.dumps(value, indent=2) + "\n")
+            file.flush()
+            os.fsync(file.fileno())  # else a power cut may leave the new name with nothing in it
+        temporary.replace(path)
+    except OSError:  # such as for want of room
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def _make(root: Path, name: str) -> Path:

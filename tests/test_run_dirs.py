@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 import time
@@ -183,3 +184,16 @@ def test_write_state_adds_to_what_is_there(tmp_path: Path) -> None:
     write_state(tmp_path, b=2)
     assert read_state(tmp_path) == {"a": 1, "b": 2}
     assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
+
+
+def test_write_json_that_fails_leaves_nothing_half(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.json"
+    write_json(path, {"a": 1})
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("mrm.run_dirs.os.fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_json(path, {"a": 2})
+    assert [one.name for one in tmp_path.iterdir()] == ["a.json"] and '"a": 1' in path.read_text()

@@ -13,12 +13,12 @@ from pathlib import Path
 import torch
 
 from callbacks.checkpoints import whole_checkpoints
+from mrm.errors import EXIT_RESUMABLE
 from tests.soak.places import BEFORE_LEDGER, FULL_DISK, WITHIN_LEDGER, Place, of_round
 from tests.soak.runs import Runs, Started, check_ledgers, compare, remove
 
 DISK_MB = 128
 MOUNT = ("mount", "-t", "tmpfs", "-o", f"size={DISK_MB}m", "none")
-BAD_INPUT = 2  # the status of a command that ends with one message
 _FILLER = "filler"
 
 
@@ -119,7 +119,7 @@ def full_disk(runs: Runs, writes: list[str]) -> DiskResult:
 def check_failure(started: Started, codes: list[int | None], write: Write) -> None:
     """One message that names the file, and nothing half under its own name."""
     printed = started.printed
-    assert codes == [BAD_INPUT], f"it ended with {codes}, not with one message:\n{printed[-4000:]}"
+    assert codes == [EXIT_RESUMABLE], f"it ended with {codes}, not with one message:\n{printed[-4000:]}"
     assert "Traceback" not in printed, printed[-4000:]
     told = printed[printed.rindex("Error:") :]
     for words in (("No space left", "disk full"), (write.file,), ("resume=auto",)):
