@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from datamodules.ledger import Ledger, ledger_rounds, round_path
 from datamodules.set_accounts import SetAccount
 from mrm.errors import ConfigError
 from mrm.evaluation.sample_scores import SCORES_FILE
-from mrm.history import read_history
 from mrm.mlflow_logger import LAST_TRIES, PatientMLFlowLogger
 from mrm.run_dirs import CONFIG_FILE, EVALUATIONS_FILE, REPORT_FILE, RESULTS_FILE, ROUNDS_FILE
 from mrm.run_record import record_files
@@ -60,8 +60,12 @@ class RunEnd:
     step: int
 
 
-def read_end(folder: Path) -> RunEnd:
+def read_end(folder: Path, history: Iterable[Mapping[str, Any]]) -> RunEnd:
     """Of a run that has its results.
+
+    Args:
+        folder: the run's.
+        history: its metrics by step, as `read_history` gives them.
 
     Raises:
         ConfigError: for results that cannot be read.
@@ -79,7 +83,7 @@ def read_end(folder: Path) -> RunEnd:
         found,
         tuple((one, Ledger.read(one)) for one in rounds),
         (*(one for one in files if one.is_file()), *record_files(folder)),
-        max((entry["step"] for entry in read_history(folder)), default=0),
+        max((entry["step"] for entry in history), default=0),
     )
 
 

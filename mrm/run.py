@@ -279,7 +279,7 @@ def finish(config: RunConfig, result: RunResult, datamodule: PreferenceDataModul
         result.report = write_report(config, result, datamodule.index)
     mlflow = mlflow_of(loggers)
     if mlflow is not None:
-        finish_mlflow(mlflow, read_end(folder), model=config.logger.log_model)
+        finish_mlflow(mlflow, read_end(folder, read_history(folder)), model=config.logger.log_model)
     write_state(folder, finished=True)
     console = Console()
     print_summary(result, console)

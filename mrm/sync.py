@@ -7,7 +7,6 @@ another store than the one that they were tracked in, as runs of their own there
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -27,7 +26,7 @@ from mrm.mlflow_run import give_files, log_data, read_end
 from mrm.run_dirs import LOCK_FILE, RESULTS_FILE, close_run_dir, lock_run_dir, read_config, read_state
 from mrm.run_record import read_data, read_starts
 from mrm.sweeps.membership import Membership
-from mrm.sweeps.record import SWEEP_FILE
+from mrm.sweeps.record import read_tracked
 from mrm.tracking import catch_up, open_mlflow, run_tags, tracking_uri
 
 
@@ -55,10 +54,13 @@ def sync(folder: Path, config: SyncConfig) -> PatientMLFlowLogger:
         ConfigError: for a folder that is no run's, whose run goes on, or whose files are damaged; for a store that cannot be opened.
         LedgerError: for a ledger that cannot be read.
     """
-    settings, state = _settings(folder, config), read_state(folder)
+    state = read_state(folder)
+    if not state:
+        raise ConfigError(f"run={str(folder)!r}: is no run's folder; give one with a run.json.")
+    settings = _settings(folder, config)
     _check_ended(folder)
     history, data, starts = read_history(folder), read_data(folder), read_starts(folder)
-    end = read_end(folder) if state.get("finished") else None
+    end = read_end(folder, history) if state.get("finished") else None
     times = [entry["time"] for entry in history if "time" in entry]
     noted = _milliseconds(starts[0].get("started")) if starts else None
     began_ms = min(times, default=_modified_ms(folder)) if noted is None else noted
@@ -83,8 +85,6 @@ def sync(folder: Path, config: SyncConfig) -> PatientMLFlowLogger:
 
 def _settings(folder: Path, config: SyncConfig) -> RunConfig:
     """The run's configuration, with the store that is asked for; by default that of the folder which it lies in now."""
-    if not read_state(folder):
-        raise ConfigError(f"run={str(folder)!r}: is no run's folder; give one with a run.json.")
     found = replace(read_config(folder), output_root=str(folder.parent))
     mlflow = config.mlflow if config.mlflow is not None else found.logger.mlflow
     name = config.experiment_name if config.experiment_name is not None else found.logger.experiment_name
@@ -118,12 +118,9 @@ def _membership(config: RunConfig, state: dict[str, Any]) -> Membership | None:
     """The sweep that the run is a member of, with the sweep's own run where that is in the same store."""
     if not state.get("sweep"):
         return None
-    try:
-        told = json.loads((Path(config.output_root) / "sweeps" / state["sweep"] / SWEEP_FILE).read_text())["mlflow"]
-        parent = told["run_id"] if told["tracking_uri"] == tracking_uri(config) else None
-    except (OSError, ValueError, KeyError, TypeError):  # elsewhere, or never tracked
-        parent = None
-    return Membership(state["sweep"], parent)
+    tracked = read_tracked(Path(config.output_root) / "sweeps" / state["sweep"]) or {}
+    same_store = tracked.get("tracking_uri") == tracking_uri(config)
+    return Membership(state["sweep"], tracked.get("run_id") if same_store else None)
 
 
 def _milliseconds(told: object) -> int | None:

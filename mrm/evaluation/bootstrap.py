@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 Array = npt.NDArray[Any]
 SEED = 20_240
+ALIKE = 1e-12  # shares, or draws of a figure about as large, that spread no more are all alike
 AT_ONCE = 1 << 20  # numbers of a block of draws: 8 MB, near what a processor's cache holds
 
 
@@ -56,27 +57,37 @@ def resampled_mean_of_ratios(
 
     Returns:
         (float64 [B], float64 [B]): draws that the interval's lower end is to be taken from, and its upper end; the same
-        ones where no accuracy is 0 or 1.
+        ones where no accuracy is the same in all of its units.
     """
     both = [_for_both_ends(right, total, draws=draws, rng=rng) for right, total in parts]
     return np.mean([low for low, _ in both], axis=0), np.mean([high for _, high in both], axis=0)
 
 
 def _for_both_ends(right: Array, total: Array, *, draws: int, rng: np.random.Generator) -> tuple[Array, Array]:
-    """Draws of an accuracy as `resampled_ratios` makes them; where all U units are right or all wrong, those would be one number.
+    """Draws of an accuracy as `resampled_ratios` makes them; where all U units have the same one, those would be one number.
 
-    Instead, what is drawn has the ends of the exact binomial interval (`intervals.unanimous_ends`), whatever its level,
-    as its percentiles. With u uniform in [0, 1], of all right the lower ends are u ** (1 / U), which is Beta(U, 1), and the
-    upper ones 1; of all wrong, the mirror image. Draws of lower ends, and of upper ones, may be summed with those of
-    other accuracies ("melding": Fay, Proschan and Brittain, Biometrics 71, 2015).
+    Instead, what is drawn has the ends of `intervals.alike_ends`, whatever its level, as its percentiles: with u uniform in
+    [0, 1], a share of u ** (1 / U) of all units, which is Beta(U, 1), has that accuracy, and the rest 0 for the lower end and 1
+    for the upper one. Draws of lower ends, and of upper ones, may be summed with those of other accuracies ("melding": Fay,
+    Proschan and Brittain, Biometrics 71, 2015).
     """
-    share = right.sum() / total.sum()
-    if share not in (0, 1):
+    share = common_share(right, total)
+    if share is None:
         made = resampled_ratios(right, total, draws=draws, rng=rng)
         return made, made
     uniform = rng.permutation(np.linspace(0, 1, draws))  # a grid, so that of a lone category the ends are exact
-    reach, whole = uniform ** (1 / len(right)), np.ones(draws)
-    return (reach, whole) if share == 1 else (1 - whole, 1 - reach)
+    reach = uniform ** (1 / len(right))
+    return share * reach, share * reach + (1 - reach)
+
+
+def common_share(right: Array, total: Array) -> float | None:
+    """The share that all units have alike, such as each right in one of two orders; None where they differ, or there are none.
+
+    Args:
+        right, total: [U] of each unit, how much of how many; `total` above 0.
+    """
+    shares = np.asarray(right, float) / total
+    return float(shares[0]) if len(shares) and np.ptp(shares) <= ALIKE else None
 
 
 def per_group(values: Array, groups: Array) -> tuple[Array, Array]:

@@ -1,6 +1,6 @@
 """How sure the figures of a diagnosis are: 95 % intervals by bootstrap over samples, whose pairs are drawn together.
 
-A share of 0 or 1 has the exact interval of its samples. Another figure whose draws are all alike has no ends: they tell
+A share that is the same in all samples has the ends of `alike_ends`. Another figure whose draws are all alike has no ends: they tell
 nothing of it. Pure functions. Dimension letters: P pairs, D draws.
 """
 
@@ -10,15 +10,15 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from mrm.evaluation.bootstrap import per_group, resampled_ratios
+from mrm.evaluation.bootstrap import common_share, per_group, resampled_ratios
 from mrm.evaluation.calibration import Calibration, confidences, error_if_calibrated, resampled_error
 from mrm.evaluation.intervals import (
     Interval,
     accuracy_interval,
+    alike_ends,
     bootstrap_draws,
     ends_of_spread,
     percentile_interval,
-    unanimous_ends,
 )
 from mrm.evaluation.position import PositionBias, first_image_decisions, right_in_both, same_image
 from mrm.evaluation.shortcuts import LengthControl, log_ratio, resampled_correlations, resampled_length_control
@@ -104,9 +104,10 @@ def position_intervals(
         first, decided = (
             per_group(column, sample)[0] for column in first_image_decisions(given, swapped, first_preferred)
         )
-        n = int((decided > 0).sum())
-        if found.first_image in (0, 1):
-            made["first_image"] = Interval(n, found.first_image, *unanimous_ends(found.first_image, n))
+        some = decided > 0
+        share, n = common_share(first[some], decided[some]), int(some.sum())
+        if share is not None:
+            made["first_image"] = Interval(n, found.first_image, *alike_ends(share, n))
         else:
             ratios = resampled_ratios(first, decided, draws=DRAWS, rng=np.random.default_rng(seed))
             made["first_image"] = _interval(sample, found.first_image, ratios)

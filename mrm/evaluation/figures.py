@@ -18,11 +18,12 @@ import numpy.typing as npt
 from mrm.evaluation.benchmarks import BenchmarkPair, Definition
 from mrm.evaluation.bootstrap import (
     SEED,
+    common_share,
     per_group,
     resampled_mean_of_ratios,
     resampled_ratios,
 )
-from mrm.evaluation.intervals import DRAWS, percentile_interval, unanimous_ends
+from mrm.evaluation.intervals import DRAWS, alike_ends, percentile_interval
 from mrm.evaluation.length_only import length_only
 
 Array = npt.NDArray[Any]
@@ -233,10 +234,10 @@ class _Data:
         return Figure(float(right.mean()), len(right), int(tied.sum()), float(tied.mean()), *ends, length)
 
     def _ends(self, right: Array, total: Array) -> tuple[float, float]:
-        """The interval of the units' accuracy; where all are right or all wrong, the draws would tell nothing."""
+        """The interval of the units' accuracy; where all have the same one, the draws would tell nothing."""
         samples = resampled_ratios(right, total, draws=self.draws, rng=self.rng)
-        share = right.sum() / total.sum()
-        return unanimous_ends(share, len(right)) if share in (0, 1) else _percentiles(samples)
+        share = common_share(right, total)
+        return _percentiles(samples) if share is None else alike_ends(share, len(right))
 
 
 def _percentiles(samples: Array) -> tuple[float, float]:

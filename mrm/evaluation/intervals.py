@@ -1,5 +1,5 @@
 """Intervals: of a mean over a few seeds by Student's t, of any statistic over many samples by the bootstrap, and of a
-share of 0 or 1, whose draws are all alike, exactly.
+share that all samples have alike, whose draws would tell nothing.
 
 Pure functions of arrays. Dimension letters: N samples, D draws, C clusters.
 """
@@ -12,11 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mrm.evaluation.bootstrap import AT_ONCE, per_group, resampled_ratios
+from mrm.evaluation.bootstrap import ALIKE, AT_ONCE, common_share, per_group, resampled_ratios
 
 LEVEL = 0.95
 DRAWS = 10_000
-ALIKE = 1e-12  # draws of a figure such as a share that spread no more are all alike
 HALVINGS = 200  # of the angle that a quantile is looked for in; a float is settled after 60 or so
 
 Array = np.ndarray
@@ -195,19 +194,18 @@ def accuracy_interval(
     level: float = LEVEL,
     clusters: Sequence[object] | Array | None = None,
 ) -> Interval:
-    """The interval of a share, such as an accuracy: by bootstrap, but exact where all are right or all wrong.
+    """The interval of a share, such as an accuracy: by bootstrap, or `alike_ends` where all clusters have the same share.
 
     Args:
         right: [N] in [0, 1].
         seed, draws, level, clusters: as of `bootstrap_interval`.
-
-    Returns:
-        Without ends where all clusters have the same share, and it is neither 0 nor 1.
     """
-    found = bootstrap_interval(right, seed=seed, draws=draws, level=level, clusters=clusters)
-    if found.estimate in (0.0, 1.0):
-        return Interval(found.n, found.estimate, *unanimous_ends(found.estimate, found.n, level))
-    return ends_of_spread(found)
+    given = np.asarray(right, float)
+    of_row, count = _clusters(clusters, len(given))
+    share = common_share(*per_group(given, of_row))
+    if share is not None:
+        return Interval(count, share, *alike_ends(share, count, level))
+    return bootstrap_interval(given, seed=seed, draws=draws, level=level, clusters=clusters)
 
 
 def ends_of_spread(found: Interval) -> Interval:
@@ -220,19 +218,21 @@ def ends_of_spread(found: Interval) -> Interval:
     return found if spreads else Interval(found.n, found.estimate)
 
 
-def unanimous_ends(share: float, n: int, level: float = LEVEL) -> tuple[float, float]:
-    """Ends of the exact binomial interval (Clopper and Pearson, 1934) of a share of 0 or 1.
+def alike_ends(share: float, n: int, level: float = LEVEL) -> tuple[float, float]:
+    """Ends of an interval of the mean share, where all n units that were drawn have the same one.
 
-    All of n right has the chance p ** n, at the lower end (1 - level) / 2: low = ((1 - level) / 2) ** (1 / n).
+    That units have it by a chance of p shows in all n by p ** n, which is (1 - level) / 2 at p = ((1 - level) / 2) ** (1 / n).
+    So many have it at least, and the rest may have any, from 0 to 1. Of a share of 0 or 1 this is the exact binomial interval
+    (Clopper and Pearson, 1934).
 
     Args:
-        share: 0 or 1.
-        n: units that were drawn, at least 1.
+        share: in [0, 1].
+        n: units, at least 1.
         level: of the interval, in (0, 1).
     """
-    assert share in (0, 1) and n >= 1 and 0 < level < 1, (share, n, level)
+    assert 0 <= share <= 1 and n >= 1 and 0 < level < 1, (share, n, level)
     reach = ((1 - level) / 2) ** (1 / n)
-    return (reach, 1.0) if share == 1 else (0.0, 1 - reach)
+    return share * reach, share * reach + (1 - reach)
 
 
 def percentile_interval(n: int, estimate: float, made: Array, level: float = LEVEL) -> Interval:

@@ -133,6 +133,15 @@ def _results(member: Member) -> dict[str, Any] | None:
     return {name: found.get(name) for name in RESULTS}
 
 
+def read_tracked(folder: Path) -> dict[str, str] | None:
+    """Where a sweep's parent run is, as `SweepRecord.mlflow`; None without MLflow, or where the sweep's folder is elsewhere or damaged."""
+    try:
+        found = json.loads((folder / SWEEP_FILE).read_text())["mlflow"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
 def lock_sweep(folder: Path) -> int:
     """Takes the sweep's lock; members inherit the descriptor, so that it is held until the last of them has ended too.
 

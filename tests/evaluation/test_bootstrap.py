@@ -60,9 +60,10 @@ def test_resampled_mean_of_ratios_draws_each_part_by_itself() -> None:
     assert (lower == upper).all() and (lower == (own[0] + own[1]) / 2).all()
 
 
-def test_resampled_mean_of_ratios_of_a_unanimous_part_has_its_exact_ends() -> None:
-    """Three units right: u ** (1 / 3) at the lower end; three wrong, the mirror image at the upper one."""
-    for right, low, high in ((1.0, 0.025 ** (1 / 3), 1.0), (0.0, 0.0, 1 - 0.025 ** (1 / 3))):
+def test_resampled_mean_of_ratios_of_a_part_whose_units_are_alike_has_its_exact_ends() -> None:
+    """Three units right: u ** (1 / 3) at the lower end; three wrong, the mirror image at the upper one; half right, the middle."""
+    reach = 0.025 ** (1 / 3)
+    for right, low, high in ((1.0, reach, 1.0), (0.0, 0.0, 1 - reach), (0.5, reach / 2, 1 - reach / 2)):
         parts = [(np.full(3, 2 * right), np.full(3, 2.0))]
         lower, upper = resampled_mean_of_ratios(parts, draws=DRAWS, rng=rng())
         assert np.quantile(lower, 0.025) == pytest.approx(low, abs=1e-5)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mrm.evaluation.diagnostics import PairTable, diagnose, strength_bins
-from mrm.evaluation.intervals import Interval
+from mrm.evaluation.intervals import Interval, alike_ends
 
 NAN = np.nan
 
@@ -78,10 +78,11 @@ def test_image_use_of_samples_that_are_alike_has_exact_accuracies_and_a_gain_wit
     assert use.changed.low == pytest.approx(low)
 
 
-def test_accuracy_of_samples_with_one_right_and_one_wrong_pair_each_has_no_ends():
+def test_accuracy_of_samples_with_one_right_and_one_wrong_pair_each_is_no_point():
     found = diagnose(table([1.0, -1, 1, -1], sample=np.array([0, 0, 1, 1])))
-    assert rows_of(found, "all")["all pairs"].accuracy == Interval(2, 0.5)
-    assert rows_of(found, "source")["made"].accuracy == Interval(2, 0.5)
+    expected = Interval(2, 0.5, *alike_ends(0.5, 2))
+    assert rows_of(found, "all")["all pairs"].accuracy == expected
+    assert rows_of(found, "source")["made"].accuracy == expected
 
 
 def test_statements_have_a_position_and_no_style():

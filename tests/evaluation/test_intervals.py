@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from mrm.evaluation.intervals import (
     Interval,
     accuracy_interval,
+    alike_ends,
     bootstrap_draws,
     bootstrap_interval,
     ends_of_spread,
@@ -20,7 +21,6 @@ from mrm.evaluation.intervals import (
     t_central,
     t_quantile,
     t_tail,
-    unanimous_ends,
     weighted_mean,
 )
 
@@ -141,20 +141,26 @@ def test_bootstrap_interval_lies_within_the_values(values: list[float]) -> None:
     assert min(values) - 1e-9 <= found.low <= found.high <= max(values) + 1e-9
 
 
-def test_unanimous_ends_are_those_of_the_tables() -> None:
+def test_alike_ends_of_all_right_and_all_wrong_are_those_of_the_tables() -> None:
     """0.025 ** (1 / 10) is 0.6915, 0.05 ** (1 / 2) is 0.2236; one unit tells next to nothing."""
-    low, high = unanimous_ends(1.0, 10)
+    low, high = alike_ends(1.0, 10)
     assert low == pytest.approx(0.69150, abs=1e-5) and high == 1.0
-    assert unanimous_ends(0.0, 10) == (0.0, pytest.approx(1 - 0.69150, abs=1e-5))
-    assert unanimous_ends(1.0, 2, level=0.9)[0] == pytest.approx(math.sqrt(0.05))
-    assert unanimous_ends(1.0, 1)[0] == pytest.approx(0.025)
+    assert alike_ends(0.0, 10) == (0.0, pytest.approx(1 - 0.69150, abs=1e-5))
+    assert alike_ends(1.0, 2, level=0.9)[0] == pytest.approx(math.sqrt(0.05))
+    assert alike_ends(1.0, 1)[0] == pytest.approx(0.025)
 
 
-@given(st.integers(1, 500), st.floats(0.5, 0.999))
-def test_unanimous_ends_of_all_right_and_all_wrong_mirror_and_hold_what_they_say(n: int, level: float) -> None:
-    (low, one), (none, high) = unanimous_ends(1.0, n, level), unanimous_ends(0.0, n, level)
-    assert (none, one) == (0.0, 1.0) and high == pytest.approx(1 - low)
-    assert low**n == pytest.approx((1 - level) / 2)  # the chance of n right at the lower end
+def test_alike_ends_of_units_that_are_each_half_right() -> None:
+    """At least 0.6915 of all are half right: 0.3457, and 0.3085 more where the rest are right."""
+    assert alike_ends(0.5, 10) == (pytest.approx(0.34575, abs=1e-5), pytest.approx(0.65425, abs=1e-5))
+
+
+@given(st.floats(0, 1), st.integers(1, 500), st.floats(0.5, 0.999))
+def test_alike_ends_mirror_and_hold_what_they_say(share: float, n: int, level: float) -> None:
+    (low, high), (mirrored, _) = alike_ends(share, n, level), alike_ends(1 - share, n, level)
+    assert 0 <= low <= share <= high + 1e-12 and high <= 1 + 1e-12 and high == pytest.approx(1 - mirrored)
+    others = high - low  # the share of units that may be otherwise
+    assert (1 - others) ** n == pytest.approx((1 - level) / 2)  # the chance that none of these is drawn
 
 
 def test_accuracy_interval_is_the_bootstrap_but_where_all_samples_are_alike() -> None:
@@ -165,9 +171,10 @@ def test_accuracy_interval_is_the_bootstrap_but_where_all_samples_are_alike() ->
     assert accuracy_interval([0.0], seed=0, draws=50) == Interval(1, 0.0, 0.0, pytest.approx(0.975))
 
 
-def test_accuracy_interval_of_samples_that_are_alike_but_not_unanimous_has_no_ends() -> None:
+def test_accuracy_interval_of_samples_that_are_half_right_is_no_point() -> None:
     """Each sample has one pair right and one wrong: whichever are drawn, the share is a half."""
-    assert accuracy_interval([1.0, 0, 1, 0], seed=0, draws=50, clusters=list("aabb")) == Interval(2, 0.5)
+    found = accuracy_interval([1.0, 0, 1, 0], seed=0, draws=50, clusters=list("aabb"))
+    assert found == Interval(2, 0.5, *alike_ends(0.5, 2))
     by_pair = accuracy_interval([1.0, 0, 1, 0], seed=0, draws=500)
     assert (by_pair.low, by_pair.high) == (0.0, 1.0)  # a sixteenth of the draws each
 
