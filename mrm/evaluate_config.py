@@ -15,10 +15,11 @@ from mrm.errors import ConfigError
 from mrm.evaluation.bootstrap import SEED
 from mrm.evaluation.intervals import DRAWS
 from mrm.output_files import output_problems
-from mrm.scoring_model import source_problems
+from mrm.scoring_model import SCORING as MODEL_SCORING
+from mrm.scoring_model import source_problems, without_model
 
-# Settings of the scoring, which does not happen where scores are given.
-SCORING = ("media_dir", "frames", "batch_size", "row_tokens", "device", "dtype", "attention")
+# Settings without effect where scores are given; `max_pixels` then tells what they were computed at.
+SCORING = ("media_dir", *(name for name in MODEL_SCORING if name != "max_pixels"))
 OPTIONS = ("frames", "tasks")  # of single benchmarks
 
 
@@ -82,13 +83,7 @@ def _without_effect(config: EvaluateConfig, name: str | None) -> list[str]:
     """Settings that would do nothing."""
     defaults = {field.name: field.default for field in fields(EvaluateConfig)}
     given = [key for key in defaults if getattr(config, key) != defaults[key]]
-    problems = []
-    if config.scores is not None and config.model is None:
-        problems += [
-            f"{key}={getattr(config, key)}: has no effect with scores=, which need no model; leave it out."
-            for key in SCORING
-            if key in given
-        ]
+    problems = without_model(config, SCORING) if config.scores is not None else []
     for key in OPTIONS if name else ():
         if key in given and key not in options_of(name or ""):
             takers = ", ".join(each for each in READERS if key in options_of(each))

@@ -6,6 +6,7 @@ For the commands, which compose: nothing in the rooms of `mrm/` imports this mod
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -42,18 +43,19 @@ def source_problems(model: str | None, scores: str | None) -> list[str]:
     return problems
 
 
-def without_model(config: Any) -> list[str]:
+def without_model(config: Any, names: Sequence[str] = SCORING) -> list[str]:
     """Settings of scoring that are not the defaults although no model scores: one sentence each.
 
     Args:
-        config: a dataclass with `model` and some of `SCORING`.
+        config: a dataclass with `model` and some of `names`.
+        names: of the settings.
     """
     if config.model is not None:
         return []
     usual = {field.name: field.default for field in dataclasses.fields(config)}
     return [
         f"{name}={getattr(config, name)}: has an effect only with model=; leave it out."
-        for name in SCORING
+        for name in names
         if name in usual and getattr(config, name) != usual[name]
     ]
 

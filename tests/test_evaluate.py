@@ -254,8 +254,8 @@ def test_evaluate_bad_settings_are_told_together(tmp_path: Path) -> None:
     [
         ({"scores": None}, "model, scores: give one of both"),
         ({"model": "."}, "model, scores: give one of both"),
-        ({"batch_size": 4}, "batch_size=4: has no effect with scores="),
-        ({"media_dir": "x"}, "media_dir=x: has no effect with scores="),
+        ({"batch_size": 4}, "batch_size=4: has an effect only with model="),
+        ({"media_dir": "x"}, "media_dir=x: has an effect only with model="),
         ({"tasks": "t2i"}, "tasks=t2i: has no effect on vl_rewardbench, only on mmrb2"),
         (
             {"scores": None, "model": ".", "frames": 4},
