@@ -2,8 +2,9 @@
 
     {"chosen": 1.25, "rejected": -0.5}
 
-Both are of the published orientation. What could not be scored says so: {"unreadable": "why"}. Where a line has `key` and
-`pair` too, as the files written here do, they must be those of the pool's pair in its place. Other fields are ignored.
+Both are of the published orientation. What could not be scored says so: {"unreadable": "why"}. Where a line has `key` or
+`pair` too, as the files written here have both, they must be those of the pool's pair in its place. A field that is null is as if
+it were not there, and other fields are ignored.
 
 Dimension letters: P pairs.
 """
@@ -39,13 +40,14 @@ _BLOCK = 1 << 24
 _ALLOWED = '{"chosen": NUMBER, "rejected": NUMBER}, or {"unreadable": "why"}'
 
 
-def read_scores(path: Path, keys: Texts, pairs: Array) -> tuple[Array, Array, Array]:
+def read_scores(path: Path, keys: Texts, pairs: Array, *, form: str = "one line a pair") -> tuple[Array, Array, Array]:
     """The scores of one pass.
 
     Args:
         path: the file.
         keys: [P], the keys of the pool's pairs in order.
         pairs: int [P], their numbers within their samples.
+        form: what lines the file must have, for the message where their number does not fit.
 
     Returns:
         float64 [P] of chosen, float64 [P] of rejected, NaN where unreadable; object [P], why, or "".
@@ -58,7 +60,7 @@ def read_scores(path: Path, keys: Texts, pairs: Array) -> tuple[Array, Array, Ar
         raise ConfigError(f"scores: there is no file {path}.")
     table = _quickly(path, len(keys))
     if table is None:
-        table = pa.Table.from_pylist(_by_line(path, len(keys)), schema=_SCHEMA)
+        table = pa.Table.from_pylist(_by_line(path, len(keys), form), schema=_SCHEMA)
     _check_names(path, table, keys, pairs)
     chosen, rejected = (table[name].to_numpy().astype(np.float64) for name in ("chosen", "rejected"))
     reasons = np.full(len(keys), "", object)
@@ -119,20 +121,24 @@ def _quickly(path: Path, pairs: int) -> pa.Table | None:
     return table
 
 
-def _by_line(path: Path, pairs: int) -> list[dict[str, Any]]:
+def _by_line(path: Path, pairs: int, form: str) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
-    number = 0
+    number = written = 0  # lines, and those up to the last one that is not blank
     try:
         with path.open(encoding="utf-8-sig") as file:
             for number, line in enumerate(file, start=1):
+                if line.strip():
+                    written = number
                 if number <= pairs:
                     rows.append(_row(f"{path}, line {number}", line))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"scores: {path} cannot be read: {error}.") from error
     if number != pairs:
+        blank = f" ({number - written} of them blank, at the end)" if written < number else ""
+        lacking = "" if written >= pairs else f": the first without a line is pair {written + 1}"
         raise ConfigError(
-            f"scores: {path} has {number} lines, but the input has {pairs} pairs; it must have one line a pair, in the input's"
-            f" order{'' if number > pairs else f': the first without a line is pair {number + 1}'}."
+            f"scores: {path} has {number} lines{blank}, but the input has {pairs} pairs; it must have {form}, in the input's"
+            f" order{lacking}."
         )
     return rows
 
@@ -143,12 +149,17 @@ def _row(place: str, line: str) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         _refuse(place, "is empty" if not line.strip() else f"is not JSON: {error}")
     if not isinstance(row, dict):
-        _refuse(place, f"is {type(row).__name__}")
+        _refuse(place, "is no JSON object")
     named = {"key": row.get("key"), "pair": row.get("pair")}
-    if not isinstance(named["key"], str) or isinstance(named["pair"], bool) or not isinstance(named["pair"], int):
-        named = {"key": None, "pair": None}
-    if "unreadable" in row:
-        if not isinstance(row["unreadable"], str) or not row["unreadable"] or {"chosen", "rejected"} & row.keys():
+    for name, kind in (("key", str), ("pair", int)):
+        if named[name] is not None and type(named[name]) is not kind:
+            told = json.dumps(named[name])[:80]
+            _refuse(
+                place, f"has {name}={told}, which names no pair of the input, and is left out where lines name none"
+            )
+    if row.get("unreadable") is not None:
+        scored = any(row.get(name) is not None for name in ("chosen", "rejected"))
+        if not isinstance(row["unreadable"], str) or not row["unreadable"] or scored:
             _refuse(place, "has `unreadable`, which must be a text and stand without scores")
         return {"chosen": None, "rejected": None, "unreadable": row["unreadable"], **named}
     return {name: _score(place, row, name) for name in ("chosen", "rejected")} | {"unreadable": None, **named}
@@ -173,15 +184,18 @@ def _refuse(place: str, problem: str) -> NoReturn:
 
 def _check_names(path: Path, table: pa.Table, keys: Texts, pairs: Array) -> None:
     """Lines that tell whose they are must stand in their place."""
-    same = pc.and_(
+    same = pc.and_kleene(  # false where one of both is another's, null where what there is is right
         pc.equal(table["key"].cast(pa.large_string()).combine_chunks(), keys.arrow()),
         pc.equal(table["pair"].combine_chunks(), pa.array(pairs, pa.int64())),
     )
     other = pc.fill_null(pc.invert(same), False).to_numpy(zero_copy_only=False)  # null where a line names nothing
     if other.any():
         at = int(np.flatnonzero(other)[0])
-        found = f"{table['key'][at].as_py()!r}, pair {table['pair'][at].as_py()}"
+        key, pair = table["key"][at].as_py(), table["pair"][at].as_py()
+        found = ", ".join(
+            [*([f"sample {key!r}"] if key is not None else []), *([f"pair {pair}"] if pair is not None else [])]
+        )
         raise ConfigError(
-            f"scores: {path}, line {at + 1}: is of sample {found}, but there the input has {keys[at]!r}, pair {int(pairs[at])}; the"
+            f"scores: {path}, line {at + 1}: is of {found}, but there the input has {keys[at]!r}, pair {int(pairs[at])}; the"
             " scores are of another pool, or in another order. Without `key` and `pair` lines are taken as they stand."
         )

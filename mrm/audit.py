@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from omegaconf import OmegaConf
 from rich.table import Table
 
 from datamodules.ledger import Decision, Ledger, ledger_rounds, round_path
@@ -33,6 +32,7 @@ from mrm.audit_lines import check_output, counted_line, print_lines
 from mrm.audit_show import PairStory, Shown, print_show, show
 from mrm.cli import open_console, parse_settings, words_command
 from mrm.errors import ConfigError, LedgerError, suggest
+from mrm.keys_help import keys_help
 
 __all__ = ["ExportResult", "PairStory", "Shown", "diff", "export", "main", "show", "undo"]
 
@@ -167,8 +167,7 @@ def usage() -> str:
     """The text of `--help`."""
     parts = [(__doc__ or "").strip()]
     for action, (schema, _) in ACTIONS.items():
-        keys = OmegaConf.to_yaml(OmegaConf.structured(schema)).splitlines()
-        parts.append("\n  ".join([f"Keys of {action} and their defaults (??? must be given):", *keys]))
+        parts.append(keys_help(schema, f"Keys of {action}"))
     return "\n\n".join(parts)
 
 

@@ -13,11 +13,11 @@ class ShowConfig:
     """Of `show`."""
 
     run: str = MISSING  # a run's folder, its ledger folder, or an output of mrm.curate
-    key: str | None = None
+    key: str | None = None  # of a sample, whose pairs are told round by round
     pair: int | None = None  # number within the sample
-    decision: str | None = None
-    source: str | None = None
-    round: int | None = None
+    decision: str | None = None  # only pairs so decided about, such as keep, flip, drop, queue or restore
+    source: str | None = None  # only its pairs
+    round: int | None = None  # null tells of all
     limit: int = 20  # pairs shown
     texts: bool = True  # with what the pairs say, where their data are reachable
     data: Any = None  # where the data lie: DIR, or {NAME: DIR, ...}; null as the run's folder says
@@ -27,8 +27,8 @@ class ShowConfig:
 class DiffConfig:
     """Of `diff`."""
 
-    run: str = MISSING
-    other: str = MISSING
+    run: str = MISSING  # as of show
+    other: str = MISSING  # what it is compared with, the same
     round: int | None = None  # of both; null takes the newest of each
     limit: int = 20  # pairs named
 
@@ -37,8 +37,8 @@ class DiffConfig:
 class UndoConfig:
     """Of `undo`."""
 
-    run: str = MISSING
-    round: int = MISSING
+    run: str = MISSING  # as of show
+    round: int = MISSING  # that is taken back
     output: str = MISSING  # FILE.parquet, or a folder that gets round_NNNN.parquet
     admit: bool = False  # pairs that would be held again come into use as published
     limit: int = 20  # pairs named
@@ -48,12 +48,12 @@ class UndoConfig:
 class ExportConfig:
     """Of `export`."""
 
-    run: str = MISSING
-    output: str = MISSING
+    run: str = MISSING  # as of show
+    output: str = MISSING  # a file, or a folder
     form: str | None = None  # jsonl | csv | parquet | llama_factory | shards; null goes by the output's ending
     round: int | None = None  # null takes the newest
     ledger: str | None = None  # a file, such as of `undo`, in the place of a round
-    decision: str | None = None
-    source: str | None = None
-    data: Any = None
+    decision: str | None = None  # only pairs so decided about
+    source: str | None = None  # only its pairs
+    data: Any = None  # as of show
     max_bad: float = 0.01  # share of samples that may be unreadable, of llama_factory and shards

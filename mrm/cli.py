@@ -28,6 +28,7 @@ from transformers.utils import logging as transformers_logging
 from mrm.config import RoundConfig, RunConfig, experiments_dir, register_schema, to_run_config
 from mrm.construct_config import register_construct_schema
 from mrm.errors import EXIT_BAD_INPUT, ConfigError, MrmError, exit_status, suggest
+from mrm.keys_help import keys_help
 
 WIDE = 200  # columns of a table that no terminal limits
 LIST_ITEMS = {RoundConfig: "curation.schedule[*]"}  # lists of the schema
@@ -153,7 +154,8 @@ def _register_schemas() -> None:
 def settings_command(
     schema: type[Settings], task: Callable[[Settings], None], about: str, words: Sequence[str] | None = None
 ) -> None:
-    """Runs `task` with settings given as `key=value` words; `--help` prints `about` and the keys.
+    """Runs `task` with settings given as `key=value` words; `--help` prints `about` and the keys, each with the comment
+    beside its field.
 
     Ends the process with one message and status 2 where the input is at fault, 75 where the work stopped half-way and the same call goes
     on; other errors keep their traceback.
@@ -166,8 +168,7 @@ def settings_command(
     """
 
     def usage() -> str:
-        keys = OmegaConf.to_yaml(OmegaConf.structured(schema)).splitlines()
-        return "\n  ".join([f"{about.strip()}\n\nKeys and their defaults (??? must be given):", *keys])
+        return f"{about.strip()}\n\n{keys_help(schema)}"
 
     words_command(partial(parse_settings, schema), task, usage, words)
 

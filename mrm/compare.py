@@ -1,9 +1,11 @@
-"""`python -m mrm.compare experiment=NAME [key=value ...]`: compares runs that MLflow has.
+"""`python -m mrm.compare [experiment=NAME] [store=DIR] [key=value ...]`: compares runs that MLflow has.
 
 Runs that differ only in their seed are a group. Told of each group: every figure with its mean and interval over the seeds; of each
 pair of a group and the reference: the difference over the same seeds, and whether it is beyond noise. On the terminal, as a
 page (output=FILE.html), as Markdown (markdown=FILE.md) and as JSON (json=FILE.json); as a picture (figure=FILE.svg), with x=KEY over a number of the
 configuration. archive=FILE.jsonl.gz keeps the runs in one file, which store= takes. Nothing in the store or the runs' folders is changed.
+
+Lists are written [A,B]. All of it: docs/comparing.md.
 """
 
 from __future__ import annotations

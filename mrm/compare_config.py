@@ -13,13 +13,13 @@ from mrm.errors import ConfigError
 
 @dataclass
 class CompareConfig:
-    """Lists are written [A,B]."""
+    """What the command takes. Lists are written [A,B]."""
 
-    experiment: Any = None  # one or several, as in experiment= of the runs; * stands for anything
+    experiment: Any = None  # one or several, as in experiment= of the runs; * stands for anything; null, as of the next two, picks all
     sweep: Any = None  # the members of a sweep, or of several
     runs: Any = None  # ids of MLflow, names or folders of runs
     store: Any = "runs"  # an output_root with its mlflow.db, an address (http://HOST:5000), an archive; or several
-    experiment_name: str = "mrm"  # MLflow's, as logger.experiment_name of the runs
+    experiment_name: str = "mrm"  # MLflow's own, as logger.experiment_name of the runs
     reference: str | None = None  # label of a group or an experiment; null takes the first, none has no differences
     unfinished: bool = False  # take runs too that have not finished
     measures: Any = None  # only these figures: names of test sets, mean, noise_after, seconds, ...; null shows all

@@ -42,34 +42,34 @@ ROUND_SETTINGS = (
 class CurateConfig:
     """What the command takes. Settings of the round that are null have the defaults of a round in training."""
 
-    output: str = MISSING
-    shards: str | None = None
+    output: str = MISSING  # a new folder
+    shards: str | None = None  # the pool: a folder or URL of shards
     input: str | None = None  # a file in LLaMA-Factory's form; one of both must be given
-    model: str | None = None
+    model: str | None = None  # the `model` folder of a run
     scores: Any = None  # FILE, or several: [FILE,FILE]; one of both must be given
     rule: str = "correct"  # correct | filter | correct_filter
     form: str | None = None  # ledger | shards | llama_factory; null takes the input's
     correct_mode: str | None = None  # flip | drop | weight
     distrust_share: Any = None  # share of the negatives that is distrusted, or auto
-    down_weight: float | None = None
-    dead_zone: float | None = None
+    down_weight: float | None = None  # of what is distrusted, where correct_mode is weight
+    dead_zone: float | None = None  # of the filter: differences of reward up to this do not agree
     agreement: str | None = None  # mean | unanimous, of several passes
-    max_flipped: float | None = None
-    max_dropped: float | None = None
+    max_flipped: float | None = None  # share of the pool; a round that would turn more stops
+    max_dropped: float | None = None  # the same of what would be dropped
     min_active_share: float = 0.25  # a round that would leave less of the pool in use writes nothing
     sources: Any = None  # {SOURCE: {setting: value}}
     media_dir: str | None = None  # where the file's image paths start; null takes its folder
     max_bad: float = 0.01  # share of unreadable samples that stops the curation; 1 never does
-    batch_size: int = 16
-    row_tokens: int | None = None
+    batch_size: int = 16  # samples a forward pass
+    row_tokens: int | None = None  # of a packed row; null takes the model's own
     max_pixels: int | None = None  # null takes the model's own resolution
     device: str = "auto"  # auto | cpu | cuda
-    dtype: str = "float32"
-    attention: str = "auto"  # one of mrm.model.attention.ATTENTION
-    workers: int = 0
+    dtype: str = "float32"  # float32 | bfloat16
+    attention: str = "auto"  # auto | tree | sdpa | flex_attention | eager | flash_attention_2 | flash_attention_3
+    workers: int = 0  # processes that read shards
     cache_dir: str | None = None  # where shards from a URL are kept
-    cache_gb: float = 100.0
-    progress: bool = True
+    cache_gb: float = 100.0  # that they may take there
+    progress: bool = True  # a bar
 
 
 def check_curate(config: CurateConfig) -> tuple[RoundSpec, list[Path]]:

@@ -8,6 +8,8 @@ intervals, in tables, one HTML page (output=PAGE.html), as JSON (json=FILE), and
 The pairs: folders or URLs of shards, or files in LLaMA-Factory's form; several are written pairs=[A,B]. Instead of a
 model, scores=FILE may bring what is known already: JSON Lines, a line a pair in order, {"chosen": 1.5, "rejected":
 -0.25}; no image is opened then, and what needs changed images is not measured, and said so.
+
+All of it: docs/diagnostics.md.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ class DiagnoseConfig:
     """What the command takes."""
 
     pairs: Any = MISSING  # a folder or URL of shards, or a file in LLaMA-Factory's form; several: [A,B]
-    model: str | None = None
+    model: str | None = None  # the `model` folder of a run
     scores: str | None = None  # FILE, of all pairs in order; one of both must be given
     output: str | None = None  # PAGE.html
     json: str | None = None  # FILE, all figures
@@ -34,15 +34,15 @@ class DiagnoseConfig:
     media_dir: str | None = None  # where a file's image paths start; null takes its folder
     seed: int = 0  # of the dealing of images and of the intervals
     max_bad: float = 0.01  # share of unreadable samples that stops the command; 1 never does
-    batch_size: int = 16
-    row_tokens: int | None = None
+    batch_size: int = 16  # samples a forward pass
+    row_tokens: int | None = None  # of a packed row; null takes the model's own
     max_pixels: int | None = None  # null takes the model's own resolution
     device: str = "auto"  # auto | cpu | cuda
-    dtype: str = "float32"
-    attention: str = "auto"  # one of mrm.model.attention.ATTENTION
+    dtype: str = "float32"  # float32 | bfloat16
+    attention: str = "auto"  # auto | tree | sdpa | flex_attention | eager | flash_attention_2 | flash_attention_3
     cache_dir: str | None = None  # where shards from a URL are kept
-    cache_gb: float = 100.0
-    progress: bool = True
+    cache_gb: float = 100.0  # that they may take there
+    progress: bool = True  # a bar
 
 
 def check_diagnose(config: DiagnoseConfig) -> list[str]:

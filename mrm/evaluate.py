@@ -10,6 +10,8 @@ opened then.
 
 json=FILE writes all figures; accuracies are in [0, 1]. output=FILE writes a line a judgement: {"row", "id", "category", "key", "pair", "chosen",
 "rejected", "correct"}, which scores= takes again; until it is whole it is FILE.partial.
+
+All of it: docs/benchmarks.md.
 """
 
 from __future__ import annotations

@@ -27,25 +27,25 @@ OPTIONS = ("frames", "tasks")  # of single benchmarks
 class EvaluateConfig:
     """What the command takes."""
 
-    benchmark: str = MISSING  # a key of datamodules.benchmarks.READERS
+    benchmark: str = MISSING  # vl_rewardbench | multimodal_rewardbench | mm_rlhf_rewardbench | mmrb2 | omni_rewardbench
     data: str = MISSING  # the published file, a folder with it, or a copy of its texts
     model: str | None = None  # the `model` folder of a run
-    scores: str | None = None  # FILE with a line a pair; one of both must be given
+    scores: str | None = None  # FILE with a line a pair, in the order of the benchmark; one of both must be given
     json: str | None = None  # where all figures are written
     output: str | None = None  # where a line a judgement is written
-    tasks: str | None = None  # mmrb2: t2i,edit (the default), interleaved, reasoning
+    tasks: str | None = None  # of mmrb2, in the order of their pairs: t2i,edit (the default), interleaved, reasoning
     frames: int | None = None  # mm_rlhf_rewardbench: of a video, 8 by default
     media_dir: str | None = None  # where images lie, if not beside the file
-    batch_size: int = 16
-    row_tokens: int | None = None
+    batch_size: int = 16  # samples a forward pass
+    row_tokens: int | None = None  # of a packed row; null takes the model's own
     max_pixels: int | None = None  # null takes the model's own; with scores: what they were computed at, to be told
     device: str = "auto"  # auto | cpu | cuda
-    dtype: str = "float32"
-    attention: str = "auto"  # one of mrm.model.attention.ATTENTION
+    dtype: str = "float32"  # float32 | bfloat16
+    attention: str = "auto"  # auto | tree | sdpa | flex_attention | eager | flash_attention_2 | flash_attention_3
     max_bad: float = 0.01  # share of pairs without scores that stops the evaluation; 1 never does
     draws: int = DRAWS  # of the bootstrap
-    seed: int = SEED
-    progress: bool = True
+    seed: int = SEED  # of the bootstrap
+    progress: bool = True  # a bar
 
 
 def check_evaluate(config: EvaluateConfig) -> str:

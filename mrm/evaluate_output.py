@@ -19,7 +19,7 @@ from mrm.evaluation.bootstrap import SEED
 from mrm.evaluation.figures import Figure, Figures
 from mrm.evaluation.intervals import DRAWS
 from mrm.evaluation.published import PUBLISHED
-from mrm.score import told
+from mrm.score import NAMED, told
 
 TITLES = {
     "overall_without_safety": "without safety",
@@ -53,8 +53,8 @@ class Evaluation:
             "macro": figures.macro.value,
             "categories": {name: figure.value for name, figure in figures.categories.items()},
         }
-        if figures.acc_plus is not None:
-            told["acc_plus"] = figures.acc_plus.value
+        if self.benchmark.definition.acc_plus:  # null where every group lacks a score
+            told["acc_plus"] = None if figures.acc_plus is None else figures.acc_plus.value
         told |= {"n": figures.overall.n, "ties": figures.overall.ties, "tie_rate": figures.overall.tie_rate}
         told |= {name: figure.value for name, figure in figures.subsets.items()}
         if figures.consistent is not None:
@@ -106,20 +106,26 @@ class Evaluation:
             shown = ", ".join(f"{number} x {reason}" for reason, number in reasons.most_common())
             notes.append(f"Left out, as in the benchmark's figures: {shown}.")
         if scores.missing:
-            notes.append(f"{len(scores.missing)} pairs have no scores and are in no figure: {told(scores.tally)}.")
+            notes.append(f"Pairs without scores, which are in no figure: {len(scores.missing)}; {told(scores.tally)}.")
         if figures.acc_plus is not None:
             notes.append(
                 "Acc+: groups of pairs that are right in every pair; N counts groups, and ties those that hold a tie."
             )
         if figures.consistent is not None:
+            once = any(pair.orders == 1 for pair in benchmark.pairs)
             notes.append(
                 "Both orders: pairs that are right whichever response is shown first, ties being pairs with a tie in"
                 " either; elsewhere each order counts half, and is a tie for itself."
+                + (
+                    " Pairs without images are scored as they are, in no order, and count once everywhere."
+                    if once
+                    else ""
+                )
             )
         if figures.incomplete_groups:
-            notes.append(
-                f"{len(figures.incomplete_groups)} groups lack a score and are not in Acc+: {', '.join(figures.incomplete_groups)}."
-            )
+            number, more = len(figures.incomplete_groups), ", ..." if len(figures.incomplete_groups) > NAMED else ""
+            some = ", ".join(figures.incomplete_groups[:NAMED])
+            notes.append(f"Groups that lack a score, and are not in Acc+: {number} ({some}{more}).")
         if empty := [name for name in benchmark.definition.categories if name not in figures.categories]:
             notes.append(f"No pairs of {', '.join(empty)}: the macro accuracy is the mean of the others.")
         if any(pair.orders > 1 for pair in benchmark.pairs) and figures.consistent is None:

@@ -20,6 +20,7 @@ from mrm.evaluation.figures import Judged, judge
 from mrm.score import ScoreResult, told
 
 GIVEN = "unreadable in scores="
+Line = tuple[str, int | None, int]  # key, pair or None for a record that is left out, order
 
 
 @dataclass
@@ -85,9 +86,12 @@ def given_scores(benchmark: Benchmark, path: Path, lines: Lines) -> Scores:
     Raises:
         ConfigError: for a file that does not fit, by its name and line.
     """
-    expected = _expected(benchmark, _count_lines(path))
+    layouts = _layouts(benchmark)
+    by_number = {len(one): one for one in layouts.values()}
+    expected = by_number.get(_count_lines(path), next(iter(layouts.values())))
+    form = " or ".join(f"{len(one):,} ({name})" for name, one in layouts.items())
     orders = np.array([order for _, _, order in expected], np.int64)
-    chosen, rejected, reasons = read_scores(path, Texts.of([key for key, _, _ in expected]), orders)
+    chosen, rejected, reasons = read_scores(path, Texts.of([key for key, _, _ in expected]), orders, form=form)
     scores = Scores()
     for (key, pair, order), one, other, why in zip(expected, chosen.tolist(), rejected.tolist(), reasons, strict=True):
         if pair is None:
@@ -109,16 +113,18 @@ def _count_lines(path: Path) -> int:
     return data.count(b"\n") + (not data.endswith(b"\n") and data != b"")
 
 
-def _expected(benchmark: Benchmark, lines: int) -> list[tuple[str, int | None, int]]:
-    """(key, pair or None for a record that is left out, order) of each line, by how many lines there are."""
+def _layouts(benchmark: Benchmark) -> dict[str, list[Line]]:
+    """What the lines of a file may be, by name; how many there are tells which. The first is possible of every benchmark."""
     named = list(enumerate(benchmark.keys))
-    every = [(key, pair, order) for pair, key in named for order in range(benchmark.pairs[pair].orders)]
-    if lines == len(every):
-        return list(every)
-    if benchmark.left_out and lines == len(named) + len(benchmark.left_out):
-        rows: dict[int, tuple[str, int | None, int]] = {
+    found: dict[str, list[Line]] = {"a line a pair": [(key, pair, 0) for pair, key in named]}
+    every: list[Line] = [(key, pair, order) for pair, key in named for order in range(benchmark.pairs[pair].orders)]
+    if len(every) > len(named):
+        once = any(pair.orders == 1 for pair in benchmark.pairs)
+        found[f"two a pair, one an order{', but one of pairs without images' if once else ''}"] = every
+    if benchmark.left_out:
+        rows: dict[int, Line] = {
             **{benchmark.rows[pair]: (key, pair, 0) for pair, key in named},
             **{row: (skipped.key, None, 0) for row, skipped in benchmark.left_out.items()},
         }
-        return [rows[row] for row in sorted(rows)]
-    return [(key, pair, 0) for pair, key in named]
+        found["a line a record, also of those that are left out"] = [rows[row] for row in sorted(rows)]
+    return found

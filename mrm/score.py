@@ -47,16 +47,16 @@ class ScoreConfig:
     """What the command takes."""
 
     model: str = MISSING  # the `model` folder of a run
-    input: str = MISSING
-    output: str = MISSING
-    batch_size: int = 16
-    row_tokens: int | None = None
+    input: str = MISSING  # pairs or responses as JSON Lines, the plain format
+    output: str = MISSING  # FILE, a line a line of the input
+    batch_size: int = 16  # samples a forward pass
+    row_tokens: int | None = None  # of a packed row; null takes the model's own
     max_pixels: int | None = None  # null takes the model's own resolution
     device: str = "auto"  # auto | cpu | cuda
-    dtype: str = "float32"
-    attention: str = "auto"  # one of mrm.model.attention.ATTENTION
+    dtype: str = "float32"  # float32 | bfloat16
+    attention: str = "auto"  # auto | tree | sdpa | flex_attention | eager | flash_attention_2 | flash_attention_3
     max_bad: float = 0.01  # share of bad lines that stops the scoring; 1 never does
-    progress: bool = True
+    progress: bool = True  # a bar
 
 
 class Scorable(Encodable, Protocol):

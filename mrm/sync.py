@@ -3,6 +3,8 @@
 A run's folder has all that MLflow is given: figures by step with the times that they were measured at, configuration, data sets, ledgers,
 results, and the model. What the store has already is not written twice. Several runs are written run=[A,B]. mlflow=ADDRESS gives them to
 another store than the one that they were tracked in, as runs of their own there. A run that has not finished gets its figures so far.
+
+All of it: docs/tracking.md.
 """
 
 from __future__ import annotations
@@ -36,8 +38,8 @@ class SyncConfig:
 
     run: Any = MISSING  # a run's folder; several: [A,B]
     mlflow: str | None = None  # a store's address; null takes that of the run's configuration
-    experiment_name: str | None = None  # MLflow's experiment in it; null as mlflow
-    log_model: bool | None = None  # whether the saved model is copied; null as mlflow
+    experiment_name: str | None = None  # MLflow's experiment in it; null takes that of the run's configuration
+    log_model: bool | None = None  # whether the saved model is copied; null as the run's configuration says
 
 
 def sync(folder: Path, config: SyncConfig) -> PatientMLFlowLogger:

@@ -95,6 +95,16 @@ def test_evaluate_acc_plus_and_groups(tmp_path: Path) -> None:
     assert any("N counts groups, and ties those that hold a tie" in note for note in found["notes"])
 
 
+def test_evaluate_acc_plus_without_a_whole_group_is_null(tmp_path: Path) -> None:
+    records = [{**test_mm_rlhf_rewardbench.IMAGE, "id": id} for id in ("a", "a", "b", "b")]
+    scores = write_jsonl(tmp_path / "s.jsonl", [{"chosen": 1, "rejected": 0}, {"unreadable": "gone"}] * 2)
+    data = write_jsonl(tmp_path / "mm_reward_bench.jsonl", records)
+    config = EvaluateConfig("mm_rlhf_rewardbench", str(data), scores=str(scores), draws=200, max_bad=1)
+    found = evaluate(config)
+    assert found.to_json()["acc_plus"] is None and found.to_json()["overall"] == 1
+    assert "Groups that lack a score, and are not in Acc+: 2 (a, b)." in found.notes()
+
+
 def test_evaluate_output_lines_are_scores_again(vl: EvaluateConfig, tmp_path: Path) -> None:
     vl.output = str(tmp_path / "new" / "lines.jsonl")
     first = evaluate(vl).to_json()
@@ -165,7 +175,7 @@ def test_evaluate_pairs_said_to_be_unreadable_are_in_no_figure_and_named(vl: Eva
     found = evaluation.to_json()
     assert found["n"] == 5 and found["overall"] == 3 / 5 and found["categories"]["reasoning"] == 0
     assert found["without_scores"] == [{"row": 5, "id": "mathverse-2", "reason": "the image is gone"}]
-    assert any("1 pairs have no scores and are in no figure" in note for note in evaluation.notes())
+    assert any("Pairs without scores, which are in no figure: 1; " in note for note in evaluation.notes())
 
 
 @pytest.mark.parametrize("margins", [(1, -1), (1, 5, -1)])
@@ -192,7 +202,20 @@ def test_evaluate_mmrb2_one_line_a_pair_or_one_an_order(tmp_path: Path) -> None:
     assert found["overall"] == pytest.approx(4 / 6) and found["consistent"] == pytest.approx(1 / 3)
     assert found["n"] == 3 and found["ties"] == 1 and found["categories"] == {"t2i": 0.75, "edit": 0.5}
     config.scores = score_file(tmp_path / "four.jsonl", (1, 1, 1, 1))
-    with pytest.raises(ConfigError, match="has 4 lines, but the input has 3 pairs"):
+    told = r"has 4 lines, but the input has 3 pairs; it must have 3 \(a line a pair\) or 6 \(two a pair, one an order\), in"
+    with pytest.raises(ConfigError, match=told):
+        evaluate(config)
+
+
+def test_evaluate_mmrb2_lines_stand_in_the_order_of_the_tasks(tmp_path: Path) -> None:
+    test_mmrb2.make(tmp_path, t2i=[test_mmrb2.T2I] * 2, edit=[test_mmrb2.EDIT])
+    config = EvaluateConfig("mmrb2", str(tmp_path), draws=200, scores=score_file(tmp_path / "s.jsonl", (-1, 1, 1)))
+    assert evaluate(config).to_json()["categories"] == {"t2i": 0.5, "edit": 1.0}
+    for tasks in ("edit,t2i", "[edit, t2i]"):
+        config.tasks = tasks
+        assert evaluate(config).to_json()["categories"] == {"t2i": 1.0, "edit": 0.0}
+    config.tasks = "t2i,t2i"
+    with pytest.raises(ConfigError, match="tasks=t2i,t2i: names a task twice"):
         evaluate(config)
 
 

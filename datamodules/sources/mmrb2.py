@@ -76,7 +76,7 @@ def read(input: str | Path, *, tasks: str = IMAGE_TASKS, media_dir: str | None =
 
 
 def records_of(input: str | Path, *, tasks: str = IMAGE_TASKS, with_images: bool = True) -> Records:
-    """The published records, task by task, each with its `task`.
+    """The published records, task by task in the order that they are named in, each with its `task`.
 
     Args:
         input, tasks: as of `read`; a file's own task counts, where its name or folder tells it.
@@ -85,18 +85,22 @@ def records_of(input: str | Path, *, tasks: str = IMAGE_TASKS, with_images: bool
     Raises:
         ConfigError: for an unknown task, or one whose file is not there.
     """
-    wanted = [task.strip() for task in tasks.split(",") if task.strip()]
+    wanted = [task.strip() for task in tasks.removeprefix("[").removesuffix("]").split(",") if task.strip()]
     unknown = [task for task in wanted if task not in MMRB2_TASKS]
     if unknown or not wanted:
         named = unknown[0] if unknown else tasks
         raise ConfigError(f"tasks: {named!r} is none of {', '.join(MMRB2_TASKS)}.{suggest(named, MMRB2_TASKS)}")
+    if len(set(wanted)) < len(wanted):
+        raise ConfigError(
+            f"tasks={tasks}: names a task twice; name each once, in the order that their pairs are wanted in."
+        )
     place = existing(input)
     if place.is_file():
         own = _task_of(place, wanted)
         if own not in wanted and tasks != IMAGE_TASKS:  # else they were not asked for by name
             raise ConfigError(f"tasks={tasks}: {place} holds the task {own}; leave tasks out, or name that one.")
         wanted = [own]
-    found = [(task, _files_of(place, task)) for task in MMRB2_TASKS if task in wanted]
+    found = [(task, _files_of(place, task)) for task in wanted]
     parts = []
     for task, files in found:
         pictured = with_images or task not in MMRB2_IMAGE_TASKS
@@ -182,7 +186,7 @@ def _files_of(place: Location, task: str) -> list[Location]:
     own = [f for f in place.files() if f.suffix == ".parquet" and f"/{task}/" in f"/{place.relative(f)}"]
     if not own:
         raise ConfigError(
-            f"input: {place} holds nothing of the task {task!r}: no {task}.json and no folder {task} with .parquet files; give "
+            f"input: {place} holds nothing of the task {task!r}: no {task}.json, no {task}_response_only.json and no folder {task} with .parquet files; give "
             f"tasks=, of {', '.join(MMRB2_TASKS)}, for those that it holds."
         )
     return find_tables(place, config=task)

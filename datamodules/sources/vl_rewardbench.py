@@ -74,6 +74,8 @@ def parse_record(record: dict[str, Any], *, key: str, images: Images) -> Prefere
 def _texts(record: dict[str, Any]) -> tuple[str, str, str]:
     """Question, chosen and rejected response, of either form."""
     if "human_ranking" not in record and "chosen" in record:
+        if "video" in record:
+            raise surprise("video", record["video"], "no field of VL-RewardBench, as it is of MM-RLHF-RewardBench")
         question, chosen, rejected = (get_field(record, name, str) for name in ("prompt", "chosen", "rejected"))
         return question, chosen, rejected
     responses = get_field(record, "response", list)

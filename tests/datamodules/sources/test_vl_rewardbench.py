@@ -4,7 +4,7 @@ import pytest
 
 from datamodules.sources import vl_rewardbench
 from datamodules.sources.base import Skipped
-from mrm.errors import ConfigError
+from mrm.errors import ConfigError, RecordError
 from mrm.preference import Message
 from tests.datamodules.sources.helpers import hf_image, png, write_files, write_json, write_jsonl, write_parquet
 
@@ -71,6 +71,11 @@ def test_read_folder_prefers_the_parquet_file_which_has_images(tmp_path):
     write_json(tmp_path / "data.json", [FULL])
     write_parquet(tmp_path / "data/test-0.parquet", [ROW])
     assert not any(isinstance(item, Skipped) for item in vl_rewardbench.read(tmp_path))
+
+
+def test_describe_a_record_of_another_benchmark_is_refused():
+    with pytest.raises(RecordError, match="'video' is NoneType None, it must be no field of VL-RewardBench"):
+        vl_rewardbench.describe({**TEXT, "video": None})
 
 
 def test_read_parquet_of_another_set_is_one_clear_error(tmp_path):
