@@ -18,10 +18,10 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from datamodules.ordered_pool import available_cpus
-from mrm.cli import console, explain, fail
+from mrm.cli import console, explain, show_error
 from mrm.config import RunConfig, SweepConfig, to_run_config
 from mrm.config_checks import sweep_problems
-from mrm.errors import ConfigError, MrmError
+from mrm.errors import ConfigError, MrmError, exit_status
 from mrm.launch import world_size
 from mrm.parts import check
 from mrm.sweeps.members import Member, is_of
@@ -61,8 +61,8 @@ class SweepDriver:
         """Runs the members.
 
         Returns:
-            The exit status, as of `mrm.sweeps.running.Sweep.run`. Ends the process with status 2 and one message where the sweep as a
-            whole cannot be run.
+            The exit status, as of `mrm.sweeps.running.Sweep.run`. Ends the process with one message and status 2 where the sweep as a
+            whole cannot be run, 75 where its record could not be written in the end.
         """
         try:
             return Sweep(
@@ -76,8 +76,8 @@ class SweepDriver:
                 console=console,
             ).run()
         except MrmError as error:
-            fail(str(error))
-            raise AssertionError from error
+            show_error(str(error))
+            sys.exit(exit_status(error))
 
     def _check(self) -> SweepConfig:
         settings = self._settings[0] if self._settings else SweepConfig()

@@ -9,7 +9,8 @@ All of it: docs/tracking.md.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -45,6 +46,8 @@ class SyncConfig:
 def sync(folder: Path, config: SyncConfig) -> PatientMLFlowLogger:
     """Gives a store what it lacks of one run. All of it is read before anything is given.
 
+    It holds the run's lock all the while, so that the run does not go on before it is done.
+
     Args:
         folder: the run's.
         config: where to.
@@ -56,11 +59,14 @@ def sync(folder: Path, config: SyncConfig) -> PatientMLFlowLogger:
         ConfigError: for a folder that is no run's, whose run goes on, or whose files are damaged; for a store that cannot be opened.
         LedgerError: for a ledger that cannot be read.
     """
-    state = read_state(folder)
-    if not state:
+    if not read_state(folder):
         raise ConfigError(f"run={str(folder)!r}: is no run's folder; give one with a run.json.")
-    settings = _settings(folder, config)
-    _check_ended(folder)
+    with _locked(folder):
+        return _give(folder, config)
+
+
+def _give(folder: Path, config: SyncConfig) -> PatientMLFlowLogger:
+    state, settings = read_state(folder), _settings(folder, config)
     history, data, starts = read_history(folder), read_data(folder), read_starts(folder)
     end = read_end(folder, history) if state.get("finished") else None
     times = [entry["time"] for entry in history if "time" in entry]
@@ -98,11 +104,15 @@ def _settings(folder: Path, config: SyncConfig) -> RunConfig:
     return made
 
 
-def _check_ended(folder: Path) -> None:
-    """Raises a ConfigError for a run that is running; a run that ended does not go on in the moment that this takes."""
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Keeps a run that ended from going on meanwhile; raises a ConfigError for one that is running."""
     if not lock_run_dir(folder):
         raise ConfigError(f"run={str(folder)!r}: is running, it holds {folder / LOCK_FILE}; wait for it or end it.")
-    close_run_dir(folder)
+    try:
+        yield
+    finally:
+        close_run_dir(folder)
 
 
 def _check_experiment(logger: PatientMLFlowLogger, config: SyncConfig) -> None:

@@ -10,7 +10,9 @@ import pytest
 
 from mrm.cli import hydra_command
 from mrm.config import to_run_config
+from mrm.errors import ResumableError
 from mrm.sweep import SweepDriver, run_command
+from mrm.sweeps.running import Sweep
 
 Gather = Callable[..., SweepDriver]
 
@@ -102,3 +104,18 @@ def test_driver_under_torchrun_is_refused(gathered: Gather, monkeypatch: pytest.
     with pytest.raises(SystemExit):
         driver.run()
     assert "without torchrun" in capsys.readouterr().err
+
+
+def test_driver_whose_record_cannot_be_written_ends_as_for_want_of_room(
+    gathered: Gather, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    driver = gathered("experiment=baseline_open_pool", "seed=1,2")
+
+    def stop(self: Sweep) -> int:
+        raise ResumableError("sweep.json cannot be written: no room")
+
+    monkeypatch.setattr(Sweep, "run", stop)
+    with pytest.raises(SystemExit) as ended:
+        driver.run()
+    assert ended.value.code == 75
+    assert "sweep.json cannot be written: no room" in capsys.readouterr().err

@@ -17,6 +17,7 @@ from mlflow.tracking import MlflowClient
 from mrm.cli import compose_run_config
 from mrm.config import RunConfig, to_yaml
 from mrm.errors import ConfigError, ResumableError
+from mrm.mlflow_logger import PatientMLFlowLogger
 from mrm.mlflow_model import has_model, log_model
 from mrm.run_dirs import close_run_dir, fingerprint, identity, lock_run_dir, write_json, write_state
 from mrm.sweeps.membership import Membership
@@ -188,6 +189,40 @@ def test_sync_of_an_unfinished_run_gives_its_figures_so_far(config: RunConfig, b
     assert lock_run_dir(folder)  # it may go on
     with pytest.raises(ConfigError, match="is running"):
         in_another_process(folder)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_sync_holds_the_run_until_it_is_done(folder: Path, monkeypatch: pytest.MonkeyPatch, fails: bool) -> None:
+    close = PatientMLFlowLogger.close_as_of
+    held: list[bool] = []
+
+    def look(logger: PatientMLFlowLogger, status: str, ended_ms: int) -> None:
+        held.append(not lock_run_dir(folder))  # as a run that would go on
+        if fails:
+            raise ConfigError("no end")
+        close(logger, status, ended_ms)
+
+    def look_first(*args: object, **kwargs: object) -> None:
+        held.append(not lock_run_dir(folder))
+
+    monkeypatch.setattr(PatientMLFlowLogger, "close_as_of", look)
+    monkeypatch.setattr("mrm.sync.give_files", look_first)  # which may take minutes
+    if fails:
+        with pytest.raises(ConfigError, match="no end"):
+            sync(folder, asked(folder))
+    else:
+        sync(folder, asked(folder))
+    assert held == [True, True]
+    assert lock_run_dir(folder)
+    close_run_dir(folder)
+
+
+def test_sync_of_a_running_run_leaves_its_lock(folder: Path) -> None:
+    assert lock_run_dir(folder)
+    with pytest.raises(ConfigError, match="is running"):
+        sync(folder, asked(folder))
+    assert not lock_run_dir(folder)
+    close_run_dir(folder)
 
 
 def in_another_process(folder: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from rich.console import Console
@@ -45,7 +46,8 @@ class SweepDisplay:
             self._status.stop()
 
     def say(self, text: str, style: str | None = None) -> None:
-        self.console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+        with suppress(OSError):  # such as of a full disk: the record has it all
+            self.console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
 
     def began(self, member: Member, how: str) -> None:
         self.say(f"[{member.number}/{len(self.members)}] {how:<9}  {self.words[id(member)]}")

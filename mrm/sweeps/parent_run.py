@@ -6,9 +6,8 @@ It is a help to look at them; a sweep goes on where it cannot be written.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from mrm.code_state import git_commit
 from mrm.config import RunConfig
@@ -67,26 +66,25 @@ def open_parent(config: RunConfig, folder: Path, command: Sequence[str], earlier
         return None
 
 
-def close_parent(parent: dict[str, str], state: str, members: Sequence[Member], record: Path) -> None:
-    """Adds the members' numbers and the record, and closes the run.
+def close_parent(parent: dict[str, str], state: str, members: Sequence[Member], record: Path | None) -> None:
+    """Closes the run, and adds the members' numbers and the record.
 
     Args:
         parent: as `open_parent` gave it.
         state: of the sweep.
         members: all of the command.
-        record: `sweep.json`.
+        record: `sweep.json`; None where it does not tell of the sweep's end.
     """
     from mlflow.tracking import MlflowClient
 
-    client, run_id = MlflowClient(parent["tracking_uri"]), parent["run_id"]
-    steps: list[Callable[[], Any]] = [lambda: client.log_metric(run_id, "members", len(members))]
-    for name in (FINISHED, FAILED, INTERRUPTED):
-        number = sum(member.state == name for member in members)
-        steps.append(lambda name=name, number=number: client.log_metric(run_id, name, number))  # type: ignore[misc]
-    steps.append(lambda: client.log_artifact(run_id, str(record)))
-    steps.append(lambda: client.set_terminated(run_id, STATUS[state]))
+    run_id = parent["run_id"]
     try:
-        for step in steps:
-            step()
+        client = MlflowClient(parent["tracking_uri"])
+        client.set_terminated(run_id, STATUS[state])  # first: the rest may find no room
+        client.log_metric(run_id, "members", len(members))
+        for name in (FINISHED, FAILED, INTERRUPTED):
+            client.log_metric(run_id, name, sum(member.state == name for member in members))
+        if record is not None:
+            client.log_artifact(run_id, str(record))
     except Exception as error:  # of MLflow, a database or the network; all of it stands in the record too
         log.warning("The sweep's run in MLflow is not up to date: %s", error)

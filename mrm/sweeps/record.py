@@ -1,6 +1,6 @@
 """A sweep's folder: its lock, and `sweep.json`, which tells of every member that the sweep has had.
 
-The file is written whole after each change:
+The file is written whole after each change; where that fails, with the next one, and the sweep goes on meanwhile:
 
     name, state     the sweep's name; running | finished | failed | interrupted
     command         the words of the newest command
@@ -48,6 +48,7 @@ class SweepRecord:
         mlflow: where the parent run is.
         started: of the sweep's first command.
         earlier: digest -> entry as an earlier command left it.
+        fault: why the newest change is not in the file; None where it is.
     """
 
     folder: Path
@@ -57,6 +58,8 @@ class SweepRecord:
     mlflow: dict[str, str] | None = None
     started: str = field(default_factory=lambda: _now())
     earlier: dict[str, dict[str, Any]] = field(default_factory=dict)
+    fault: OSError | None = None
+    _told: set[tuple[type[OSError], int | None]] = field(default_factory=set)  # kinds of faults
 
     @classmethod
     def open(cls, folder: Path, command: Sequence[str], members: Sequence[Member], plan: Plan) -> SweepRecord:
@@ -104,6 +107,26 @@ class SweepRecord:
             "members": entries + others,
         }
         write_json(self.folder / SWEEP_FILE, told)
+
+    def keep(self) -> None:
+        """Writes the file where that is possible, since members go on without it; the next call writes all of it again.
+
+        A failure is told once a kind, and stands in `fault` until the file is written.
+        """
+        path = self.folder / SWEEP_FILE
+        try:
+            self.write()
+        except OSError as error:
+            self.fault, kind = error, (type(error), error.errno)
+            if kind not in self._told:
+                self._told.add(kind)
+                log.warning(
+                    "%s cannot be written: %s; the sweep goes on, and tries it at the next change.", path, error
+                )
+            return
+        if self.fault is not None:
+            log.info("%s is written again, and tells of all members.", path)
+        self.fault = None
 
     def _entry(self, member: Member) -> dict[str, Any]:
         return {

@@ -9,15 +9,16 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from rich.console import Console
 
 from mrm.config import SweepConfig
+from mrm.errors import MrmError, ResumableError
 from mrm.run_dirs import forget_stop
 from mrm.sweeps.display import SweepDisplay, print_table
 from mrm.sweeps.members import (
-    FAILED,
     FINISHED,
     INTERRUPTED,
     RUNNING,
@@ -82,6 +83,7 @@ class Sweep:
 
         Raises:
             ConfigError: where the sweep is running already, or its record is damaged.
+            ResumableError: where all members have ended, and the record could not be written in the end.
         """
         (self.folder / "logs").mkdir(parents=True, exist_ok=True)
         lock = lock_sweep(self.folder)
@@ -89,15 +91,20 @@ class Sweep:
             self.record = SweepRecord.open(self.folder, self.typed, self.members, self.plan)
             self._look_back()
             self._open_parent()
-            self.record.write()
-            ended_by = self._run_waiting(lock)
-            self.record.write()
-            if self.record.mlflow is not None:
-                close_parent(self.record.mlflow, self.record.state, self.members, self.folder / SWEEP_FILE)
+            try:
+                self.record.keep()
+                ended_by = self._run_waiting(lock)
+            finally:
+                self._close()
         finally:
             os.close(lock)
         unfinished = any(member.state != FINISHED for member in self.members)
         self._tell_outcome(unfinished)
+        if self.record.fault is not None:
+            raise ResumableError(
+                f"{self.folder / SWEEP_FILE} cannot be written: {self.record.fault}; it does not tell how the sweep ended, the table "
+                f"and the runs' folders do. Make room or mend what else it is, and go on with sweep.name={self.folder.name}."
+            )
         return 128 + ended_by if ended_by is not None else int(unfinished)
 
     def _plan(self, cores: int, gpus: Sequence[str]) -> Plan:
@@ -128,6 +135,16 @@ class Sweep:
             earlier = mlflow.get("run_id") if store_of(tracked[0]).items() <= mlflow.items() else None
             self.record.mlflow = open_parent(tracked[0], self.folder, self.typed, earlier)
 
+    def _close(self) -> None:
+        """Writes the sweep's end, whatever ended it."""
+        for member in self.members:
+            if member.state in (WAITING, RUNNING):
+                member.state = INTERRUPTED
+        self.record.keep()
+        if self.record.mlflow is not None:
+            record = self.folder / SWEEP_FILE if self.record.fault is None else None
+            close_parent(self.record.mlflow, self.record.state, self.members, record)
+
     def _run_waiting(self, lock: int) -> int | None:
         """Runs what waits; gives the number of the signal that ended the sweep."""
         waiting = deque(member for member in self.members if member.state == WAITING)
@@ -135,32 +152,40 @@ class Sweep:
         processes, shares = Processes(keep_open=[lock]), GpuShares(self.plan.gpus)
         with caught_signals() as signals, self.display:
             ending = _Ending(signals, processes, self.grace_s)
-            while running or (waiting and not signals.received):
-                if ending.goes_on():
-                    self.display.say("Ending the members that run (once more kills them) ...", "yellow")
-                while waiting and not signals.received and len(running) < self.plan.jobs:
-                    member = waiting.popleft()
-                    gpus = shares.take(member.config.trainer.devices if member.config else 1)
-                    if self._start(member, processes, gpus):
-                        running[member.label] = member, gpus
-                    else:
+            try:
+                while running or (waiting and not signals.received):
+                    if ending.goes_on():
+                        self.display.say("Ending the members that run (once more kills them) ...", "yellow")
+                    while waiting and not signals.received and len(running) < self.plan.jobs:
+                        member = waiting.popleft()
+                        gpus = shares.take(member.config.trainer.devices if member.config else 1)
+                        if self._start(member, processes, gpus):
+                            running[member.label] = member, gpus
+                        else:
+                            shares.give_back(gpus)
+                    for label, status, seconds in processes.ended():
+                        member, gpus = running.pop(label)
                         shares.give_back(gpus)
-                for label, status, seconds in processes.ended():
-                    member, gpus = running.pop(label)
-                    shares.give_back(gpus)
-                    member.seconds = seconds
-                    conclude(member, self.folder.name, status, stopping=bool(signals.received))
-                    self.record.write()
-                    self.display.ended(member)
-                self.display.progress()
-                if running:
+                        member.seconds = seconds
+                        conclude(member, self.folder.name, status, stopping=bool(signals.received))
+                        self.record.keep()
+                        self.display.ended(member)
+                    self.display.progress()
+                    if running:
+                        time.sleep(POLL_S)
+            finally:  # none outlives the sweep, whatever ends it
+                started = {member.label: member for member in self.members}
+                while len(processes):
+                    ending.goes_on(asked=True)
+                    for label, status, seconds in processes.ended():
+                        started[label].seconds = seconds
+                        with suppress(Exception):  # the error that ends the sweep is the one to tell
+                            conclude(started[label], self.folder.name, status, stopping=True)
                     time.sleep(POLL_S)
-            for member in waiting:
-                member.state = INTERRUPTED
             return signals.received[0] if signals.received else None
 
     def _start(self, member: Member, processes: Processes, gpus: Sequence[str]) -> bool:
-        """Starts a member's run; False where the system refuses."""
+        """Starts a member's run; False where the system refuses, or its log cannot be written."""
         assert member.config is not None and member.log is not None
         mlflow = self.record.mlflow or {}
         parent = mlflow.get("run_id") if store_of(member.config).items() <= mlflow.items() else None
@@ -172,21 +197,22 @@ class Sweep:
             **Membership(self.folder.name, parent).to_environment(),
             **({GPUS: ",".join(gpus)} if gpus else {}),
         }
-        if member.resume is not None:
-            forget_stop(member.resume)  # else it would be told again, of a member that fails before it opens its folder
         command = self.command(run_words(member), member.config.trainer.devices)
-        member.starts += 1
-        with member.log.open("a") as file:
-            file.write(f"--- {time.strftime('%Y-%m-%d %H:%M:%S')}  {shlex.join(command)}\n")
         try:
+            if member.resume is not None:
+                # else it would be told again, of a member that fails before it opens its folder
+                forget_stop(member.resume)
+            with member.log.open("a") as file:
+                file.write(f"--- {time.strftime('%Y-%m-%d %H:%M:%S')}  {shlex.join(command)}\n")
             processes.start(member.label, command, environment, member.log)
-        except OSError as error:
-            member.state, member.fault = FAILED, f"cannot be started: {error}"
+        except (OSError, MrmError) as error:  # no failure of its own: what it has done before is gone on with
+            member.state, member.fault = INTERRUPTED, f"cannot be started: {error}"
             self.display.ended(member)
         else:
+            member.starts += 1
             member.state = RUNNING
             self.display.began(member, "goes on" if member.resume else "begins")
-        self.record.write()
+        self.record.keep()
         return member.state == RUNNING
 
     def _tell_outcome(self, unfinished: bool) -> None:
@@ -211,16 +237,16 @@ def again(typed: Sequence[str], name: str) -> list[str]:
 
 
 class _Ending:
-    """The end of the running members after a signal: they are asked, and killed after a while or at a second signal."""
+    """The end of the running members after a signal or an error: they are asked, and killed after a while or at a second signal."""
 
     def __init__(self, signals: Signals, processes: Processes, grace_s: float) -> None:
         self._signals, self._processes, self._grace_s = signals, processes, grace_s
         self._deadline: float | None = None
         self._killed = False
 
-    def goes_on(self) -> bool:
-        """Does what is due; True the first time that a signal has come."""
-        if not self._signals.received:
+    def goes_on(self, *, asked: bool = False) -> bool:
+        """Does what is due after a signal, or where it is asked for; True the first time."""
+        if not self._signals.received and not asked:
             return False
         if first := self._deadline is None:
             self._deadline = time.monotonic() + self._grace_s

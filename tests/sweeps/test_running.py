@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mrm.config import SweepConfig
-from mrm.errors import ConfigError
-from mrm.sweeps.record import lock_sweep
+from mrm.errors import ConfigError, ResumableError
+from mrm.run_dirs import write_json
+from mrm.sweeps.members import Member
+from mrm.sweeps.record import SweepRecord, lock_sweep
 from mrm.sweeps.running import again
 from tests.sweeps.fakes import fake_sweep, record, starts, states
 
@@ -190,6 +195,125 @@ def test_sweep_member_with_a_fault_is_not_started_and_the_others_run(tmp_path: P
 def test_sweep_member_that_repeats_another_is_left_out_and_told(tmp_path: Path, caplog) -> None:
     assert fake_sweep(tmp_path, [1, 1]).run() == 0
     assert len(starts(tmp_path, 1)) == 1 and "Member 2 computes the same as member 1" in caplog.text
+
+
+def full_disk(name: str = "sweep.json") -> OSError:
+    return OSError(errno.ENOSPC, "No space left on device", name)
+
+
+def failing_writes(monkeypatch: pytest.MonkeyPatch, fails: Callable[[int], bool], error: Exception) -> list[int]:
+    """Makes those writes of the record fail, by their number from 1; gives the numbers of all so far."""
+    write = SweepRecord.write
+    numbers: list[int] = []
+
+    def write_or_not(self: SweepRecord) -> None:
+        numbers.append(len(numbers) + 1)
+        if fails(numbers[-1]):
+            raise error
+        write(self)
+
+    monkeypatch.setattr(SweepRecord, "write", write_or_not)
+    return numbers
+
+
+@pytest.mark.parametrize("number", [1, 2, 4])  # before the first member, as it begins, as one ends
+def test_sweep_record_that_cannot_be_written_once_is_written_at_the_next_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog, number: int
+) -> None:
+    numbers = failing_writes(monkeypatch, lambda n: n == number, full_disk())
+    assert fake_sweep(tmp_path, [1, 2, 3]).run() == 0
+    assert len(numbers) == 8  # at first, two a member, in the end
+    assert states(tmp_path) == {f"seed={seed}": "finished" for seed in (1, 2, 3)}
+    assert record(tmp_path)["state"] == "finished"
+    assert caplog.text.count("cannot be written") == 1 and "No space left on device" in caplog.text
+
+
+def test_sweep_record_that_cannot_be_written_to_the_end_is_told_and_the_same_command_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog, capsys
+) -> None:
+    with monkeypatch.context() as patch:
+        failing_writes(patch, lambda n: n > 2, full_disk())
+        with pytest.raises(
+            ResumableError, match=r"sweep\.json cannot be written.*No space left.*sweep\.name=s"
+        ) as told:
+            fake_sweep(tmp_path, [1, 2, 3], {2: "fail"}).run()
+    assert str(tmp_path / "sweeps" / "s") in str(told.value)
+    assert caplog.text.count("cannot be written") == 1  # one kind of fault
+    assert "failed  seed=2: the loss is not finite" in capsys.readouterr().out  # the table is there
+    assert [len(starts(tmp_path, seed)) for seed in (1, 2, 3)] == [1, 1, 1]
+    assert fake_sweep(tmp_path, [1, 2, 3]).run() == 0
+    assert states(tmp_path) == {f"seed={seed}": "finished" for seed in (1, 2, 3)}
+    assert [len(starts(tmp_path, seed)) for seed in (1, 3)] == [1, 1]  # nothing is repeated
+
+
+def test_sweep_member_whose_log_cannot_be_opened_is_named_and_the_others_run(tmp_path: Path) -> None:
+    blocked: list[Path] = []
+
+    def block(member: Member) -> None:
+        if member.number == 2:
+            blocked.append(tmp_path / "sweeps" / "s" / "logs" / f"{member.label}.log")
+            blocked[0].mkdir(parents=True)
+
+    assert fake_sweep(tmp_path, [1, 2, 3], change=block).run() == 1
+    assert states(tmp_path) == {"seed=1": "finished", "seed=2": "interrupted", "seed=3": "finished"}
+    entry = record(tmp_path)["members"][1]
+    assert "cannot be started" in entry["error"] and str(blocked[0]) in entry["error"] and entry["starts"] == 0
+    blocked[0].rmdir()
+    assert fake_sweep(tmp_path, [1, 2, 3]).run() == 0
+    assert [len(starts(tmp_path, seed)) for seed in (1, 2, 3)] == [1, 1, 1]
+
+
+def test_sweep_resumed_member_that_cannot_be_started_keeps_what_it_has_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert fake_sweep(tmp_path, [1], {1: "remembers"}).run() == 1
+
+    def refuse(folder: Path) -> None:
+        raise full_disk(str(folder))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("mrm.sweeps.running.forget_stop", refuse)
+        assert fake_sweep(tmp_path, [1]).run() == 1
+    assert states(tmp_path) == {"seed=1": "interrupted"}
+    assert fake_sweep(tmp_path, [1]).run() == 0
+    assert [len(runs) for runs in starts(tmp_path, 1)] == [2]  # in the one folder
+
+
+@pytest.mark.parametrize(("behaviour", "ended_by"), [("wait", signal.SIGTERM), ("deaf", signal.SIGKILL)])
+def test_sweep_that_an_error_ends_leaves_no_member_running_and_closes_its_parent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, behaviour: str, ended_by: int
+) -> None:
+    closed: list[Any] = []
+    monkeypatch.setattr("mrm.sweeps.running.close_parent", lambda *told: closed.append(told[:2]))
+
+    def fail_once_waiting(*args: object, **kwargs: object) -> None:
+        if list(tmp_path.glob("run-*/waits")):
+            raise RuntimeError("a fault of the driver")
+
+    sweep = fake_sweep(tmp_path, [1, 2], {1: behaviour}, settings=SweepConfig(jobs=1), grace_s=0.5)
+    monkeypatch.setattr(sweep.display, "progress", fail_once_waiting)
+    parent = {"tracking_uri": "sqlite:///none.db", "experiment": "mrm", "run_id": "0a1b"}
+    monkeypatch.setattr(sweep, "_open_parent", lambda: setattr(sweep.record, "mlflow", parent))
+    with pytest.raises(RuntimeError, match="a fault of the driver"):
+        sweep.run()
+    assert closed == [(parent, "interrupted")]
+    first, second = record(tmp_path)["members"]
+    assert (first["state"], first["exit_status"]) == ("interrupted", -ended_by) and first["run_dir"]
+    assert (second["state"], second["starts"]) == ("interrupted", 0)
+    os.close(lock_sweep(tmp_path / "sweeps" / "s"))  # which a member that ran still would hold
+    write_json(tmp_path / "sweeps" / "s" / "sweep.json", record(tmp_path) | {"mlflow": None})
+    assert fake_sweep(tmp_path, [1, 2]).run() == 0
+    assert [[len(runs) for runs in starts(tmp_path, seed)] for seed in (1, 2)] == [[2], [1]]
+
+
+def test_sweep_whose_lines_cannot_be_printed_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sweep = fake_sweep(tmp_path, [1, 2])
+
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise full_disk("sweep.out")
+
+    monkeypatch.setattr(sweep.console, "print", refuse)
+    assert sweep.run() == 0
 
 
 def test_sweep_that_is_running_is_refused(tmp_path: Path) -> None:
