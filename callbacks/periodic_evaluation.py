@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -19,7 +20,8 @@ from lightning.pytorch.utilities.seed import isolate_rng
 
 from callbacks.best_weights import BestWeights
 from callbacks.pool_scoring import own_scorer, pair_scores, score_pool
-from mrm.errors import MrmError
+from callbacks.training_length import most_epoch_steps, most_steps
+from mrm.errors import ConfigError, MrmError
 from mrm.evaluation.course import EarlyStopping, Evaluation, all_figures, best, pair_figures, stops
 
 log = logging.getLogger(__name__)
@@ -77,6 +79,7 @@ class PeriodicEvaluation(pl.Callback):
         }
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._check_comes(trainer)
         if self.best is not None:
             self.best.settle(trainer, self.evaluations)
         if self.stopped:  # and killed behind it
@@ -108,6 +111,41 @@ class PeriodicEvaluation(pl.Callback):
     ) -> None:
         if self.best is not None:
             self.best.note_checkpoint(self.evaluations)
+
+    def _check_comes(self, trainer: pl.Trainer) -> None:
+        """Refuses steps between evaluations that certainly never come, or never often enough to stop, before a step is done.
+
+        What is known without the steps of an epoch, `mrm.evaluation_checks` has refused. A run that goes on has steps to lose, and is let be.
+
+        Raises:
+            ConfigError: then.
+        """
+        every, epochs = self.every_n_steps, trainer.max_epochs
+        if not every or trainer.global_step or trainer.fast_dev_run or epochs is None or epochs < 0:  # type: ignore[attr-defined]
+            return
+        ends = epochs // self.every_n_epochs if self.every_n_epochs else 0
+        each = most_epoch_steps(trainer)
+        total = most_steps(trainer, epochs, each)
+        known = f"of at most {total} steps (trainer.max_epochs={epochs})"
+        if not ends and total < every:
+            raise ConfigError(
+                f"evaluation.every_n_steps={every}: nothing is ever evaluated in a training {known}; give at most so many, or"
+                f" evaluation.every_n_epochs of at most {epochs}."
+            )
+        if self.stopping is None:
+            return
+        first, patience = self.stopping.first_epoch, self.stopping.patience
+        rest = most_steps(trainer, epochs - first, each)
+        counting = rest / every if math.isinf(rest) else int(-(-rest // every) if first else rest // every)
+        if self.every_n_epochs:
+            counting += ends - first // self.every_n_epochs
+        if counting <= patience:
+            behind = f" behind the last round of curation, after epoch {first - 1}," if first else ""
+            raise ConfigError(
+                f"evaluation.early_stopping.patience={patience}: can never stop this training {known}: with evaluation.every_n_steps={every}"
+                f"{behind} at most {counting} evaluations count, and the first of them has nothing to improve on. Evaluate more often, train"
+                " for more epochs, or lower the patience."
+            )
 
     def _evaluate(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         step = trainer.global_step

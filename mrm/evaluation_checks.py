@@ -109,6 +109,7 @@ def _metric_problems(
 
 
 def _stopping_problems(config: RunConfig) -> Problems:
+    """With `every_n_steps`, only the training's start knows how many steps there are: `PeriodicEvaluation` refuses a patience there."""
     stopping, path = config.evaluation.early_stopping, "evaluation.early_stopping"
     problems = []
     if stopping.patience < 1:

@@ -53,6 +53,10 @@ class PatientMLFlowLogger(MLFlowLogger):
     """Takes every figure at once, and gives those of a logging interval to the store in one call, as soon as that takes it.
 
     Lightning calls `save` at the end of each interval.
+
+    Attributes:
+        kept_open: whether the run goes on behind what Lightning ends well, training or tests: that alone does not close it then. A failure does.
+        refused: figures that the store will never take.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -64,7 +68,8 @@ class PatientMLFlowLogger(MLFlowLogger):
         self._known: dict[tuple[str, int], float] = {}
         self._away = False
         self._retry_at, self._pause = 0.0, RETRY_S
-        self.refused = 0  # figures that the store will never take
+        self.kept_open = False
+        self.refused = 0
         self._failed = False
 
     @property
@@ -265,8 +270,11 @@ class PatientMLFlowLogger(MLFlowLogger):
 
     @rank_zero_only
     def finalize(self, status: str = "success") -> None:
-        """Closes the run in MLflow, after a last attempt to give it what waits."""
+        """Closes the run in MLflow, unless it is kept open, after a last attempt to give it what waits."""
         if not self._initialized:
+            return
+        if self.kept_open and status != "failed":
+            self.flush()
             return
         tries = self._give_last(status)
         self.attempt("the run's end", lambda: super(PatientMLFlowLogger, self).finalize(status), tries=tries)

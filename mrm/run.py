@@ -12,8 +12,9 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ from mrm.cli import hydra_command
 from mrm.code_state import git_commit
 from mrm.config import RunConfig, to_run_config
 from mrm.datasets import prepare_datasets
-from mrm.errors import ConfigError, MrmError, RecordError, ResumableError, ShardError
+from mrm.errors import ConfigError, RecordError, ResumableError, ShardError
 from mrm.history import read_history
 from mrm.launch import from_main, is_main, join_cluster
 from mrm.mlflow_logger import PatientMLFlowLogger
@@ -67,6 +68,7 @@ from mrm.run_dirs import (
     STOPPED,
     close_run_dir,
     open_run_dir,
+    read_state,
     write_json,
     write_state,
 )
@@ -143,24 +145,41 @@ def _run(config: RunConfig, folder: Path, resumed: bool, sweep: Membership | Non
     checkpoint = from_main(lambda: newest_checkpoint(folder / "checkpoints")) if resumed else None
     if resumed and checkpoint is None:
         log.warning("%s holds no whole checkpoint: the run begins again from its first step", folder)
+    mlflow = mlflow_of(loggers)
+    if mlflow is not None:
+        mlflow.kept_open = True  # the training's end is not the run's
     trainer.fit(module, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
-    if config.evaluation.best.use:
-        use_best(evaluation, module)
-    scorer = encoder.with_resolution(config.model.max_pixels_score)
-    save_reward_model(module.model, folder / "model", scorer, form=config.model.lora.save, write=is_main())
-    tests = evaluate(trainer, module, datamodule)
-    result = gather_result(folder, tests, curation, datamodule)
-    result.evaluations = [one.to_json() for one in evaluation.evaluations]
-    result.evaluation = evaluation.summary()
-    if result.evaluation:
-        result.evaluation["model"] = "best" if config.evaluation.best.use else "last"
-    result.unreadable = _unreadable(datamodule, trainer.world_size)
-    result.memory = peak_memory(trainer.world_size)
-    result.starts = starts
-    result.seconds = time.monotonic() - started
-    if is_main():
-        finish(config, result, datamodule, loggers)
+    with closed_as_failed(mlflow, folder):
+        best = config.evaluation.best.use and use_best(evaluation, module)
+        scorer = encoder.with_resolution(config.model.max_pixels_score)
+        save_reward_model(module.model, folder / "model", scorer, form=config.model.lora.save, write=is_main())
+        tests = evaluate(trainer, module, datamodule)
+        result = gather_result(folder, tests, curation, datamodule)
+        result.evaluations = [one.to_json() for one in evaluation.evaluations]
+        result.evaluation = evaluation_told(evaluation, best=best, wanted=config.evaluation.best.use)
+        result.unreadable = _unreadable(datamodule, trainer.world_size)
+        result.memory = peak_memory(trainer.world_size)
+        result.starts = starts
+        result.seconds = time.monotonic() - started
+        if is_main():
+            finish(config, result, datamodule, loggers)
     return result
+
+
+@contextmanager
+def closed_as_failed(mlflow: PatientMLFlowLogger | None, folder: Path) -> Iterator[None]:
+    """Closes the run in MLflow as failed where what is done behind its training raises; Lightning does so for the training itself.
+
+    Args:
+        mlflow: of the run; None where it is not tracked.
+        folder: the run's; one that has finished there stays so, whatever fails behind that.
+    """
+    try:
+        yield
+    except BaseException:
+        if mlflow is not None and not read_state(folder).get("finished"):
+            mlflow.finalize("failed")
+        raise
 
 
 def _datasets(config: RunConfig, folder: Path) -> list[DatasetSpec]:
@@ -222,20 +241,40 @@ def evaluate(trainer: pl.Trainer, module: RewardModule, datamodule: PreferenceDa
     return {name: float(measured[f"test/{name}/accuracy"]) for name in datamodule.test_names}
 
 
-def use_best(evaluation: PeriodicEvaluation, module: RewardModule) -> None:
+def use_best(evaluation: PeriodicEvaluation, module: RewardModule) -> bool:
     """Puts the best weights in the place of the last ones, to be saved and tested; all ranks call.
 
+    Returns:
+        Whether there are any: a training that ended before its first evaluation keeps its last ones, and a warning says so.
+
     Raises:
-        MrmError: where there are none.
+        MrmError: where they cannot be read.
     """
     assert evaluation.best is not None, "checked with the configuration"
     if not evaluation.evaluations:
-        raise MrmError(
-            "evaluation.best.use=true: the training ended before the first evaluation; give a smaller evaluation.every_n_steps or every_n_epochs."
+        log.warning(
+            "evaluation.best.use=true: the training ended before its first evaluation, so there are no best weights: the LAST weights are saved"
+            " and tested. Give a smaller evaluation.every_n_steps or every_n_epochs."
         )
+        return False
     chosen = evaluation.best.load(module, evaluation.evaluations)
     metric = evaluation.best.metric
     log.info("The best weights are those of step %d, with %s %.4f", chosen.step, metric, chosen.figures[metric])
+    return True
+
+
+def evaluation_told(evaluation: PeriodicEvaluation, *, best: bool, wanted: bool) -> dict[str, Any]:
+    """What results.json tells of the evaluations while training; empty where there were none, and none were needed.
+
+    Args:
+        evaluation: of the run.
+        best: whether the best weights are the model.
+        wanted: whether they were to be.
+    """
+    told = evaluation.summary()
+    if not told and wanted:
+        told = {"evaluations": 0, "last": None, "best": None, "stopped_early": False}
+    return {**told, "model": "best" if best else "last"} if told else {}
 
 
 def gather_result(
@@ -279,10 +318,12 @@ def finish(config: RunConfig, result: RunResult, datamodule: PreferenceDataModul
         result.report = write_report(config, result, datamodule.index)
     mlflow = mlflow_of(loggers)
     if mlflow is not None:
+        mlflow.kept_open = False
         finish_mlflow(mlflow, read_end(folder, read_history(folder)), model=config.logger.log_model)
     write_state(folder, finished=True)
     console = Console()
-    print_summary(result, console)
+    shown = result if result.evaluations else replace(result, evaluation={})  # that there are none was warned of
+    print_summary(shown, console)
     lines = [f"Model    {folder / 'model'}", f"Results  {folder / RESULTS_FILE}"]
     lines += [f"Report   {result.report}"] if result.report else []
     lines += [f"Compare  {ui_command(config)}"] if mlflow is not None else []

@@ -130,6 +130,22 @@ def test_logger_end_gives_the_store_what_waits(logger, monkeypatch) -> None:
     assert logger.experiment.get_run(logger.run_id).info.status == "FINISHED"
 
 
+def test_logger_kept_open_is_closed_by_a_failure_and_by_the_runs_own_end(logger) -> None:
+    def status() -> str:
+        return logger.experiment.get_run(logger.run_id).info.status
+
+    logger.kept_open = True
+    logger.log_metrics({"loss": 1.0}, 1)
+    for ended in ("success", "finished"):  # of a training, of tests; of a job that the cluster starts again
+        logger.finalize(ended)
+        assert status() == "RUNNING" and history(logger, "loss") == [(1, 1.0)]
+    logger.finalize("failed")
+    assert status() == "FAILED"
+    logger.kept_open = False
+    logger.finalize("success")
+    assert status() == "FINISHED"
+
+
 def test_logger_store_that_stays_away_is_told_and_does_not_raise(logger, monkeypatch, caplog, tmp_path: Path) -> None:
     patch = away(monkeypatch)
     logger.log_metrics({"loss": 1.0, "accuracy": 1.0}, 1)

@@ -108,6 +108,89 @@ def test_run_stops_early_behind_its_last_round_and_saves_and_tests_the_best(
     assert {"val/held_out/accuracy", "val/accuracy", "val/loss"} <= {e["name"] for e in read_history(result.run_dir)}
 
 
+NEVER = (
+    "evaluation.every_n_steps=100000", "evaluation.every_n_epochs=null", "evaluation.best.metric=val/loss", "evaluation.best.use=true",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("experiment", ["baseline_open_pool", "dt2it_full"])
+def test_run_with_evaluations_that_never_come_is_refused_before_its_first_step(
+    small_run: Callable[..., RunConfig], experiment: str
+) -> None:
+    config = small_run(f"experiment={experiment}", *NEVER, "evaluation.early_stopping.metric=val/loss")
+    with pytest.raises(
+        ConfigError, match=r"every_n_steps=100000: nothing is ever evaluated in a training of at most \d+ steps"
+    ):
+        run(config)
+    folder = (Path(config.output_root) / "latest").resolve()
+    assert not list(folder.glob("checkpoints/*.ckpt"))
+    assert not {"train/loss"} & {entry["name"] for entry in read_history(folder)}
+
+
+def test_run_without_any_evaluation_in_the_end_keeps_its_last_weights_and_says_so(
+    small_run: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    words = ("experiment=baseline_open_pool", "trainer.max_epochs=1", "trainer.limit_train_batches=2")
+    plain = run(small_run(*words)).run_dir
+    monkeypatch.setattr("callbacks.periodic_evaluation.PeriodicEvaluation._check_comes", lambda *_: None)
+    folder = run(small_run(*words, *NEVER)).run_dir
+    assert "there are no best weights: the LAST weights are saved" in caplog.text
+    written = json.loads((folder / "results.json").read_text())
+    assert written["evaluation"] == {
+        "evaluations": 0, "last": None, "best": None, "stopped_early": False, "model": "last",
+    }  # fmt: skip
+    assert written["tests"] == json.loads((plain / "results.json").read_text())["tests"] and written["tests"]
+    assert (folder / "report.html").exists() and read_state(folder)["finished"]
+    heads = (load_file(path / "model" / "reward_head.safetensors") for path in (plain, folder))
+    one, other = heads
+    assert all(torch.equal(value, other[name]) for name, value in one.items())
+
+
+@pytest.mark.parametrize("place", ["use_best", "evaluate", "finish_mlflow", "write_report"])
+def test_run_that_fails_behind_its_training_is_failed_in_mlflow(
+    small_run: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    config = small_run(
+        "experiment=baseline_open_pool", "trainer.max_epochs=1", "trainer.limit_train_batches=1", "logger=mlflow",
+        "evaluation.best.metric=val/loss", "evaluation.best.use=true",
+    )  # fmt: skip
+    seen = []
+
+    def statuses() -> list[str]:
+        client = MlflowClient(tracking_uri(config))
+        experiment = client.get_experiment_by_name("mrm")
+        assert experiment is not None
+        return [one.info.status for one in client.search_runs([experiment.experiment_id])]
+
+    def fail(*_: Any, **__: Any) -> None:
+        seen.extend(statuses())
+        raise MrmError("fails here")
+
+    monkeypatch.setattr(f"mrm.run.{place}", fail)
+    with pytest.raises(MrmError, match="fails here"):
+        run(config)
+    assert seen == ["RUNNING"] and statuses() == ["FAILED"]
+
+
+def test_run_that_has_finished_stays_so_in_mlflow_where_it_cannot_be_shown(
+    small_run: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def closed(*_: Any) -> None:
+        raise BrokenPipeError
+
+    config = small_run(
+        "experiment=baseline_open_pool", "trainer.max_epochs=1", "trainer.limit_train_batches=1", "logger=mlflow"
+    )
+    monkeypatch.setattr("mrm.run.print_summary", closed)
+    with pytest.raises(BrokenPipeError):
+        run(config)
+    client = MlflowClient(tracking_uri(config))
+    experiment = client.get_experiment_by_name("mrm")
+    assert experiment is not None
+    (tracked,) = client.search_runs([experiment.experiment_id])
+    assert tracked.info.status == "FINISHED"
+
+
 def test_run_logs_to_mlflow_and_resume_goes_on_in_the_same_run(
     small_run: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,7 +16,7 @@ from callbacks.best_weights import BEST_FILE, BestWeights
 from callbacks.checkpoints import ResumeCheckpoint, newest_checkpoint
 from callbacks.periodic_evaluation import PeriodicEvaluation
 from datamodules.index import Index
-from mrm.errors import MrmError
+from mrm.errors import ConfigError, MrmError
 from mrm.evaluation.course import EarlyStopping, pair_figures
 from mrm.model.packing import Unreadable
 from tests.callbacks.fakes import ToyBatch
@@ -119,11 +119,13 @@ def train(
     accumulate: int = 1,
     every: int | None = 3,
     epochs: int = 3,
+    reload: int = 1,
+    most: int = -1,
 ) -> tuple[Line, pl.Trainer]:
     module = module or Line()
     trainer = pl.Trainer(
         max_epochs=epochs, accelerator="cpu", accumulate_grad_batches=accumulate, logger=log or False, enable_progress_bar=False,
-        enable_model_summary=False, num_sanity_val_steps=0, reload_dataloaders_every_n_epochs=1,
+        enable_model_summary=False, num_sanity_val_steps=0, reload_dataloaders_every_n_epochs=reload, max_steps=most,
         callbacks=[*([evaluation] if evaluation else []), ResumeCheckpoint(folder / "checkpoints", every_n_steps=every), *others],
     )  # fmt: skip
     trainer.fit(module, Data(folder.parent), ckpt_path=newest_checkpoint(folder / "checkpoints"), weights_only=True)
@@ -295,3 +297,55 @@ def test_evaluation_without_sets_or_intervals_does_nothing(tmp_path: Path) -> No
     evaluation = PeriodicEvaluation([], every_n_steps=None, every_n_epochs=None)
     train(tmp_path / "run", evaluation, epochs=1)
     assert evaluation.evaluations == [] and evaluation.summary() == {} and not evaluation.stopped
+
+
+@pytest.mark.parametrize(
+    ("settings", "training", "expected"),
+    [  # 3 epochs of 5 steps
+        ({"every_n_steps": 16}, {}, "evaluation.every_n_steps=16: nothing is ever evaluated in a training of at most 15 steps"),
+        ({"every_n_steps": 10}, {"accumulate": 2}, "every_n_steps=10: .* of at most 9 steps"),
+        ({"every_n_steps": 5}, {"most": 4, "reload": 1}, "every_n_steps=5: .* of at most 4 steps"),
+        ({"every_n_steps": 16, "every_n_epochs": 4}, {}, "every_n_steps=16: .*every_n_epochs of at most 3"),
+        (
+            {"every_n_steps": 4, "stopping": EarlyStopping("val/accuracy", 3)},  # at 4, 8 and 12
+            {}, "evaluation.early_stopping.patience=3: can never stop this training of at most 15 steps.*at most 3 evaluations count",
+        ),
+        (
+            {"every_n_steps": 4, "stopping": EarlyStopping("val/accuracy", 2, first_epoch=2)},  # 5 steps hold two at most
+            {}, "patience=2: can never.*behind the last round of curation, after epoch 1, at most 2 evaluations count",
+        ),
+    ],
+)  # fmt: skip
+def test_evaluations_that_never_come_are_refused_before_the_first_step(
+    tmp_path: Path, settings: dict[str, Any], training: dict[str, Any], expected: str
+) -> None:
+    module, before = Line(), Line().weight.detach().clone()
+    evaluation = watch(tmp_path / "run", **{"every_n_epochs": None, **settings})
+    with pytest.raises(ConfigError, match=expected):
+        train(tmp_path / "run", evaluation, module=module, **{"reload": 0, **training})
+    assert torch.equal(module.weight, before) and not evaluation.evaluations
+
+
+@pytest.mark.parametrize(
+    ("settings", "training", "steps"),
+    [
+        ({"every_n_steps": 15}, {"reload": 0}, [15]),
+        ({"every_n_steps": 100, "every_n_epochs": 3}, {"reload": 0}, [15]),
+        ({"every_n_steps": 4, "stopping": EarlyStopping("val/accuracy", 2, min_delta=9)}, {"reload": 0}, [4, 8, 12]),
+        ({"every_n_steps": 16}, {}, []),  # each epoch is loaded anew, and might be longer
+    ],
+)
+def test_evaluations_that_may_come_are_let_be(
+    tmp_path: Path, settings: dict[str, Any], training: dict[str, Any], steps: list[int]
+) -> None:
+    evaluation = watch(tmp_path / "run", **{"every_n_epochs": None, **settings})
+    train(tmp_path / "run", evaluation, **training)
+    assert [one.step for one in evaluation.evaluations] == steps
+
+
+def test_run_that_goes_on_is_not_refused_for_evaluations_that_never_come(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="killed"):
+        train(tmp_path / "run", None, Kill(7))
+    evaluation = watch(tmp_path / "run", every_n_steps=16, every_n_epochs=None)
+    _, trainer = train(tmp_path / "run", evaluation, reload=0)
+    assert trainer.global_step == 15 and evaluation.summary() == {}
