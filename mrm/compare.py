@@ -10,8 +10,9 @@ Lists are written [A,B]. All of it: docs/comparing.md.
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ from mrm.comparing.tables import (
     figure_tables,
     markdown,
     mcnemar_table,
+    percent,
     print_table,
 )
 from mrm.errors import ConfigError
@@ -106,6 +108,8 @@ def run(config: CompareConfig) -> None:
     store = open_store(config)
     comparison = compare(config, store)
     axis = drawn_axis(config, comparison)
+    if config.figure:
+        drawn_measures(config, comparison)  # a wrong name is told before anything is printed or written
     tables, console = tables_of(comparison), open_console()
     remarks = [*comparison.notes, *axis_notes(axis[0] if axis else None), *_reading(comparison)]
     lines = [*comparison.findings(), *remarks]
@@ -114,22 +118,16 @@ def run(config: CompareConfig) -> None:
         print_table(table, console)
     for line in lines:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
-    written = []
-    if config.output:
-        page = write_comparison(config.output, comparison, store=store, tables=tables, axis=axis, remarks=remarks)
-        written.append(page)
-    if config.markdown:
-        text = "\n\n".join([*map(markdown, tables), *lines])
-        written.append(_write(config.markdown, text + "\n"))
-    if config.json:
-        content = to_json(comparison)
-        if axis is not None:
-            content["x"] = axis_json(*axis, comparison)
-        written.append(_write(config.json, json.dumps(content, indent=1, allow_nan=False) + "\n"))
-    if config.archive:
-        written.append(write_archive(Path(config.archive), store, comparison.chosen.runs))
-    if config.figure:
-        written.append(save(_drawing(config, comparison, axis), config.figure))
+    ways: dict[str, Callable[[Path], object]] = {
+        "output": lambda path: write_comparison(
+            path, comparison, store=store, tables=tables, axis=axis, remarks=remarks
+        ),
+        "markdown": lambda path: _write_text(path, "\n\n".join([*map(markdown, tables), *lines])),
+        "json": lambda path: _write_text(path, _json_text(comparison, axis)),
+        "archive": lambda path: write_archive(path, store, comparison.chosen.runs),
+        "figure": lambda path: save(_drawing(config, comparison, axis), path),
+    }
+    written = [_write(key, getattr(config, key), way) for key, way in ways.items() if getattr(config, key)]
     for path in written:
         console.print(f"Written: {path}", markup=False, highlight=False, soft_wrap=True)
 
@@ -147,7 +145,7 @@ def _drawing(config: CompareConfig, comparison: Comparison, axis: tuple[Axis, li
 def _reading(comparison: Comparison) -> list[str]:
     """How the tables are to be read."""
     if any(len(group.runs) > 1 for group in comparison.groups):
-        told = [f"± is half the {comparison.level:.0%} interval over seeds, by Student's t."]
+        told = [f"± is half the {percent(comparison.level)} interval over seeds, by Student's t."]
     else:
         told = []
     single = [group.label for group in comparison.groups if len(group.runs) == 1]
@@ -177,15 +175,40 @@ def axis_json(axis: Axis, measures: Sequence[Measure], comparison: Comparison) -
     }
 
 
-def _write(path: str, text: str) -> Path:
+def _json_text(comparison: Comparison, axis: tuple[Axis, list[Measure]] | None) -> str:
+    content = to_json(comparison)
+    if axis is not None:
+        content["x"] = axis_json(*axis, comparison)
+    return json.dumps(content, indent=1, allow_nan=False)
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = _temporary(path)
+    temporary.write_text(text + "\n", encoding="utf-8")
+    temporary.replace(path)
+
+
+def _temporary(path: Path) -> Path:
+    """The name that all ways of writing here give a file until it is whole."""
+    return path.with_name(path.name + ".tmp")
+
+
+def _write(key: str, path: str, way: Callable[[Path], object]) -> Path:
+    """Writes an output whole, or nothing of it.
+
+    Raises:
+        ConfigError: where it cannot be written.
+    """
     target = Path(path)
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(target.name + ".tmp")
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(target)
+        way(target)
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be written: {error}.") from error
+        if error.errno is None:  # of a server that is asked meanwhile, not of the file
+            raise
+        with contextlib.suppress(OSError):
+            _temporary(target).unlink()
+        raise ConfigError(f"{key}={path!r}: cannot be written: {error}; choose another place.") from error
     return target
 
 

@@ -23,17 +23,26 @@ if TYPE_CHECKING:  # pages without figures need no matplotlib
 
 IMAGE_SIDE = 320  # pixels: enough to judge by, and 24 of them stay below a megabyte
 TEXT_LIMIT = 2000  # characters
+DPI = 130  # of a drawn figure
 # Okabe and Ito's colours: told apart by colour-blind readers too.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
 
 
 @dataclass(frozen=True)
 class FigureImage:
-    """A drawn figure: what it shows, in words, and the picture as a data URI."""
+    """A drawn figure.
+
+    Args:
+        title: of it.
+        description: what it shows, in words.
+        uri: the picture as a data URI.
+        letters: size of its smallest letters in the picture's own pixels; None where nobody measured it.
+    """
 
     title: str
     description: str
     uri: str
+    letters: float | None = None
 
 
 def write_page(path: str | os.PathLike[str], template: Path, **values: Any) -> Path:
@@ -79,7 +88,7 @@ def image_uri(data: bytes, side: int = IMAGE_SIDE) -> str | None:
 def figure_uri(figure: Figure) -> str:
     """A drawn figure as a data URI."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=130, metadata={"Software": None}, facecolor="white")
+    figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None}, facecolor="white")
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 

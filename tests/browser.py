@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 PHONE, DESKTOP = 390, 1280
+SMALLEST_LETTERS = 9  # pixels, of a picture as it is shown
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 QUIET = (  # no sandbox: containers have none to give; the others keep it from calling home
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", "--disable-quic",
@@ -30,7 +31,8 @@ const look = (frame) => {
   for (const image of page.images) {
     const box = image.getBoundingClientRect();
     images.push({alt: image.alt, shown: image.naturalWidth > 0, width: box.width, height: box.height,
-                 ratio: image.naturalHeight ? image.naturalWidth / image.naturalHeight : 0});
+                 ratio: image.naturalHeight ? image.naturalWidth / image.naturalHeight : 0,
+                 letters: image.dataset.letters ? image.dataset.letters * box.width / image.naturalWidth : null});
   }
   const text = [...page.querySelectorAll("body, td, th, p, dd, dt, li")].filter((one) => one.textContent.trim());
   return {width: page.documentElement.clientWidth, needs: page.documentElement.scrollWidth, images,
@@ -45,13 +47,15 @@ addEventListener("load", () => {  // by then the frames and their pictures are l
 
 @dataclass(frozen=True)
 class Image:
-    """A picture as the browser shows it: whether it decodes, its size there in pixels, width / height as encoded."""
+    """A picture as the browser shows it: whether it decodes, its size there in pixels, width / height as encoded, the size of its
+    smallest letters there (None where the page does not tell them)."""
 
     alt: str
     shown: bool
     width: float
     height: float
     ratio: float
+    letters: float | None = None
 
 
 @dataclass(frozen=True)
@@ -125,4 +129,6 @@ def check_page(page: Path, *, images: int) -> Look:
             assert image.shown and image.alt, f"not shown at {width}: {image}"
             assert 0 < image.width <= width and image.height > 0, f"at {width}: {image}"
             assert abs(image.width / image.height / image.ratio - 1) < 0.02, f"out of shape at {width}: {image}"
+            if image.letters is not None:
+                assert image.letters >= SMALLEST_LETTERS, f"letters of a picture too small at {width}: {image}"
     return look

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import base64
+import io
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from callbacks.curation_report import build_report
 from mrm.compare import tables_of
 from mrm.comparing.archive import Archive, write_archive
+from mrm.comparing.axis import lines_over
 from mrm.comparing.comparison import compare_runs
 from mrm.comparing.page import write_comparison
 from mrm.comparing.selecting import choose
 from mrm.construction.construction_report import write_construction_report
 from mrm.diagnose_page import write_diagnostics
 from mrm.evaluation.diagnostics import diagnose
-from tests.browser import check_page
+from tests.browser import PHONE, check_page
 from tests.callbacks.reporting import four_rounds
 from tests.callbacks.test_curation_report import read
 from tests.comparing.making import FLIP, made_run
@@ -24,12 +28,24 @@ from tests.comparing.test_archive import Source
 from tests.construction.test_construction_report import summary
 from tests.evaluation.test_diagnostics import table
 
+
+def picture(width: int) -> str:
+    """An empty picture as a data URI."""
+    buffer = io.BytesIO()
+    Image.new("L", (width, 30)).save(buffer, "PNG")
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
 FAULTS = {
     "console": ("<script>console.error('lost')</script>", "lost"),
     "broken picture": ('<img alt="gone" src="data:image/png;base64,AAAA">', "not shown"),
     "too wide": ('<div style="width:700px">wide</div>', "scrolls sideways"),
     "too small": ('<p style="font-size:6px">small</p>', "text of 6 pixels"),
     "missing picture": ("", "0"),
+    "small letters": (
+        f'<img alt="wide" style="width:100%" data-letters="14" src="{picture(900)}">',
+        "letters of a picture too small",
+    ),
 }
 
 
@@ -39,7 +55,7 @@ def test_check_page_finds_what_is_wrong(fault: str, tmp_path: Path) -> None:
     page = tmp_path / "page.html"
     page.write_text(f"<!doctype html><title>made</title><body><p>text</p>{body}</body>")
     with pytest.raises(AssertionError, match=told):
-        check_page(page, images=int(fault in ("broken picture", "missing picture")))
+        check_page(page, images=int(fault in ("broken picture", "missing picture", "small letters")))
 
 
 def test_report_of_a_run_in_a_browser(tmp_path: Path) -> None:
@@ -78,9 +94,14 @@ def test_report_of_a_construction_in_a_browser(tmp_path: Path) -> None:
 
 def test_page_of_a_comparison_in_a_browser(tmp_path: Path) -> None:
     runs = [
-        made_run(name, seed, {"test_style_opposed": 0.9 - fall * rate + seed / 100}, config={FLIP: rate})
+        made_run(
+            name,
+            seed,
+            {f"test_{one}": 0.9 - fall * rate + seed / 100 for one in ("style_opposed", "style_agreeing", "t2i")},
+            config={FLIP: rate},
+        )
         for name, fall in (("dt2it_full", 0.1), ("an_experiment_with_quite_a_long_name", 0.8))
-        for rate in (0.0, 0.4)
+        for rate in (0.0, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4)
         for seed in (1, 2, 3)
     ]
     store = Archive(write_archive(tmp_path / "runs.jsonl.gz", Source(), runs))
@@ -90,12 +111,11 @@ def test_page_of_a_comparison_in_a_browser(tmp_path: Path) -> None:
         comparison,
         store=store,
         tables=tables_of(comparison),
-        axis=None,
+        axis=(lines_over(comparison.alignment, FLIP), comparison.measures[:1]),
         remarks=["A remark."],
     )
-    pictures = page.read_text(encoding="utf-8").count("<img")
-    assert pictures
-    check_page(page, images=pictures)
+    look = check_page(page, images=4)  # 32 differences in two pictures, the lines, and the noise
+    assert all(image.letters for image in look.at[PHONE].images)
 
 
 def test_page_of_diagnostics_in_a_browser(tmp_path: Path) -> None:

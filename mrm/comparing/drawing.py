@@ -5,32 +5,41 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure as Canvas
+from matplotlib.text import Text
 
 from mrm.comparing.axis import Axis, axis_values
 from mrm.comparing.measures import Figure, Measure
 from mrm.errors import ConfigError
-from mrm.pages import COLOURS, FigureImage, figure_uri
+from mrm.pages import COLOURS, DPI, FigureImage, figure_uri
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 LETTERS = 14  # of a legend in an inch
+LEGEND_ROW = 0.18  # inches
 FORMATS = (".svg", ".png", ".pdf")
 STABLE: Any = {"svg.hashsalt": "mrm", "svg.fonttype": "none"}  # the same figures give the same file
 
 
-def axis_canvas(axis: Axis, measures: Sequence[Measure], figures: Mapping[str, Mapping[str, Figure]]) -> Canvas:
+def axis_canvas(
+    axis: Axis,
+    measures: Sequence[Measure],
+    figures: Mapping[str, Mapping[str, Figure]],
+    width: float | None = None,
+) -> Canvas:
     """A panel a measure: lines over the key with bands of the interval; a point of one seed has none.
 
     Args:
         axis: lines and their groups.
         measures: a panel each.
         figures: label -> measure -> figure.
+        width: inches; by the number of panels by default.
     """
-    canvas = Canvas(figsize=(1 + 4.6 * len(measures), 3.6), layout="constrained")
+    canvas = Canvas(figsize=(width or 1 + 4.6 * len(measures), 3.6), layout="constrained")
     FigureCanvasAgg(canvas)
     panels = canvas.subplots(1, len(measures), squeeze=False)[0]
     for panel, measure in zip(panels, measures, strict=True):
@@ -38,12 +47,12 @@ def axis_canvas(axis: Axis, measures: Sequence[Measure], figures: Mapping[str, M
             if points:
                 _line(panel, points, label, number)
         dress(panel, measure.title, axis.key.rpartition(".")[2].replace("_", " "))
-    handles, labels = panels[0].get_legend_handles_labels()
+    labels = panels[0].get_legend_handles_labels()[1]
     if len(labels) > 1:
-        columns = legend_columns(labels, canvas.get_figwidth())
-        canvas.legend(handles, labels, loc="outside lower center", fontsize=8, frameon=False, ncols=columns)
+        legend_beneath(canvas, panels[0])
     elif labels:
-        panels[0].set_title(f"{measures[0].title}: {labels[0]}", fontsize=10, loc="left")
+        told = fill(f"{measures[0].title}: {labels[0]}", int(11 * (canvas.get_figwidth() / len(panels) - 0.8)))
+        panels[0].set_title(told, fontsize=10, loc="left")
     return canvas
 
 
@@ -112,6 +121,17 @@ def groups_canvas(
     return canvas
 
 
+def legend_beneath(canvas: Canvas, panel: Any) -> None:
+    """A legend beneath all panels; long labels are broken, and from the third line on the picture grows by what they need."""
+    handles, labels = panel.get_legend_handles_labels()
+    width = canvas.get_figwidth()
+    columns = legend_columns(labels, width)
+    broken = [fill(label, max(10, int(width * LETTERS) - 7)) for label in labels]
+    lines = sum(label.count("\n") + 1 for label in broken) / columns
+    canvas.set_figheight(canvas.get_figheight() + LEGEND_ROW * max(0.0, lines - 2))
+    canvas.legend(handles, broken, loc="outside lower center", fontsize=8, frameon=False, ncols=columns)
+
+
 def legend_columns(labels: Sequence[str], inches: float) -> int:
     """How many columns of these labels a legend of this width has room for."""
     return max(1, min(len(labels), int(inches * LETTERS / (max(map(len, labels)) + 7))))
@@ -128,13 +148,15 @@ def dress(panel: Any, title: str, xlabel: str) -> None:
 
 
 def save(canvas: Canvas, path: str | os.PathLike[str]) -> Path:
-    """Writes a picture in the format of its ending."""
+    """Writes a picture in the format of its ending; an older one is replaced whole."""
     target = Path(path)
     check_format(target)
     target.parent.mkdir(parents=True, exist_ok=True)
-    date = {} if target.suffix == ".png" else {"CreationDate" if target.suffix == ".pdf" else "Date": None}
+    temporary = target.with_name(target.name + ".tmp")
+    date: Any = {} if target.suffix == ".png" else {"CreationDate" if target.suffix == ".pdf" else "Date": None}
     with matplotlib.rc_context(STABLE):
-        canvas.savefig(target, dpi=150, metadata=date, facecolor="white")
+        canvas.savefig(temporary, format=target.suffix[1:], dpi=150, metadata=date, facecolor="white")
+    temporary.replace(target)
     return target
 
 
@@ -146,4 +168,6 @@ def check_format(path: Path) -> None:
 
 def image(canvas: Canvas, title: str, description: str) -> FigureImage:
     """A picture for the page."""
-    return FigureImage(title, description, figure_uri(canvas))
+    uri = figure_uri(canvas)  # by then the ticks have their texts
+    sizes = [float(text.get_fontsize()) for text in canvas.findobj(Text) if text.get_visible() and text.get_text()]
+    return FigureImage(title, description, uri, min(sizes) / 72 * DPI if sizes else None)

@@ -11,9 +11,9 @@ from mrm.comparing.comparison import Comparison
 from mrm.comparing.courses import CURVES, ROUND_NAMES, course, noise_course, rounds_of
 from mrm.comparing.drawing import axis_canvas, image
 from mrm.comparing.measures import TEST, Measure
-from mrm.comparing.pictures import course_image, difference_image, noise_image
+from mrm.comparing.pictures import WIDTH, course_image, difference_images, noise_image
 from mrm.comparing.sources import RunSource
-from mrm.comparing.tables import DIFFERENCES, Table
+from mrm.comparing.tables import DIFFERENCES, Table, percent
 from mrm.pages import FigureImage, write_page
 
 TEMPLATE = Path(__file__).parent / "templates" / "compare.html.j2"
@@ -43,7 +43,6 @@ def write_comparison(
     """
     experiments = dict.fromkeys(group.experiment for group in comparison.groups)
     runs = sum(len(group.runs) for group in comparison.groups)
-    differences = difference_image(comparison.differences)
     return write_page(
         path,
         TEMPLATE,
@@ -53,11 +52,11 @@ def write_comparison(
             "groups": len(comparison.groups),
             "runs": runs,
             "references": "; ".join(dict.fromkeys(one.label for one in comparison.references.values())) or "none",
-            "intervals": f"{comparison.level:.0%}",
+            "intervals": percent(comparison.level),
         },
         findings=comparison.findings(),
         tables=tables,
-        beneath={DIFFERENCES: [differences] if differences else []},
+        beneath={DIFFERENCES: difference_images(comparison.differences)},
         axis_title=f"Over {axis[0].key}" if axis else "",
         axis=_axis_images(axis, comparison),
         curves=_curves(comparison, store),
@@ -74,7 +73,7 @@ def _axis_images(axis: tuple[Axis, Sequence[Measure]] | None, comparison: Compar
     told = "; ".join(line.label for line in lines.lines)
     return [
         image(
-            axis_canvas(lines, [measure], comparison.figures),
+            axis_canvas(lines, [measure], comparison.figures, width=WIDTH),
             measure.title,
             f"{measure.title} over {lines.key}: {told}",
         )

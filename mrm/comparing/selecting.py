@@ -45,7 +45,7 @@ def select(
         ids: MLflow's ids or their beginnings, names of runs, or their folders.
 
     Raises:
-        ConfigError: for a name that no run has.
+        ConfigError: for a name that no run has, and where no run is both of an experiment and of a sweep that are named.
     """
     problems = []
     names = {run.experiment for run in runs}
@@ -65,15 +65,23 @@ def select(
             problems.append(_unknown("runs", one, {run.name for run in runs}))
     if problems:
         raise ConfigError("\n".join(problems))
-    asked = bool(experiments or sweeps)
-    return [
+    found = [
         run
         for run in runs
-        if run.run_id in named
-        or (asked or not ids)
-        and (not experiments or any(fnmatchcase(run.experiment, pattern) for pattern in experiments))
+        if (not experiments or any(fnmatchcase(run.experiment, pattern) for pattern in experiments))
         and (not sweeps or run.sweep in sweeps)
     ]
+    if experiments and sweeps and not found:
+        counts = [
+            f"experiment={one!r} is of {sum(fnmatchcase(run.experiment, one) for run in runs)} run(s)"
+            for one in experiments
+        ]
+        counts += [f"sweep={one!r} of {sum(run.sweep == one for run in runs)}" for one in sweeps]
+        raise ConfigError(
+            f"there is no run to compare: {', '.join(counts)}, but none is of both an experiment and a sweep named; leave one of the keys out."
+        )
+    taken = {run.run_id for run in found} if experiments or sweeps or not ids else set()
+    return [run for run in runs if run.run_id in taken or run.run_id in named]
 
 
 def _is_named(run: RunRecord, name: str) -> bool:

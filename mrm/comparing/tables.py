@@ -97,8 +97,8 @@ def difference_table(differences: Sequence[Difference]) -> Table | None:
         cells += _verdict_cells(one.over_samples, digits) if kept else []
         rows.append((*cells, one.text))
     level = differences[0].over_seeds.level
-    columns = ["group", "figure", "difference", "seeds", f"{level:.0%} over seeds", "p"]
-    columns += [f"{level:.0%} over samples", "p"] if kept else []
+    columns = ["group", "figure", "difference", "seeds", f"{percent(level)} over seeds", "p"]
+    columns += [f"{percent(level)} over samples", "p"] if kept else []
     return Table(DIFFERENCES, (*columns, "beyond noise"), tuple(rows), _difference_notes(differences, kept))
 
 
@@ -219,6 +219,11 @@ def signed(value: float, digits: int) -> str:
     """A difference with its sign, and none at zero."""
     text = f"{value:+.{digits}f}"
     return text[1:] if float(text) == 0 else text.replace("-", "−")
+
+
+def percent(share: float) -> str:
+    """A share in percent, with the digits that it has: 95%, 99.9%."""
+    return f"{100 * share:.10g}%"
 
 
 def probability(p: float | None) -> str:

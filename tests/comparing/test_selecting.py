@@ -39,6 +39,20 @@ def test_select_names_all_that_is_not_there_and_what_is_meant() -> None:
     assert "'full-s' is 2 runs" in told
 
 
+def test_select_tells_how_many_runs_each_name_has_where_none_meets_both() -> None:
+    runs = [*RUNS, made_run("no_t2i", 2, sweep="a")]
+    with pytest.raises(ConfigError) as error:
+        select(runs, experiments=["full", "none"], sweeps=["b", "c"], ids=["none-s1-0"])
+    assert "sweep='b': no run is of it" in str(error.value)
+    runs += [made_run("no_t2i", seed, sweep="b") for seed in (3, 4, 5)]
+    for ids in ([], ["none-s1-0"]):
+        with pytest.raises(ConfigError) as error:
+            select(runs, experiments=["full", "none"], sweeps=["b"], ids=ids)
+        told = str(error.value)
+        assert "experiment='full' is of 2 run(s), experiment='none' is of 1 run(s), sweep='b' of 3" in told
+        assert "none is of both an experiment and a sweep" in told
+
+
 def test_choose_leaves_out_unfinished_and_older_runs_and_names_them() -> None:
     old, new = made_run("full", 1, number=1), made_run("full", 1, number=2)
     other = made_run("full", 1, number=3, config={"optim.lr": 1e-3})

@@ -14,6 +14,7 @@ from mrm.comparing.tables import (
     differing_table,
     folded,
     markdown,
+    percent,
     print_table,
     probability,
     signed,
@@ -53,6 +54,12 @@ def test_folded_keeps_keys_whose_values_differ_among_those_that_have_them() -> N
         "c.s.0.share": ("auto", "auto", "–"),
     }
     assert folded(differing) == [("c.s.0", ("mode=flip, share=auto",) * 2 + ("–",)), ("c.s.0.zone", ("1", "2", "–"))]
+
+
+def test_percent_has_the_digits_of_the_share_and_no_more() -> None:
+    assert [percent(share) for share in (0.5, 0.57, 0.95, 0.975, 0.999, 0.9999)] == [
+        "50%", "57%", "95%", "97.5%", "99.9%", "99.99%",
+    ]  # fmt: skip
 
 
 def test_differing_table_of_one_group_is_none() -> None:
