@@ -34,14 +34,14 @@ class CompareConfig:
 
 
 def names(value: Any) -> list[str]:
-    """One or several names: A, or [A,B]."""
+    """One or several names, each once: A, or [A,B]."""
     if value is None:
         return []
     if isinstance(value, (list, tuple)):
-        return [str(item) for item in value]
+        return list(dict.fromkeys(str(item) for item in value))
     text = str(value).strip()
     inner = text[1:-1] if text.startswith("[") and text.endswith("]") else text
-    return [part.strip().strip("'\"") for part in inner.split(",") if part.strip()]
+    return list(dict.fromkeys(part.strip().strip("'\"") for part in inner.split(",") if part.strip()))
 
 
 def check(config: CompareConfig) -> None:

@@ -56,8 +56,8 @@ def _accuracy(rows: Sequence[AccuracyRow]) -> Table:
             "A pair counts as right only if the preferred response has the strictly higher reward. Style goes by length"
             " (within 10 % is equal) and markup: agreeing where the preferred response has more of one and less of"
             " neither, opposed the other way round.",
-            "Intervals are by bootstrap over samples; where all pairs are right or all wrong, exact (binomial). Where"
-            " all samples have the same share right and it is neither, nothing tells how sure it is: there is none.",
+            "Intervals are by bootstrap over samples; where all samples have the same share right, as large as n samples"
+            " that are alike leave it (of all right or all wrong the exact binomial one).",
         ),
     )
 

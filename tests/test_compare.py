@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -15,9 +16,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure as Canvas
 
 from mrm.cli import compose_run_config
-from mrm.compare import compare, main
+from mrm.compare import compare, main, run
 from mrm.compare_config import CompareConfig, names
 from mrm.comparing.drawing import groups_canvas
 from mrm.comparing.measures import Figure, Measure
@@ -99,7 +101,9 @@ def test_compare_writes_tables_figures_and_drawing(
     assert "not finished, left out: dt2it_no_curation-s3" in markdown
     assert "older run(s) of the same configuration and seed, left out: dt2it_no_curation-s2" in markdown
     assert "noise after the last round, seconds of curation: of dt2it_no_curation, flip_rate=0.1; " in markdown
-    assert f"the same samples: of dt2it_no_curation, flip_rate=0.1 (runs that kept no {SCORES_FILE})" in markdown
+    assert (
+        f"the same samples: of dt2it_no_curation, flip_rate=0.1 (runs without {SCORES_FILE} within reach)" in markdown
+    )
     assert "| dt2it_full, flip_rate=0.1 | 1 | 2 | 40 | 0.400 | 0.100 |" in markdown
     page = files["output"].read_text()
     assert page.count("data:image/png;base64,") == 4  # differences, over the key, loss, noise
@@ -141,8 +145,7 @@ def test_compare_from_an_archive_shows_the_same(place: Path, tmp_path: Path) -> 
     for store in (str(archive), f"[{archive},{place}]"):
         found = compare(CompareConfig(**words, store=store))
         assert found.figures == whole.figures and found.rounds == whole.rounds
-        assert [one.over_seeds for one in found.differences] == [one.over_seeds for one in whole.differences]
-    assert all(one.samples is None for one in compare(CompareConfig(**words, store=str(archive))).differences)
+        assert found.differences == whole.differences and any(one.samples for one in found.differences)
 
 
 def test_compare_shows_only_the_figures_asked_for(place: Path) -> None:
@@ -150,6 +153,55 @@ def test_compare_shows_only_the_figures_asked_for(place: Path) -> None:
     assert [measure.key for measure in found.measures] == ["test_style_matched", "mean"]
     with pytest.raises(ConfigError, match="measures='style'.*no figure of these runs"):
         compare(CompareConfig("dt2it_full", store=str(place), measures="style"))
+
+
+def test_compare_names_a_wrong_metric_before_it_prints_or_writes(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [f"figure={tmp_path / 'a.svg'}", f"json={tmp_path / 'a.json'}"]
+    with pytest.raises(SystemExit) as ended:
+        main([f"store={place}", "experiment=dt2it_full", "metric=[nosuch]", *words])
+    out, err = capsys.readouterr()
+    assert ended.value.code == 2 and "metric='nosuch': is no figure of these runs" in err
+    assert not out and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("key", "end"), [*ENDS, ("archive", "jsonl.gz")])
+def test_compare_names_the_output_that_cannot_be_written(
+    key: str, end: str, place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    path = tmp_path / "file" / f"c.{end}"
+    with pytest.raises(SystemExit) as ended:
+        main([f"store={place}", "experiment=dt2it_full", f"{key}={path}"])
+    told = capsys.readouterr().err
+    assert ended.value.code == 2 and f"{key}='{path}': cannot be written: " in told and "Traceback" not in told
+    assert [one.name for one in tmp_path.iterdir()] == ["file"]
+
+
+def test_compare_leaves_the_old_figure_where_the_new_one_ends_half_way(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def half(canvas: Canvas, path: Path, **_: object) -> None:
+        path.write_text("<svg")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    path = tmp_path / "c.svg"
+    path.write_text("old")
+    monkeypatch.setattr(Canvas, "savefig", half)
+    with pytest.raises(ConfigError, match="figure=.*c.svg': cannot be written: .*No space left"):
+        run(CompareConfig("dt2it_full", store=str(place), figure=str(path)))
+    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_compare_tells_a_level_with_all_its_digits(place: Path, tmp_path: Path) -> None:
+    words = ["experiment=dt2it_full,dt2it_no_curation", "reference=dt2it_full", "level=0.999"]
+    files = [tmp_path / "c.md", tmp_path / "c.html"]
+    main([f"store={place}", *words, f"markdown={files[0]}", f"output={files[1]}"])
+    tables, page = (file.read_text() for file in files)
+    assert "half the 99.9% interval" in tables and "| 99.9% over seeds | p | 99.9% over samples |" in tables
+    assert "corrected p below 0.001" in tables and "<dd>99.9%</dd>" in page
+    assert not [text for text in (tables, page) if "100%" in text.split("</style>")[-1]]
 
 
 def test_compare_settings_that_do_not_go_together_are_told_at_once(tmp_path: Path) -> None:

@@ -142,7 +142,7 @@ def _amount(one: Difference) -> str:
 def _without_samples(made: Sequence[Difference]) -> list[str]:
     """Differences of accuracies that no test over samples is of."""
     lacking = dict.fromkeys(one.group for one in made if one.measure.kind == ACCURACY and one.samples is None)
-    return [f"the same samples: of {'; '.join(lacking)} (runs that kept no {SCORES_FILE})"] if lacking else []
+    return [f"the same samples: of {'; '.join(lacking)} (runs without {SCORES_FILE} within reach)"] if lacking else []
 
 
 def pick_measures(measures: Sequence[Measure], names: Sequence[str], key: str) -> list[Measure]:

@@ -97,7 +97,7 @@ def references(groups: Sequence[Group], name: str | None) -> tuple[dict[str, Gro
     Args:
         groups: all.
         name: label or experiment of the reference; None takes the first group's experiment, `none` nothing. Where several groups are of that
-            experiment, a group's reference is the one whose other telling keys are its own.
+            experiment, a group's reference is the one whose other telling keys are its own; where all are, it is the first of them.
 
     Returns:
         label -> reference, and what a person must know: the groups that have none.
@@ -116,6 +116,8 @@ def references(groups: Sequence[Group], name: str | None) -> tuple[dict[str, Gro
             f"reference={name!r}: is no group; there are {'; '.join(known)}. Give one, or an experiment, or none."
             f"{suggest(str(name), known)}"
         )
+    if len(found) == len(groups):  # of one experiment, so that the first is what the others differ from
+        found = found[:1]
     others = [group for group in groups if group not in found]
     if len(found) == 1:
         return {group.label: found[0] for group in others}, []
@@ -127,7 +129,11 @@ def references(groups: Sequence[Group], name: str | None) -> tuple[dict[str, Gro
         else:
             alone.append(group.label)
     notes = [f"No reference is configured like {'; '.join(alone)}: compared with none."] if alone else []
-    return pairs, notes
+    among = "; ".join(group.label for group in found)
+    return pairs, [
+        *notes,
+        f"References, not compared with one another: {among}. reference=LABEL compares all with one.",
+    ]
 
 
 def differences(

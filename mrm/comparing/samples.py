@@ -15,7 +15,7 @@ from mrm.comparing.grouping import Group
 from mrm.comparing.measures import MEAN
 from mrm.comparing.records import RunRecord
 from mrm.evaluation.intervals import DRAWS, LEVEL, bootstrap_draws
-from mrm.evaluation.paired import McNemar, PairedTest, difference_test, mcnemar
+from mrm.evaluation.paired import McNemar, PairedTest, difference_test, differing, mcnemar
 from mrm.evaluation.sample_scores import SampleScores
 
 SEED = 20_240_529  # of the draws: the same runs give the same intervals
@@ -78,17 +78,21 @@ def sample_tests(
     pairs = {seed: both for seed, both in pairs.items() if all(both)}
     tests: dict[str, SampleTest] = {}
     made: dict[str, np.ndarray] = {}
+    sampled: dict[str, int] = {}
+    differ: dict[str, int] = {}
     names = dict.fromkeys(name for first, _ in pairs.values() for name in first)
     for number, name in enumerate(names):
         own = {seed: (a[name], b[name]) for seed, (a, b) in pairs.items() if name in a and name in b}
         if own and (found := _of_set(own, SEED + number, draws, level)) is not None:
-            tests[name], made[name] = found
+            tests[name], made[name], differ[name] = found
+            sampled[name] = tests[name].test.interval.n
     if len(sets) > 1 and all(name in tests for name in sets):
         parts = [tests[name] for name in sets]
         if len({part.seeds for part in parts}) == 1:
             estimate = float(np.mean([part.test.interval.estimate for part in parts]))
             together = np.mean([made[name] for name in sets], axis=0)  # each set is drawn by itself
-            test = difference_test(sum(part.test.interval.n for part in parts), estimate, together, level)
+            n, apart = (sum(counts[name] for name in sets) for counts in (sampled, differ))
+            test = difference_test(n, estimate, together, level, differing=apart)
             counts = (sum(part.pairs for part in parts), sum(part.unshared for part in parts))
             tests[MEAN] = SampleTest(test, *counts, parts[0].seeds, {})
     return tests
@@ -96,8 +100,8 @@ def sample_tests(
 
 def _of_set(
     scores: Mapping[int, tuple[SampleScores, SampleScores]], seed: int, draws: int, level: float
-) -> tuple[SampleTest, np.ndarray] | None:
-    """The test of one set and its draws; None where no pair is shared."""
+) -> tuple[SampleTest, np.ndarray, int] | None:
+    """The test of one set, its draws, and how many samples differ; None where no pair is shared."""
     named = {number: tuple(_named(one) for one in both) for number, both in scores.items()}
     columns = [names for both in named.values() for names in both]
     shared = set(columns[0]).intersection(*columns[1:])
@@ -113,11 +117,12 @@ def _of_set(
         differences.append(first.astype(float) - second)
     difference, clusters = np.mean(differences, axis=0), [key for key, _ in order]
     made = bootstrap_draws(difference, seed=seed, draws=draws, clusters=clusters)
-    test = difference_test(len(set(clusters)), float(difference.mean()), made, level)
+    apart = differing(difference, clusters)
+    test = difference_test(len(set(clusters)), float(difference.mean()), made, level, differing=apart)
     if test.interval.n == 1:
         return None
     every = set().union(*columns)
-    return SampleTest(test, len(order), len(every) - len(order), tuple(scores), tests), made
+    return SampleTest(test, len(order), len(every) - len(order), tuple(scores), tests), made, apart
 
 
 def _named(scores: SampleScores) -> dict[tuple[str, int], int]:

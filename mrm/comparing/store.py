@@ -153,10 +153,15 @@ class Store:
         target = Path(self._folder.name) / run.run_id
         target.mkdir(exist_ok=True)
         try:
-            return Path(self._client.download_artifacts(run.run_id, name, str(target)))
+            listed = {one.path for one in self._client.list_artifacts(run.run_id)}
+            if name in listed:
+                return Path(self._client.download_artifacts(run.run_id, name, str(target)))
         except Exception as error:  # of MLflow, of the place where artifacts lie, or of the network
-            log.debug("%s of %s is not fetched: %s", name, run.told, error)
+            log.warning("%s of %s could not be fetched from %s: %s", name, run.told, self.uri, error)
             return None
+        if not listed:  # each run that finishes gives its configuration and results
+            log.warning("%s of %s: %s has no file of this run; were its artifacts moved?", name, run.told, self.uri)
+        return None
 
     def scores(self, run: RunRecord) -> Mapping[str, SampleScores]:
         """What a run scored the pairs of its test sets; empty where it kept nothing."""

@@ -70,8 +70,7 @@ class AccuracyRow:
     Args:
         group, name: what pairs these are.
         pairs, ties: how many, and how many of them have equal rewards, which counts as wrong.
-        accuracy: with its 95 % interval, by bootstrap over samples, or exact where all are right or all wrong; without
-            ends where all samples have the same share right, and it is neither. None of no pairs.
+        accuracy: with its 95 % interval, of `accuracy_interval` over samples. None of no pairs.
     """
 
     group: str

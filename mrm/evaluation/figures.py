@@ -56,8 +56,8 @@ class Figure:
         ties: judgements among them that tie; of what is right as a whole (pairs in both orders, groups), those that
             hold a tie.
         tie_rate: their share.
-        low, high: the 95 % interval: by bootstrap, or exact where all units are right or all wrong. In a macro
-            accuracy's draws, categories of which all units are so have their exact intervals.
+        low, high: the 95 % interval: by bootstrap, or `alike_ends` where all units have the same accuracy. In a macro
+            accuracy's draws, categories of which all units are alike have theirs.
         length_only: the same figure of the longer response; None where a response is no text.
     """
 

@@ -19,6 +19,8 @@ from mrm.evaluation.intervals import (
     t_tail,
 )
 
+ROUNDING = 1e-6  # of a figure: runs log theirs in 32 bits, whose rounding is 6e-8
+
 
 @dataclass(frozen=True)
 class PairedTest:
@@ -62,8 +64,8 @@ def paired_t(first: Sequence[float] | Array, second: Sequence[float] | Array, le
     if interval.spread is None:
         return PairedTest(interval, None, "one shared seed")
     scale = max(float(np.abs(first).max()), float(np.abs(second).max()))
-    if interval.spread <= 1e-12 * scale:  # of rounding alone
-        if abs(interval.estimate) <= 1e-12 * scale:
+    if interval.spread <= ROUNDING * scale:  # of rounding alone
+        if abs(interval.estimate) <= ROUNDING * scale:
             return PairedTest(Interval(interval.n, 0.0, 0.0, 0.0, 0.0), 1.0)
         # Equal by coarseness (one sample more is 1/N), so the spread of zero is no evidence of certainty.
         return PairedTest(Interval(interval.n, interval.estimate), None, "all seeds differ by the same")
@@ -93,10 +95,18 @@ def paired_bootstrap(
     if n == 1:
         return PairedTest(Interval(1, float(difference.mean())), None, "one sample")
     made = bootstrap_draws(difference, seed=seed, draws=draws, clusters=clusters)
-    return difference_test(n, float(difference.mean()), made, level)
+    return difference_test(n, float(difference.mean()), made, level, differing=differing(difference, clusters))
 
 
-def difference_test(n: int, estimate: float, made: Array, level: float = LEVEL) -> PairedTest:
+def differing(difference: Array, clusters: Sequence[object] | Array | None = None) -> int:
+    """In how many samples, or clusters of them, [N] differences are not 0."""
+    if clusters is None:
+        return int((difference != 0).sum())
+    _, of_row = np.unique(np.asarray(clusters), return_inverse=True)
+    return int((np.abs(np.bincount(of_row, difference)) > ROUNDING).sum())
+
+
+def difference_test(n: int, estimate: float, made: Array, level: float = LEVEL, *, differing: int) -> PairedTest:
     """Interval and p-value of a difference by bootstrap draws of it, of any statistic.
 
     Args:
@@ -104,9 +114,11 @@ def difference_test(n: int, estimate: float, made: Array, level: float = LEVEL) 
         estimate: the difference itself.
         made: [D] draws.
         level: of the interval.
+        differing: how many of the n differ at all. Of few, all one way, every draw lies on one side, which is no evidence: that k signs are
+            alike has the chance 2 ** (1 - k), below which the p-value never is.
     """
     below, above = int((made <= 0).sum()), int((made >= 0).sum())
-    p = min(1.0, 2 * (min(below, above) + 1) / (len(made) + 1))
+    p = min(1.0, max(2 * (min(below, above) + 1) / (len(made) + 1), 2.0 ** (1 - differing)))
     return PairedTest(percentile_interval(n, estimate, made, level), p)
 
 

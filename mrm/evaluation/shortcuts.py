@@ -28,8 +28,9 @@ def style_groups(length: Array, markup: Array) -> Array:
         markup: [P, 2] pieces of markup (headers, list items, bold, code).
     """
     length, markup = np.asarray(length, np.float64), np.asarray(markup, np.float64)
-    ratio = np.log(length[:, 0] / length[:, 1])
-    by_length = np.where(np.abs(ratio) <= np.log1p(LENGTH_TOLERANCE), 0, np.sign(ratio))
+    longer, shorter = length.max(axis=1), length.min(axis=1)
+    alike = longer - shorter <= LENGTH_TOLERANCE * shorter + 1e-9  # lengths are whole: 11 to 10 is 10 % longer, no more
+    by_length = np.where(alike, 0, np.sign(length[:, 0] - length[:, 1]))
     by_markup = np.sign(markup[:, 0] - markup[:, 1])
     against, both = np.minimum(by_length, by_markup) < 0, np.maximum(by_length, by_markup) > 0
     cases = [against & both, both, against]

@@ -113,4 +113,18 @@ def test_references_of_several_groups_are_found_by_their_other_keys() -> None:
         "full, flip_rate=0.1": "base, flip_rate=0.1",
         "full, flip_rate=0.2": "base, flip_rate=0.2",
     }
-    assert notes == ["No reference is configured like full, flip_rate=0.3: compared with none."]
+    assert notes == [
+        "No reference is configured like full, flip_rate=0.3: compared with none.",
+        "References, not compared with one another: base, flip_rate=0.1; base, flip_rate=0.2. reference=LABEL compares all with one.",
+    ]
+
+
+@pytest.mark.parametrize("reference", [None, "base", "base, flip_rate=0.1"])
+def test_references_of_one_experiment_are_its_first_group(reference) -> None:
+    groups = align([made_run("base", 1, config={FLIP: rate}) for rate in (0.1, 0.2, 0.3)]).groups
+    pairs, notes = references(groups, reference)
+    assert {label: one.label for label, one in pairs.items()} == {
+        "base, flip_rate=0.2": "base, flip_rate=0.1",
+        "base, flip_rate=0.3": "base, flip_rate=0.1",
+    }
+    assert notes == []

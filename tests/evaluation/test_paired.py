@@ -37,6 +37,14 @@ def test_paired_t_of_equal_differences_is_not_taken_for_certainty() -> None:
     assert same.p == 1.0 and same.interval.excludes_zero is False
 
 
+@given(st.lists(st.integers(0, 399), min_size=2, max_size=8), st.integers(1, 10))
+def test_paired_t_of_equal_differences_in_32_bits_is_not_taken_for_certainty(right: list[int], more: int) -> None:
+    """So many samples more of 400 by each seed; runs log accuracies in 32 bits, and their differences differ in the last."""
+    one, other = (np.float32([(n + extra) / 400 for n in right]).astype(float) for extra in (more, 0))
+    assert paired_t(one, other).unknown == "all seeds differ by the same" and paired_t(one, other).p is None
+    assert paired_t(other, other).p == 1.0
+
+
 @given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=2, max_size=8))
 def test_paired_t_interval_and_p_agree(pairs: list[tuple[float, float]]) -> None:
     first, second = zip(*pairs, strict=True)
@@ -83,6 +91,18 @@ def test_paired_bootstrap_tells_a_clear_difference_from_none() -> None:
     assert found.interval.excludes_zero and found.p == pytest.approx(2 / 2001)  # the smallest that there is
     same = paired_bootstrap(right, right, seed=1, draws=2000)
     assert same.p == 1.0 and same.interval.excludes_zero is False
+
+
+@pytest.mark.parametrize(("apart", "least"), [(1, 1.0), (2, 0.5), (5, 1 / 16), (20, 2 / 2001)])
+def test_paired_bootstrap_of_few_that_differ_all_one_way_is_no_certainty(apart: int, least: float) -> None:
+    """The chance that k signs are alike is 2 ** (1 - k), as of McNemar's exact test."""
+    first = np.arange(400) < apart
+    found = paired_bootstrap(first, np.zeros(400), seed=0, draws=2000)
+    assert found.p == pytest.approx(max(least, found.p)) and found.p >= least - 1e-12
+    if apart < 6:
+        assert found.p >= mcnemar(first, np.zeros(400)).exact - 1e-12
+    by_prompt = paired_bootstrap(first, np.zeros(400), seed=0, draws=2000, clusters=np.arange(400) // 20)
+    assert by_prompt.p == 1.0  # one prompt
 
 
 def test_paired_bootstrap_pairs_of_one_prompt_are_worth_one() -> None:

@@ -24,6 +24,12 @@ def test_style_groups_by_hand():
     assert style_groups(length, markup).tolist() == expected
 
 
+@given(st.integers(1, 10_000))
+def test_style_groups_a_tenth_longer_is_as_long_and_a_letter_more_is_longer(tenths):
+    length = np.array([[11 * tenths, 10 * tenths], [11 * tenths + 1, 10 * tenths], [10 * tenths, 11 * tenths]])
+    assert style_groups(length, np.zeros((3, 2))).tolist() == [MATCHED, AGREEING, MATCHED]
+
+
 @given(st.lists(st.tuples(*[st.integers(1, 400)] * 2, *[st.integers(0, 4)] * 2), min_size=1, max_size=20))
 def test_style_groups_preference_turned_mirrors(rows):
     given_rows = np.array(rows)
