@@ -192,9 +192,8 @@ def _check_names(path: Path, table: pa.Table, keys: Texts, pairs: Array) -> None
     if other.any():
         at = int(np.flatnonzero(other)[0])
         key, pair = table["key"][at].as_py(), table["pair"][at].as_py()
-        found = ", ".join(
-            [*([f"sample {key!r}"] if key is not None else []), *([f"pair {pair}"] if pair is not None else [])]
-        )
+        named = (key is not None, f"sample {key!r}"), (pair is not None, f"pair {pair}")
+        found = ", ".join(text for given, text in named if given)
         raise ConfigError(
             f"scores: {path}, line {at + 1}: is of {found}, but there the input has {keys[at]!r}, pair {int(pairs[at])}; the"
             " scores are of another pool, or in another order. Without `key` and `pair` lines are taken as they stand."

@@ -1,8 +1,8 @@
 """Runs in one file, to keep with what was written about them: configuration, figures, rounds of curation, which test pairs were right; no
 weights, no curves, no rewards.
 
-Gzipped JSON Lines: {"format": 2}, a line {"samples": {NAME: {"key": [...], "pair": [...]}}} of the test pairs, and a line a run. A study's tables can be made again from it where neither its store nor its runs'
-folders are any more.
+Gzipped JSON Lines: {"format": 2}, a line {"samples": {NAME: {"key": [...], "pair": [...]}}} of the test pairs, and a line a run. A study's
+tables can be made again from it where neither its store nor its runs' folders are any more.
 """
 
 from __future__ import annotations

@@ -78,20 +78,18 @@ def sample_tests(
     pairs = {seed: both for seed, both in pairs.items() if all(both)}
     tests: dict[str, SampleTest] = {}
     made: dict[str, np.ndarray] = {}
-    sampled: dict[str, int] = {}
     differ: dict[str, int] = {}
     names = dict.fromkeys(name for first, _ in pairs.values() for name in first)
     for number, name in enumerate(names):
         own = {seed: (a[name], b[name]) for seed, (a, b) in pairs.items() if name in a and name in b}
         if own and (found := _of_set(own, SEED + number, draws, level)) is not None:
             tests[name], made[name], differ[name] = found
-            sampled[name] = tests[name].test.interval.n
     if len(sets) > 1 and all(name in tests for name in sets):
         parts = [tests[name] for name in sets]
         if len({part.seeds for part in parts}) == 1:
             estimate = float(np.mean([part.test.interval.estimate for part in parts]))
             together = np.mean([made[name] for name in sets], axis=0)  # each set is drawn by itself
-            n, apart = (sum(counts[name] for name in sets) for counts in (sampled, differ))
+            n, apart = sum(part.test.interval.n for part in parts), sum(differ[name] for name in sets)
             test = difference_test(n, estimate, together, level, differing=apart)
             counts = (sum(part.pairs for part in parts), sum(part.unshared for part in parts))
             tests[MEAN] = SampleTest(test, *counts, parts[0].seeds, {})
